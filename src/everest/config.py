@@ -1,0 +1,391 @@
+"""Every setting of a run, typed, checked as a whole, and changed by dotted keys.
+
+A recipe returns one :class:`PretrainConfig` or :class:`FinetuneConfig`; ``--set KEY=VALUE`` changes single settings
+through :func:`override`. A misspelt key is an error that names the nearest one. The resolved configuration is
+written into the run folder, and what inference needs travels inside the checkpoint as :class:`CheckpointInfo`.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from everest.errors import ConfigError, nearest
+
+ModelSize = Literal["tiny", "small", "base", "large", "huge"]
+SelectionMethod = Literal["rero", "random", "random_equal", "tube", "running_cell", "all"]
+Task = Literal["pretrain", "finetune"]
+
+Ratio = Field(gt=0.0, le=1.0)
+
+
+class Config(BaseModel):
+    """Base of all settings: immutable, and closed to unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ModelConfig(Config):
+    """The network: a plain ViT over tubelets.
+
+    Attributes:
+        size: Named width, depth and heads; ``everest.models.zoo`` has the table.
+        patch_size: Height and width of a tubelet in pixels.
+        tubelet_size: Frames in a tubelet.
+        decoder_depth: Blocks of the pre-training decoder.
+        drop_path: Largest probability of skipping a block in training; grows linearly with depth.
+        head_dropout: Dropout before the classification head.
+    """
+
+    size: ModelSize = "base"
+    patch_size: int = Field(16, ge=1)
+    tubelet_size: int = Field(2, ge=1)
+    decoder_depth: int = Field(4, ge=1)
+    drop_path: float = Field(0.0, ge=0.0, lt=1.0)
+    head_dropout: float = Field(0.0, ge=0.0, lt=1.0)
+
+
+class ClipConfig(Config):
+    """How a clip is taken from a video.
+
+    Attributes:
+        num_frames: Frames in a clip.
+        height: Height in pixels.
+        width: Width in pixels.
+        sampling: ``dense``: consecutive frames ``stride`` apart from a random (training) or given (evaluation)
+            start. ``segments``: one frame from each of ``num_frames`` equal parts of the video.
+        stride: Frames of the video from one sampled frame to the next (dense sampling).
+        fps: Sampled frames per second, instead of ``stride``: the same motion at the same speed whatever the
+            frame rate of the file. None: use ``stride``.
+    """
+
+    num_frames: int = Field(16, ge=1)
+    height: int = Field(224, ge=1)
+    width: int = Field(224, ge=1)
+    sampling: Literal["dense", "segments"] = "dense"
+    stride: int = Field(4, ge=1)
+    fps: float | None = Field(None, gt=0.0)
+
+
+class SelectionConfig(Config):
+    """Which tokens are computed.
+
+    Attributes:
+        method: ``rero`` is the paper's; the others are controls (see ``everest.tokens.selection``).
+        keep_ratio: Share of all tokens that is kept.
+        encode_ratio: Share of all tokens that the encoder sees in pre-training; the rest of the kept tokens is
+            predicted. Not used in fine-tuning.
+    """
+
+    method: SelectionMethod = "rero"
+    keep_ratio: float = Ratio
+    encode_ratio: float = Ratio
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.method in {"rero", "random_equal", "running_cell"} and self.encode_ratio > self.keep_ratio:
+            raise ValueError(
+                f"encode_ratio ({self.encode_ratio}) is a share of all tokens and cannot exceed "
+                f"keep_ratio ({self.keep_ratio})"
+            )
+        return self
+
+
+class FrameSelectionConfig(Config):
+    """Information-intensive frame selection (paper, section on frame selection).
+
+    Attributes:
+        enabled: Choose frame pairs by their share of selected tokens instead of taking all frames.
+        alpha: Candidates per frame that is kept, above 1.
+    """
+
+    enabled: bool = False
+    alpha: float = Field(1.5, gt=1.0)
+
+
+class AugmentConfig(Config):
+    """Random changes to training clips; every change is the same for all frames of a clip.
+
+    Attributes:
+        crop: ``multi_scale``: a corner, centre or edge crop at one of ``crop_scales`` of the short side.
+            ``random_resized``: a crop of random area and aspect. ``center``: none.
+        crop_scales: Shares of the short side for ``multi_scale``.
+        min_area: Smallest share of the area for ``random_resized``.
+        flip: Mirror half of the clips. Wrong for data whose classes tell left from right.
+        rand_augment_ops: Number of RandAugment operations per clip; 0 turns it off.
+        rand_augment_magnitude: Strength of RandAugment, 0 to 30.
+        rand_augment_probability: Chance of each operation to be applied.
+        erase_probability: Chance to overwrite a box of the clip with noise.
+        mixup_alpha: Beta parameter of mixup; 0 turns it off.
+        cutmix_alpha: Beta parameter of cutmix; 0 turns it off. With both on, half of the batches get each.
+    """
+
+    crop: Literal["multi_scale", "random_resized", "center"] = "multi_scale"
+    crop_scales: tuple[float, ...] = (1.0, 0.875, 0.75, 0.66)
+    min_area: float = Field(0.08, gt=0.0, le=1.0)
+    flip: bool = False
+    rand_augment_ops: int = Field(0, ge=0)
+    rand_augment_magnitude: float = Field(9.0, ge=0.0, le=30.0)
+    rand_augment_probability: float = Field(0.5, ge=0.0, le=1.0)
+    erase_probability: float = Field(0.0, ge=0.0, le=1.0)
+    mixup_alpha: float = Field(0.0, ge=0.0)
+    cutmix_alpha: float = Field(0.0, ge=0.0)
+
+
+class DataConfig(Config):
+    """How clips reach the device.
+
+    Attributes:
+        batch_size: Clips per device and forward pass. ``optim.global_batch_size`` decides how many passes make
+            one optimiser step.
+        num_workers: Decoding processes; -1 takes one per spare core.
+        clips_per_video: Clips taken from each decoded video (repeated augmentation).
+        max_failed_share: Training stops when more than this share of the videos cannot be read.
+        holdout: Share of each class that is held out as ``test`` when the data has no splits.
+        memory_cache: Keep decoded spans in memory: for data sets of a few hundred short clips.
+    """
+
+    batch_size: int = Field(16, ge=1)
+    num_workers: int = Field(-1, ge=-1)
+    clips_per_video: int = Field(1, ge=1)
+    max_failed_share: float = Field(0.05, ge=0.0, le=1.0)
+    holdout: float = Field(0.2, gt=0.0, lt=1.0)
+    memory_cache: bool = False
+
+
+class OptimConfig(Config):
+    """AdamW with warm-up and cosine, per step.
+
+    Attributes:
+        base_lr: Learning rate for a batch of 256; the rate used is base_lr * global_batch_size / 256.
+        min_lr: Rate at the last step, for a batch of 256 as well.
+        global_batch_size: Clips per optimiser step over all devices and accumulated passes.
+        epochs: Passes over the data; a pass counts ``data.clips_per_video`` clips of each video.
+        warmup_epochs: Epochs of linear warm-up; may be a fraction.
+        weight_decay: Decoupled weight decay of matrices; vectors have none.
+        betas: AdamW's moments.
+        layer_decay: Factor on the rate from one layer to the one before (fine-tuning); 1 turns it off.
+        clip_grad_norm: Largest gradient norm; None turns clipping off.
+        ema_decay: Decay of an averaged copy of the weights, used in evaluation; None turns it off.
+        label_smoothing: Share of the target that is spread over all classes (fine-tuning).
+    """
+
+    base_lr: float = Field(1e-3, gt=0.0)
+    min_lr: float = Field(1e-5, ge=0.0)
+    global_batch_size: int = Field(256, ge=1)
+    epochs: int = Field(100, ge=1)
+    warmup_epochs: float = Field(5.0, ge=0.0)
+    weight_decay: float = Field(0.05, ge=0.0)
+    betas: tuple[float, float] = (0.9, 0.999)
+    layer_decay: float = Field(1.0, gt=0.0, le=1.0)
+    clip_grad_norm: float | None = Field(None, gt=0.0)
+    ema_decay: float | None = Field(None, gt=0.0, lt=1.0)
+    label_smoothing: float = Field(0.0, ge=0.0, lt=1.0)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.warmup_epochs > self.epochs:
+            raise ValueError(f"warmup_epochs ({self.warmup_epochs}) cannot exceed epochs ({self.epochs})")
+        return self
+
+
+class EvaluationConfig(Config):
+    """Multi-view evaluation: every video is decoded once for all its views.
+
+    Attributes:
+        num_segments: Clips spread over the duration.
+        num_crops: Square crops spread over the long side of each clip.
+        batch_size: Views per forward pass.
+    """
+
+    num_segments: int = Field(5, ge=1)
+    num_crops: int = Field(3, ge=1)
+    batch_size: int = Field(16, ge=1)
+
+
+class RunConfig(Config):
+    """How the program runs.
+
+    Attributes:
+        seed: Decides weights, order, augmentation and selection.
+        device: ``auto`` takes an accelerator where there is one.
+        precision: ``auto`` takes bfloat16 on accelerators that have it and float32 elsewhere.
+        compile: Use torch.compile for encoder and decoder.
+        save_every_epochs: Epochs from one checkpoint to the next; the last epoch is always saved.
+        keep_checkpoints: Training states that stay on disk.
+        log_every_steps: Optimiser steps from one line of metrics to the next.
+        evaluate_every_epochs: Epochs from one evaluation to the next in fine-tuning; 0: after the last only.
+        tensorboard: Write TensorBoard events beside metrics.jsonl.
+    """
+
+    seed: int = Field(0, ge=0, lt=2**31)
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    compile: bool = False
+    save_every_epochs: int = Field(10, ge=1)
+    keep_checkpoints: int = Field(2, ge=1)
+    log_every_steps: int = Field(1, ge=1)
+    evaluate_every_epochs: int = Field(0, ge=0)
+    tensorboard: bool = True
+
+
+class TrainConfig(Config):
+    """What pre-training and fine-tuning have in common."""
+
+    model: ModelConfig
+    clip: ClipConfig
+    selection: SelectionConfig
+    frame_selection: FrameSelectionConfig = FrameSelectionConfig()
+    augment: AugmentConfig
+    data: DataConfig = DataConfig()
+    optim: OptimConfig
+    run: RunConfig = RunConfig()
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        problems = [
+            f"clip.{name} ({given}) must be a multiple of model.{unit} ({size})"
+            for name, given, unit, size in (
+                ("num_frames", self.clip.num_frames, "tubelet_size", self.model.tubelet_size),
+                ("height", self.clip.height, "patch_size", self.model.patch_size),
+                ("width", self.clip.width, "patch_size", self.model.patch_size),
+            )
+            if given % size
+        ]
+        needs_scores = self.selection.method == "rero" or self.frame_selection.enabled
+        if needs_scores and self.clip.num_frames < 2 * self.model.tubelet_size:
+            problems.append(
+                f"clip.num_frames ({self.clip.num_frames}) must hold at least two tubelets of "
+                f"{self.model.tubelet_size} frames: ReRo compares neighbours in time"
+            )
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+
+class PretrainConfig(TrainConfig):
+    """A complete pre-training run."""
+
+    task: Literal["pretrain"] = "pretrain"
+
+
+class FinetuneConfig(TrainConfig):
+    """A complete fine-tuning run, with the evaluation that closes it."""
+
+    task: Literal["finetune"] = "finetune"
+    evaluation: EvaluationConfig = EvaluationConfig()
+
+
+class CheckpointInfo(Config):
+    """What travels inside a weights file so that it can be used without its recipe.
+
+    Attributes:
+        format_version: Raised when the meaning of a field changes.
+        task: What the weights were trained for.
+        model: The network.
+        clip: How clips were taken and how large they are.
+        selection: Which tokens are computed.
+        frame_selection: Whether frames are chosen by their information.
+        class_names: Names by class index; empty after pre-training.
+        mean: Per channel, of pixel values scaled to 0..1.
+        std: Per channel, of pixel values scaled to 0..1.
+    """
+
+    format_version: Literal[1] = 1
+    task: Task
+    model: ModelConfig
+    clip: ClipConfig
+    selection: SelectionConfig
+    frame_selection: FrameSelectionConfig = FrameSelectionConfig()
+    class_names: tuple[str, ...] = ()
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+
+AnyConfig = TypeVar("AnyConfig", bound=Config)
+
+
+def flatten(config: Config) -> dict[str, Any]:
+    """List every setting by its dotted key.
+
+    Args:
+        config: Any configuration.
+
+    Returns:
+        ``{"optim.base_lr": 0.001, ...}`` in the order of definition, values as JSON has them.
+    """
+    flat: dict[str, Any] = {}
+
+    def walk(prefix: str, values: Mapping[str, Any]) -> None:
+        for key, value in values.items():
+            if isinstance(value, dict):
+                walk(f"{prefix}{key}.", value)
+            else:
+                flat[prefix + key] = value
+
+    walk("", config.model_dump(mode="json"))
+    return flat
+
+
+def override(config: AnyConfig, settings: Iterable[str]) -> AnyConfig:
+    """Change single settings.
+
+    Args:
+        config: The configuration to start from; it is not changed.
+        settings: ``KEY=VALUE`` strings. Keys are those of :func:`flatten`; values are JSON or bare words.
+
+    Returns:
+        A new configuration, checked as a whole.
+
+    Raises:
+        ConfigError: A setting without ``=``, an unknown key (the nearest one is named), or values that do not fit;
+            all problems of the values are listed at once.
+    """
+    values = config.model_dump(mode="json")
+    known = flatten(config).keys() - {"task"}
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        key = key.strip()
+        if not equals:
+            raise ConfigError(f"--set {setting!r}: expected KEY=VALUE, such as optim.epochs=10")
+        if key not in known:
+            raise ConfigError(f"unknown key {key!r}: {nearest(key, known)}")
+        *parents, leaf = key.split(".")
+        node = values
+        for parent in parents:
+            node = node[parent]
+        node[leaf] = _parse(text)
+    return parse(type(config), values)
+
+
+def parse(kind: type[AnyConfig], values: Mapping[str, Any]) -> AnyConfig:
+    """Build a configuration from plain values, such as those of a JSON file.
+
+    Args:
+        kind: The class to build.
+        values: Nested mappings, as :meth:`pydantic.BaseModel.model_dump` gives them.
+
+    Raises:
+        ConfigError: One line that lists every problem.
+    """
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        problems = [
+            f"{'.'.join(map(str, e['loc']))}: {e['msg'].removeprefix('Value error, ')}"
+            + (f" (given: {e['input']!r})" if not isinstance(e["input"], dict | Config) else "")
+            for e in error.errors()
+        ]
+        raise ConfigError("; ".join(p.removeprefix(": ") for p in problems)) from None
+
+
+def _parse(text: str) -> Any:
+    """Read a value as JSON where it is JSON, and as a bare word where not; 'none' means null."""
+    if text.strip().lower() in {"none", "null"}:
+        return None
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        lowered = text.strip().lower()
+        return lowered == "true" if lowered in {"true", "false"} else text.strip()

@@ -1,0 +1,67 @@
+"""Every error that EVEREST raises on purpose.
+
+    EverestError
+    ├── ConfigError          a setting, a recipe or a combination of them
+    ├── DataError
+    │   ├── ManifestError    a list of clips that cannot be used
+    │   └── VideoError       one video file that cannot be read
+    ├── SelectionError       a token or frame selection that is impossible
+    ├── WeightsError         a checkpoint that does not fit
+    └── RunError             a run folder that may not be written or continued
+
+A message says what was given, what is accepted, and what to do. The command line prints it as one line and exits
+with code 2.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class EverestError(Exception):
+    """Base of all errors that a user can cause and mend."""
+
+
+class ConfigError(EverestError):
+    """A setting, a recipe or a combination of them is not acceptable."""
+
+
+class DataError(EverestError):
+    """Something is wrong with the data."""
+
+
+class ManifestError(DataError):
+    """A list of clips cannot be used as it is."""
+
+
+class VideoError(DataError):
+    """A video file cannot be read."""
+
+
+class SelectionError(EverestError):
+    """A token or frame selection is impossible as asked for."""
+
+
+class WeightsError(EverestError):
+    """A checkpoint cannot be read or does not fit the model."""
+
+
+class RunError(EverestError):
+    """A run folder may not be written, or cannot be continued."""
+
+
+def nearest(given: str, accepted: Iterable[str]) -> str:
+    """Say which accepted name is nearest to a misspelt one, and list the accepted ones.
+
+    Args:
+        given: The name as the user wrote it.
+        accepted: The names that would have been right.
+
+    Returns:
+        A half sentence to end an error message with, such as ``did you mean 'stride'?``.
+    """
+    names = sorted(accepted)
+    matches = get_close_matches(given, names, n=1, cutoff=0.6)
+    if not matches:  # a dotted key may be right in its last part only
+        tails = {name.rsplit(".", 1)[-1]: name for name in names}
+        matches = [tails[m] for m in get_close_matches(given.rsplit(".", 1)[-1], tails, n=1, cutoff=0.6)]
+    return f"did you mean {matches[0]!r}?" if matches else f"accepted: {', '.join(names)}"
