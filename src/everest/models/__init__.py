@@ -1,0 +1,29 @@
+"""Models: a plain ViT encoder, a light decoder, the masked autoencoder, the classifier, and their named sizes."""
+
+from everest.models.autoencoder import Decoder, MaskedAutoencoder, Prediction
+from everest.models.classifier import Classifier
+from everest.models.encoder import Encoder
+from everest.models.pipeline import ModelInput, classify_clips, num_sampled_frames, select_input
+from everest.models.weights import LoadReport, initialize_from, load_model, save_weights
+from everest.models.zoo import SIZES, Size, build_autoencoder, build_classifier, grid_of
+
+__all__ = [
+    "SIZES",
+    "Classifier",
+    "Decoder",
+    "Encoder",
+    "LoadReport",
+    "MaskedAutoencoder",
+    "ModelInput",
+    "Prediction",
+    "Size",
+    "build_autoencoder",
+    "build_classifier",
+    "classify_clips",
+    "grid_of",
+    "initialize_from",
+    "load_model",
+    "num_sampled_frames",
+    "save_weights",
+    "select_input",
+]

@@ -1,0 +1,107 @@
+"""The masked autoencoder: encode the visible tokens, predict the target tokens, touch nothing else.
+
+Shapes: B clips, N tokens, V visible, M targets, P pixels of a tubelet, D width of the encoder, E of the decoder.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from everest.errors import SelectionError
+from everest.models.encoder import Encoder
+from everest.models.layers import NORM_EPSILON, initialize, make_blocks
+from everest.models.positions import sine_positions
+from everest.tokens import TokenGrid, TokenSelection, gather_tokens
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the decoder says of the target tokens.
+
+    Attributes:
+        values: One vector per target, in the order of ``selection.target``, shape [B, M, P].
+        selection: The tokens that were encoded and predicted.
+    """
+
+    values: Tensor
+    selection: TokenSelection
+
+    def __post_init__(self) -> None:
+        if self.values.shape[:2] != self.selection.target.shape:
+            raise SelectionError(
+                f"{list(self.selection.target.shape)} targets need as many predictions, given: {list(self.values.shape)}"
+            )
+
+    def __repr__(self) -> str:
+        return f"Prediction({list(self.values.shape)} for {self.selection})"
+
+
+class Decoder(nn.Module):
+    """A light ViT over encoded tokens and mask tokens.
+
+    Args:
+        width: E.
+        depth: Number of blocks.
+        num_heads: Heads of each block.
+        num_outputs: Values predicted for each target, P.
+    """
+
+    def __init__(self, *, width: int, depth: int, num_heads: int, num_outputs: int) -> None:
+        super().__init__()
+        self.blocks = make_blocks(depth, width, num_heads)
+        self.norm = nn.LayerNorm(width, eps=NORM_EPSILON)
+        self.head = nn.Linear(width, num_outputs)
+
+    def forward(self, x: Tensor, num_targets: int) -> Tensor:
+        """Predict the last tokens: [B, V + M, E] to [B, M, P]."""
+        for block in self.blocks:
+            x = block(x)
+        return self.head(self.norm(x[:, -num_targets:]))  # type: ignore[no-any-return]
+
+
+class MaskedAutoencoder(nn.Module):
+    """Encoder and light decoder of EVEREST, and of VideoMAE with another selection.
+
+    Args:
+        encoder: With its final norm.
+        width: D, of the encoder.
+        decoder_width: E.
+        decoder_depth: Number of blocks of the decoder.
+        decoder_heads: Heads of each of them.
+    """
+
+    decoder_positions: Tensor
+
+    def __init__(
+        self, encoder: Encoder, *, width: int, decoder_width: int, decoder_depth: int, decoder_heads: int
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.encoder_to_decoder = nn.Linear(width, decoder_width, bias=False)
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, decoder_width))
+        positions = sine_positions(encoder.grid.num_tokens, decoder_width)
+        self.register_buffer("decoder_positions", positions, persistent=False)
+        self.decoder = Decoder(
+            width=decoder_width, depth=decoder_depth, num_heads=decoder_heads, num_outputs=encoder.grid.num_pixels
+        )
+        self.apply(initialize)
+        nn.init.trunc_normal_(self.mask_token, std=0.02)
+
+    @property
+    def grid(self) -> TokenGrid:
+        """The tokens of a clip."""
+        return self.encoder.grid
+
+    def forward(self, patches: Tensor, selection: TokenSelection) -> Prediction:
+        """Predict the target tokens from the visible ones.
+
+        Args:
+            patches: All tubelets of the clips, normalised, shape [B, N, P]; only visible ones are touched.
+            selection: Which tokens are visible and which are predicted.
+        """
+        visible = self.encoder_to_decoder(self.encoder(patches, selection))  # [B, V, E]
+        visible = visible + gather_tokens(self.decoder_positions, selection.visible)
+        masked = self.mask_token + gather_tokens(self.decoder_positions, selection.target)  # [B, M, E]
+        x = torch.cat([visible, masked.to(visible.dtype)], dim=1)  # [B, V + M, E]
+        return Prediction(self.decoder(x, selection.target.shape[1]), selection)

@@ -1,0 +1,83 @@
+"""From tubelets to embeddings, computing each token once.
+
+Shapes: B clips, N tokens, K some of them, P pixels of a tubelet, D width, t time slots, L tokens of a slot.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from everest.tokens import TokenGrid, token_changes
+
+
+class PatchEmbed(nn.Module):
+    """A linear map of the pixels of a tubelet.
+
+    It is stored as the 3-D convolution that the field uses (kernel = stride = tubelet), so that weights are
+    exchanged without change, but computed as the matrix product that it is, on the tubelets that are needed.
+    """
+
+    def __init__(self, grid: TokenGrid, width: int) -> None:
+        super().__init__()
+        tubelet = (grid.tubelet_size, grid.patch_size, grid.patch_size)
+        self.proj = nn.Conv3d(3, width, kernel_size=tubelet, stride=tubelet)
+
+    def forward(self, patches: Tensor, embedded: Tensor | None = None) -> Tensor:
+        """Embed tubelets.
+
+        Args:
+            patches: Shape [B, K, P].
+            embedded: Their embeddings, if :meth:`embed_all` has computed them; then only gradients are computed here.
+
+        Returns:
+            Shape [B, K, D].
+        """
+        weight = self.proj.weight.flatten(1)  # [D, P]
+        assert self.proj.bias is not None  # noqa: S101 - for the type checker: built with a bias above
+        if embedded is None:
+            return F.linear(patches, weight, self.proj.bias)
+        known: Tensor = _KnownLinear.apply(patches, weight, self.proj.bias, embedded)  # type: ignore[no-untyped-call]
+        return known
+
+    @torch.no_grad()
+    def embed_all(self, patches: Tensor, grid: TokenGrid) -> tuple[Tensor, Tensor]:
+        """Embed all tokens of a clip and their changes over time in one pass, without gradient.
+
+        The changes are embedded from differences of pixels, so that what stands still is exactly 0; the embeddings
+        are their running sums from slot 0 on. In float32 at least, whatever autocast says: a coarser number format
+        would make ties of tokens that differ (faults.md of the release, 7).
+
+        Args:
+            patches: Shape [B, N, P].
+            grid: Where the tokens are.
+
+        Returns:
+            Embeddings, shape [B, N, D], and changes of slots 1 to t - 1, shape [B, t - 1, L, D].
+        """
+        with torch.autocast(patches.device.type, enabled=False):
+            patches = patches.to(torch.promote_types(patches.dtype, torch.float32))
+            weight = self.proj.weight.flatten(1).to(patches.dtype)  # [D, P]
+            bias = None if self.proj.bias is None else self.proj.bias.to(patches.dtype)
+            first = F.linear(patches[:, : grid.tokens_per_slot], weight, bias)  # [B, L, D]
+            changes = F.linear(token_changes(patches, grid), weight)  # [B, t - 1, L, D]
+            tokens = torch.cat([first[:, None], changes], dim=1).cumsum(dim=1)  # [B, t, L, D]
+        return tokens.flatten(1, 2), changes
+
+
+class _KnownLinear(torch.autograd.Function):
+    """A linear map whose result is known already: forward hands it on, backward is the map's own."""
+
+    @staticmethod
+    def forward(ctx: Any, patches: Tensor, weight: Tensor, bias: Tensor, embedded: Tensor) -> Tensor:
+        ctx.save_for_backward(patches, weight)
+        return embedded.view_as(embedded)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:  # type: ignore[override]
+        patches, weight = ctx.saved_tensors
+        by_patches = grad @ weight if ctx.needs_input_grad[0] else None
+        by_weight = grad.flatten(0, 1).mT @ patches.flatten(0, 1).to(grad.dtype) if ctx.needs_input_grad[1] else None
+        by_bias = grad.sum(dim=(0, 1)) if ctx.needs_input_grad[2] else None
+        return by_patches, by_weight, by_bias, None

@@ -1,0 +1,141 @@
+"""The encoder: a plain ViT over the visible tokens.
+
+Shapes: B clips, T frames, N tokens, V visible tokens, P pixels of a tubelet, D width.
+"""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from everest.config import FrameSelectionConfig, SelectionConfig, Task
+from everest.models.embedding import PatchEmbed
+from everest.models.layers import NORM_EPSILON, make_blocks
+from everest.models.positions import sine_positions
+from everest.tokens import (
+    FrameSelection,
+    TokenGrid,
+    TokenSelection,
+    count_per_pair,
+    gather_tokens,
+    patchify,
+    rero_scores,
+    select_pairs,
+    select_tokens,
+    take_pairs,
+)
+
+
+class Encoder(nn.Module):
+    """Embeds, places and encodes visible tokens, and scores all tokens for those who select.
+
+    Args:
+        grid: The tokens of a clip.
+        width: D.
+        depth: Number of blocks.
+        num_heads: Heads of each block.
+        drop_path: Of the last block; see :class:`~everest.models.layers.Block`.
+        final_norm: Close with a LayerNorm (pre-training); the classifier normalises after pooling instead.
+    """
+
+    positions: Tensor
+
+    def __init__(
+        self,
+        grid: TokenGrid,
+        *,
+        width: int,
+        depth: int,
+        num_heads: int,
+        drop_path: float = 0.0,
+        final_norm: bool = True,
+    ) -> None:
+        super().__init__()
+        self.grid = grid
+        self.patch_embed = PatchEmbed(grid, width)
+        self.register_buffer("positions", sine_positions(grid.num_tokens, width), persistent=False)
+        self.blocks = make_blocks(depth, width, num_heads, drop_path)
+        self.norm = nn.LayerNorm(width, eps=NORM_EPSILON) if final_norm else nn.Identity()
+
+    def forward(self, patches: Tensor, selection: TokenSelection) -> Tensor:
+        """Encode the visible tokens.
+
+        Args:
+            patches: All tubelets of the clips, normalised, shape [B, N, P]; only visible ones are touched.
+            selection: Which tokens are visible.
+
+        Returns:
+            Shape [B, V, D].
+        """
+        visible = gather_tokens(patches, selection.visible)  # [B, V, P]
+        x = self.patch_embed(visible, selection.embedded) + gather_tokens(self.positions, selection.visible)
+        for block in self.blocks:
+            x = block(x)
+        return self.norm(x)  # type: ignore[no-any-return]
+
+    @torch.no_grad()
+    def select(
+        self,
+        patches: Tensor,
+        config: SelectionConfig,
+        task: Task,
+        *,
+        generator: torch.Generator | None = None,
+    ) -> TokenSelection:
+        """Choose tokens; ReRo scores come from the embedding as it is now, without gradient.
+
+        Args:
+            patches: All tubelets of the clips, normalised, shape [B, N, P].
+            config: Method and ratios.
+            task: Pre-training or fine-tuning.
+            generator: Source of randomness on the device of the patches.
+        """
+        scores = tokens = None
+        if config.method == "rero":
+            tokens, changes = self.patch_embed.embed_all(patches, self.grid)
+            scores = rero_scores(changes)
+        selection = select_tokens(
+            config,
+            task,
+            self.grid,
+            len(patches),
+            scores=scores,
+            generator=generator,
+            device=patches.device,
+        )
+        if tokens is None:
+            return selection
+        return replace(selection, embedded=gather_tokens(tokens, selection.visible))
+
+    @torch.no_grad()
+    def select_frames(
+        self,
+        clips: Tensor,
+        config: FrameSelectionConfig,
+        keep_ratio: float,
+        *,
+        generator: torch.Generator | None = None,
+        random: bool = True,
+    ) -> tuple[Tensor, FrameSelection | None]:
+        """Make clips of the most informative candidate frames (paper, section on frame selection).
+
+        Args:
+            clips: Candidate frames, normalised, shape [B, 3, T', H, W] with T' at least the frames of the grid.
+            config: Whether and how; when turned off, the clips come back as they are.
+            keep_ratio: Share of the candidates' tokens that is counted.
+            generator: Source of randomness on the device of the clips.
+            random: Draw pairs by their counts; False takes the pairs with the largest counts.
+
+        Returns:
+            Clips of shape [B, 3, T, H, W], and which pairs they are made of.
+        """
+        if not config.enabled:
+            return clips, None
+        size = self.grid.tubelet_size
+        candidates = replace(self.grid, num_slots=clips.shape[2] // size)
+        patches = patchify(clips[:, :, : candidates.num_slots * size], candidates)
+        scores = rero_scores(self.patch_embed.embed_all(patches, candidates)[1])
+        counts = count_per_pair(scores, candidates, keep_ratio)
+        noise = torch.rand(counts.shape, generator=generator, device=clips.device) if random else None
+        chosen = select_pairs(counts, self.grid.num_slots, noise)
+        return take_pairs(clips, chosen.pairs, size), chosen

@@ -1,0 +1,90 @@
+"""The transformer block, plain: pre-norm attention and MLP.
+
+Shapes: B clips, K tokens, D width, h heads, d width of a head (D = h * d).
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+NORM_EPSILON = 1e-6
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention, fused.
+
+    Queries and values have a bias, keys have none: a bias on the keys adds the same number to all logits of a query
+    and cancels in the softmax.
+    """
+
+    def __init__(self, width: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.q_bias = nn.Parameter(torch.zeros(width))
+        self.v_bias = nn.Parameter(torch.zeros(width))
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Mix tokens: [B, K, D] to [B, K, D]."""
+        bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
+        qkv = F.linear(x, self.qkv.weight, bias).unflatten(-1, (3, self.num_heads, -1))  # [B, K, 3, h, d]
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each [B, h, K, d]
+        mixed = F.scaled_dot_product_attention(q, k, v)
+        return self.proj(mixed.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+
+
+class Mlp(nn.Module):
+    """Two layers with a GELU between, four times as wide inside."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(width, 4 * width)
+        self.fc2 = nn.Linear(4 * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Change each token by itself: [B, K, D] to [B, K, D]."""
+        return self.fc2(F.gelu(self.fc1(x)))  # type: ignore[no-any-return]
+
+
+class Block(nn.Module):
+    """Attention and MLP, each added to its input.
+
+    Args:
+        width: D.
+        num_heads: h.
+        drop_path: Probability of skipping each of the two for a clip, in training.
+    """
+
+    def __init__(self, width: int, num_heads: int, drop_path: float = 0.0) -> None:
+        super().__init__()
+        self.drop_path = drop_path
+        self.norm1 = nn.LayerNorm(width, eps=NORM_EPSILON)
+        self.attn = Attention(width, num_heads)
+        self.norm2 = nn.LayerNorm(width, eps=NORM_EPSILON)
+        self.mlp = Mlp(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """One layer: [B, K, D] to [B, K, D]."""
+        x = x + self._drop(self.attn(self.norm1(x)))
+        return x + self._drop(self.mlp(self.norm2(x)))
+
+    def _drop(self, branch: Tensor) -> Tensor:
+        """Skip a branch for some clips and scale the others up, so that the mean stays."""
+        if not self.training or self.drop_path == 0.0:
+            return branch
+        keep = 1.0 - self.drop_path
+        return branch * branch.new_empty(len(branch), 1, 1).bernoulli_(keep).div_(keep)
+
+
+def make_blocks(depth: int, width: int, num_heads: int, drop_path: float = 0.0) -> nn.ModuleList:
+    """Stack blocks whose drop path grows linearly from 0 to ``drop_path``."""
+    return nn.ModuleList(Block(width, num_heads, drop_path * i / max(1, depth - 1)) for i in range(depth))
+
+
+def initialize(module: nn.Module) -> None:
+    """Give one layer its starting weights: Xavier for matrices, 0 and 1 for the rest. For ``Module.apply``."""
+    if isinstance(module, nn.Linear | nn.Conv3d):
+        nn.init.xavier_uniform_(module.weight.view(module.weight.shape[0], -1))
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

@@ -1,0 +1,78 @@
+"""From clips to what a model takes: the steps that training, evaluation and inference share.
+
+Shapes: B clips, T frames, T' candidate frames, H height, W width, N tokens, P pixels of a tubelet, K classes.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from everest.config import CheckpointInfo
+from everest.models.classifier import Classifier
+from everest.models.encoder import Encoder
+from everest.tokens import FrameSelection, TokenSelection, num_candidate_pairs, patchify
+from everest.video import normalize
+
+
+@dataclass(frozen=True)
+class ModelInput:
+    """What a model takes, and how it was chosen.
+
+    Attributes:
+        patches: All tubelets of the clips, normalised, shape [B, N, P].
+        selection: The tokens that are computed.
+        frames: The pairs of candidate frames that make the clips; None where frames are not selected.
+    """
+
+    patches: Tensor
+    selection: TokenSelection
+    frames: FrameSelection | None = None
+
+    def __repr__(self) -> str:
+        return f"ModelInput(patches {list(self.patches.shape)}, {self.selection}, {self.frames})"
+
+
+def num_sampled_frames(info: CheckpointInfo) -> int:
+    """Frames to take from a video for one clip: more than the model takes where frames are selected."""
+    size = info.model.tubelet_size
+    return num_candidate_pairs(info.clip.num_frames // size, info.frame_selection) * size
+
+
+def select_input(
+    encoder: Encoder, clips: Tensor, info: CheckpointInfo, *, generator: torch.Generator | None = None
+) -> ModelInput:
+    """Choose frames and tokens.
+
+    Frames are drawn at random in pre-training and chosen without randomness in fine-tuning and after it.
+
+    Args:
+        encoder: Its embedding scores the tokens.
+        clips: Normalised, shape [B, 3, T', H, W]; T' = :func:`num_sampled_frames`.
+        info: Which selections, for which task.
+        generator: Source of randomness on the device of the clips.
+    """
+    random = info.task == "pretrain"
+    clips, frames = encoder.select_frames(
+        clips, info.frame_selection, info.selection.keep_ratio, generator=generator, random=random
+    )
+    patches = patchify(clips, encoder.grid)
+    return ModelInput(patches, encoder.select(patches, info.selection, info.task, generator=generator), frames)
+
+
+@torch.no_grad()
+def classify_clips(model: Classifier, clips: Tensor, info: CheckpointInfo) -> Tensor:
+    """Classify clips as they come from a video; the same clips always give the same answer.
+
+    Args:
+        model: In evaluation mode.
+        clips: Shape [B, 3, T', H, W], uint8, on the model's device.
+        info: What travels with the model.
+
+    Returns:
+        Probabilities, shape [B, K], float32.
+    """
+    generator = torch.Generator(clips.device).manual_seed(0)  # only the random controls draw from it
+    chosen = select_input(model.encoder, normalize(clips, info.mean, info.std), info, generator=generator)
+    logits: Tensor = model(chosen.patches, chosen.selection)
+    return logits.float().softmax(dim=-1)

@@ -1,0 +1,74 @@
+"""Models by name: the sizes of the paper, and a tiny one for CPUs."""
+
+from dataclasses import dataclass
+
+from everest.config import ClipConfig, ModelConfig, ModelSize
+from everest.models.autoencoder import MaskedAutoencoder
+from everest.models.classifier import Classifier
+from everest.models.encoder import Encoder
+from everest.tokens import TokenGrid
+
+
+@dataclass(frozen=True)
+class Size:
+    """Width, depth and heads of encoder and decoder."""
+
+    width: int
+    depth: int
+    num_heads: int
+    decoder_width: int
+    decoder_heads: int
+
+
+SIZES: dict[ModelSize, Size] = {
+    "tiny": Size(width=192, depth=6, num_heads=3, decoder_width=96, decoder_heads=3),
+    "small": Size(width=384, depth=12, num_heads=6, decoder_width=192, decoder_heads=3),
+    "base": Size(width=768, depth=12, num_heads=12, decoder_width=384, decoder_heads=6),
+    "large": Size(width=1024, depth=24, num_heads=16, decoder_width=512, decoder_heads=8),
+    "huge": Size(width=1280, depth=32, num_heads=16, decoder_width=640, decoder_heads=8),
+}
+
+
+def grid_of(model: ModelConfig, clip: ClipConfig) -> TokenGrid:
+    """The tokens of a clip for a model.
+
+    Raises:
+        SelectionError: The clip cannot be cut into whole tubelets.
+    """
+    return TokenGrid.of_clip(
+        num_frames=clip.num_frames,
+        height=clip.height,
+        width=clip.width,
+        tubelet_size=model.tubelet_size,
+        patch_size=model.patch_size,
+    )
+
+
+def build_autoencoder(model: ModelConfig, clip: ClipConfig) -> MaskedAutoencoder:
+    """Build a masked autoencoder with fresh weights from PyTorch's random state."""
+    size = SIZES[model.size]
+    return MaskedAutoencoder(
+        _encoder(size, model, clip, final_norm=True),
+        width=size.width,
+        decoder_width=size.decoder_width,
+        decoder_depth=model.decoder_depth,
+        decoder_heads=size.decoder_heads,
+    )
+
+
+def build_classifier(model: ModelConfig, clip: ClipConfig, num_classes: int) -> Classifier:
+    """Build a classifier with fresh weights from PyTorch's random state."""
+    size = SIZES[model.size]
+    encoder = _encoder(size, model, clip, final_norm=False)
+    return Classifier(encoder, width=size.width, num_classes=num_classes, dropout=model.head_dropout)
+
+
+def _encoder(size: Size, model: ModelConfig, clip: ClipConfig, *, final_norm: bool) -> Encoder:
+    return Encoder(
+        grid_of(model, clip),
+        width=size.width,
+        depth=size.depth,
+        num_heads=size.num_heads,
+        drop_path=model.drop_path,
+        final_norm=final_norm,
+    )

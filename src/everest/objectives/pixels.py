@@ -1,0 +1,77 @@
+"""Normalised pixels: what EVEREST and VideoMAE predict.
+
+Shapes: B clips, N tokens, M targets, P pixels of a tubelet, C channels (3), S pixels of one channel (P = C * S).
+Inputs hold a tubelet as (channel, frame, row, column); targets and predictions as (frame, row, column, channel), the
+order of VideoMAE's checkpoints.
+"""
+
+import torch
+from torch import Tensor
+
+from everest.models.autoencoder import Prediction
+from everest.tokens import TokenGrid, gather_tokens
+
+STD_EPSILON = 1e-6
+
+
+def patch_statistics(pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each tubelet and channel.
+
+    Args:
+        pixels: Values 0 to 1, shape [B, M, S, C].
+
+    Returns:
+        Mean and unbiased standard deviation (1e-6 added), each of shape [B, M, 1, C].
+    """
+    mean = pixels.mean(dim=2, keepdim=True)
+    return mean, pixels.var(dim=2, unbiased=True, keepdim=True).sqrt() + STD_EPSILON
+
+
+def target_pixels(patches: Tensor, target: Tensor, grid: TokenGrid, mean: Tensor, std: Tensor) -> Tensor:
+    """Bring the target tubelets back to pixel values, and no others.
+
+    Args:
+        patches: Tubelets of clips normalised with ``mean`` and ``std``, shape [B, N, P].
+        target: Token numbers, shape [B, M].
+        grid: Where the tokens are.
+        mean: Per channel, shape [C].
+        std: Per channel, shape [C].
+
+    Returns:
+        Values 0 to 1, shape [B, M, S, C].
+    """
+    pixels = gather_tokens(patches, target).unflatten(-1, (3, grid.num_pixels // 3))  # [B, M, C, S]
+    return pixels.transpose(2, 3) * std + mean  # [B, M, S, C]
+
+
+@torch.no_grad()
+def pixel_targets(patches: Tensor, target: Tensor, grid: TokenGrid, mean: Tensor, std: Tensor) -> Tensor:
+    """What is predicted: the pixels of the targets, each tubelet and channel normalised by itself.
+
+    Args:
+        patches: Tubelets of clips normalised with ``mean`` and ``std``, shape [B, N, P].
+        target: Token numbers, shape [B, M].
+        grid: Where the tokens are.
+        mean: Per channel, shape [C].
+        std: Per channel, shape [C].
+
+    Returns:
+        Shape [B, M, P].
+    """
+    pixels = target_pixels(patches, target, grid, mean, std)
+    center, spread = patch_statistics(pixels)
+    return ((pixels - center) / spread).flatten(2)  # [B, M, P]
+
+
+def pixel_loss(prediction: Prediction, targets: Tensor) -> Tensor:
+    """Mean squared error over all targets, in float32 at least.
+
+    Args:
+        prediction: Of shape [B, M, P].
+        targets: From :func:`pixel_targets`, shape [B, M, P].
+
+    Returns:
+        A scalar.
+    """
+    dtype = torch.promote_types(prediction.values.dtype, torch.float32)
+    return torch.nn.functional.mse_loss(prediction.values.to(dtype), targets.to(dtype))
