@@ -23,7 +23,7 @@ Ratio = Field(gt=0.0, le=1.0)
 class Config(BaseModel):
     """Base of all settings: immutable, and closed to unknown keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class ModelConfig(Config):
@@ -114,7 +114,7 @@ class AugmentConfig(Config):
         min_area: Smallest share of the area for ``random_resized``.
         flip: Mirror half of the clips. Wrong for data whose classes tell left from right.
         rand_augment_ops: Number of RandAugment operations per clip; 0 turns it off.
-        rand_augment_magnitude: Strength of RandAugment, 0 to 30.
+        rand_augment_magnitude: Mean strength of RandAugment, 0 to 10; each operation draws around it.
         rand_augment_probability: Chance of each operation to be applied.
         erase_probability: Chance to overwrite a box of the clip with noise.
         mixup_alpha: Beta parameter of mixup; 0 turns it off.
@@ -126,7 +126,7 @@ class AugmentConfig(Config):
     min_area: float = Field(0.08, gt=0.0, le=1.0)
     flip: bool = False
     rand_augment_ops: int = Field(0, ge=0)
-    rand_augment_magnitude: float = Field(9.0, ge=0.0, le=30.0)
+    rand_augment_magnitude: float = Field(9.0, ge=0.0, le=10.0)
     rand_augment_probability: float = Field(0.5, ge=0.0, le=1.0)
     erase_probability: float = Field(0.0, ge=0.0, le=1.0)
     mixup_alpha: float = Field(0.0, ge=0.0)

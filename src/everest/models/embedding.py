@@ -47,7 +47,7 @@ class PatchEmbed(nn.Module):
 
         The changes are embedded from differences of pixels, so that what stands still is exactly 0; the embeddings
         are their running sums from slot 0 on. In float32 at least, whatever autocast says: a coarser number format
-        would make ties of tokens that differ (faults.md of the release, 7).
+        would make ties of tokens that differ.
 
         Args:
             patches: Shape [B, N, P].
@@ -75,7 +75,7 @@ class _KnownLinear(torch.autograd.Function):
         return embedded.view_as(embedded)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
         patches, weight = ctx.saved_tensors
         by_patches = grad @ weight if ctx.needs_input_grad[0] else None
         by_weight = grad.flatten(0, 1).mT @ patches.flatten(0, 1).to(grad.dtype) if ctx.needs_input_grad[1] else None

@@ -40,7 +40,7 @@ def target_pixels(patches: Tensor, target: Tensor, grid: TokenGrid, mean: Tensor
     Returns:
         Values 0 to 1, shape [B, M, S, C].
     """
-    pixels = gather_tokens(patches, target).unflatten(-1, (3, grid.num_pixels // 3))  # [B, M, C, S]
+    pixels = gather_tokens(patches, target).reshape(*target.shape, 3, grid.num_pixels // 3)  # [B, M, C, S]
     return pixels.transpose(2, 3) * std + mean  # [B, M, S, C]
 
 

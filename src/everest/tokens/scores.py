@@ -15,7 +15,7 @@ def token_changes(tokens: Tensor, grid: TokenGrid) -> Tensor:
 
     The embedding is linear, so changes of pixels embed to changes of embeddings; and what is still is exactly 0.
     """
-    slots = tokens.unflatten(1, (grid.num_slots, grid.tokens_per_slot))  # [B, t, L, D]
+    slots = tokens.reshape(len(tokens), grid.num_slots, grid.tokens_per_slot, -1)  # [B, t, L, D]
     return slots[:, 1:] - slots[:, :-1]
 
 

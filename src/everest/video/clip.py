@@ -35,8 +35,7 @@ class Clip:
             )
         if self.pts_seconds.shape != self.frames.shape[:1]:
             raise VideoError(
-                f"{self.source}: {len(self.frames)} frames need as many time stamps, "
-                f"not {list(self.pts_seconds.shape)}"
+                f"{self.source}: {len(self.frames)} frames need as many time stamps, not {list(self.pts_seconds.shape)}"
             )
 
     @property

@@ -1,0 +1,225 @@
+"""What the command line does, as functions: train, evaluate, predict."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from everest.config import (
+    CheckpointInfo,
+    DataConfig,
+    EvaluationConfig,
+    FinetuneConfig,
+    PretrainConfig,
+    RunConfig,
+    override,
+)
+from everest.datasets import Manifest, load_data
+from everest.errors import ConfigError, WeightsError
+from everest.evaluation import Evaluation, align_labels, parse_views
+from everest.evaluation import evaluate as evaluate_classifier
+from everest.inference import Predictor
+from everest.models import Classifier, load_model
+from everest.recipes import get_recipe
+from everest.training import TrainedRun, run_finetuning, run_pretraining
+from everest.training.engine import Engine
+from everest.training.files import atomic_write
+from everest.training.progress import Progress
+from everest.training.rundir import RunFolder
+from everest.training.runs import Resume
+
+DEFAULT_VIEWS = "5x3"
+EVALUATION_NAME = "evaluation.json"
+
+
+@dataclass(frozen=True)
+class FinetunedRun:
+    """A fine-tuning run and the evaluation that closed it.
+
+    Attributes:
+        run: The training.
+        evaluation: On the split ``test`` (``val`` where there is no ``test``); None where the data has neither.
+    """
+
+    run: TrainedRun
+    evaluation: Evaluation | None
+
+    def __repr__(self) -> str:
+        return f"FinetunedRun({self.run}, {self.evaluation})"
+
+
+def pretrain(
+    *,
+    recipe: str,
+    data: str | Path,
+    out: str | Path,
+    settings: Iterable[str] = (),
+    resume: Resume = "never",
+) -> TrainedRun:
+    """Pre-train on unlabelled clips.
+
+    Args:
+        recipe: A name from ``everest recipe list``.
+        data: A manifest, a folder of videos, or ``bundled``. Where there are splits, only ``train`` is learnt from.
+        out: The run folder; one that holds a run is refused unless resumed.
+        settings: ``KEY=VALUE`` changes to the recipe.
+        resume: ``auto`` goes on with the run that the folder holds.
+
+    Raises:
+        EverestError: Something given cannot be used; nothing has been overwritten then.
+    """
+    manifest = load_data(data)
+    return run_pretraining(pretrain_config(recipe, settings), _train_part(manifest), Path(out), resume=resume)
+
+
+def finetune(
+    *,
+    recipe: str,
+    data: str | Path,
+    out: str | Path,
+    init: str | Path | None = None,
+    settings: Iterable[str] = (),
+    resume: Resume = "never",
+) -> FinetunedRun:
+    """Train a classifier on labelled clips, and evaluate it on those that were held out.
+
+    Args:
+        recipe: A name from ``everest recipe list``.
+        data: A manifest, a folder of class folders, or ``bundled``.
+        out: The run folder; one that holds a run is refused unless resumed.
+        init: Run folder or weights file to start from; None starts from fresh weights.
+        settings: ``KEY=VALUE`` changes to the recipe.
+        resume: ``auto`` goes on with the run that the folder holds.
+
+    Raises:
+        EverestError: Something given cannot be used; nothing has been overwritten then.
+    """
+    config = finetune_config(recipe, settings)
+    manifest = load_data(data, holdout=config.data.holdout)
+    held_out = next((manifest.split(name) for name in ("test", "val") if name in manifest.splits), None)
+
+    assess = partial(_evaluate, views=config.evaluation, run=config.run, num_workers=config.data.num_workers)
+
+    def on_epoch(epoch: int, model: Classifier, info: CheckpointInfo) -> dict[str, float]:
+        every = config.run.evaluate_every_epochs
+        if held_out is None or not every or epoch % every or epoch == config.optim.epochs:
+            return {}
+        return {"top1": assess(model, info, held_out).top1}
+
+    run = run_finetuning(
+        config,
+        _train_part(manifest),
+        Path(out),
+        init=None if init is None else Path(init),
+        resume=resume,
+        on_epoch=on_epoch,
+    )
+    if held_out is None or not isinstance(run.model, Classifier):
+        return FinetunedRun(run, None)
+    evaluation = assess(run.model, run.info, held_out)
+    with atomic_write(run.folder.path / EVALUATION_NAME) as file:
+        file.write((json.dumps(evaluation.to_dict(), indent=2) + "\n").encode())
+    return FinetunedRun(run, evaluation)
+
+
+def evaluate(
+    checkpoint: str | Path,
+    data: str | Path,
+    *,
+    split: str = "test",
+    views: str | EvaluationConfig | None = None,
+    run: RunConfig | None = None,
+    num_workers: int = -1,
+) -> Evaluation:
+    """Evaluate a classifier on labelled clips, every video decoded once for all its views.
+
+    Args:
+        checkpoint: A run folder or a weights file.
+        data: A manifest, a folder of class folders, or ``bundled``. Without splits, the clips that fine-tuning held out
+            are ``test``.
+        split: Which part of the data; ``all`` for everything.
+        views: Segments x crops, such as ``5x3``; None takes those of the run folder's recipe, or 5x3.
+        run: Device and precision; None chooses.
+        num_workers: Decoding processes; -1 takes one per spare core.
+
+    Raises:
+        EverestError: Something given cannot be used. Videos that cannot be read are listed in the result instead.
+    """
+    path = Path(checkpoint)
+    model, info = load_model(path)
+    if not isinstance(model, Classifier):
+        raise WeightsError(f"{checkpoint}: holds a pre-trained encoder and no classifier; fine-tune it first")
+    trained = _config_of(path)
+    if views is None:
+        views = DEFAULT_VIEWS if trained is None else trained.evaluation
+    manifest = load_data(data, holdout=(DataConfig() if trained is None else trained.data).holdout).split(split)
+    views = parse_views(views) if isinstance(views, str) else views
+    return _evaluate(model, info, manifest, views=views, run=run or RunConfig(), num_workers=num_workers)
+
+
+def load(checkpoint: str | Path, device: str = "auto") -> Predictor:
+    """Load a classifier for prediction: ``everest.load("runs/mine").predict("clip.mp4")``.
+
+    Args:
+        checkpoint: A run folder or a weights file.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+
+    Raises:
+        WeightsError: The checkpoint cannot be read or holds no classifier.
+    """
+    return Predictor.load(checkpoint, device=device)
+
+
+def pretrain_config(recipe: str, settings: Iterable[str] = ()) -> PretrainConfig:
+    """Settings of a recipe's pre-training, changed by ``KEY=VALUE`` strings."""
+    config = get_recipe(recipe).pretrain
+    if config is None:
+        raise ConfigError(f"recipe {recipe!r} has no pre-training")
+    return override(config, settings)
+
+
+def finetune_config(recipe: str, settings: Iterable[str] = ()) -> FinetuneConfig:
+    """Settings of a recipe's fine-tuning, changed by ``KEY=VALUE`` strings."""
+    config = get_recipe(recipe).finetune
+    if config is None:
+        raise ConfigError(f"recipe {recipe!r} has no fine-tuning")
+    return override(config, settings)
+
+
+def _train_part(manifest: Manifest) -> Manifest:
+    """What may be learnt from: the split ``train``, or everything where there are no splits."""
+    return manifest.split("train") if manifest.splits else manifest
+
+
+def _config_of(checkpoint: Path) -> FinetuneConfig | None:
+    """The configuration beside a checkpoint, if it lies in the folder of a fine-tuning run."""
+    folder = RunFolder(checkpoint if checkpoint.is_dir() else checkpoint.parent)
+    if not folder.config_file.is_file():
+        return None
+    config = folder.config()
+    return config if isinstance(config, FinetuneConfig) else None
+
+
+def _evaluate(
+    model: Classifier,
+    info: CheckpointInfo,
+    manifest: Manifest,
+    *,
+    views: EvaluationConfig,
+    run: RunConfig,
+    num_workers: int,
+) -> Evaluation:
+    engine = Engine.start(run)
+    labelled = align_labels(manifest, info.class_names)
+    with Progress("evaluating", len(labelled)) as progress:
+        return evaluate_classifier(
+            model.to(engine.device).eval(),
+            info,
+            labelled,
+            views,
+            device=engine.device,
+            autocast=engine.autocast,
+            num_workers=num_workers,
+            on_progress=lambda done, _: progress.update(done),
+        )

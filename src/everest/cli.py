@@ -1,0 +1,155 @@
+"""The program ``everest``: one subcommand for each thing to do. Results go to stdout, everything else to stderr.
+
+Exit codes: 0 done; 1 done, but some videos could not be evaluated or some check failed; 2 something given cannot be
+used (one line says what); 130 interrupted.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from everest import commands as do
+from everest.errors import EverestError
+
+EXIT_OK, EXIT_FAILURES, EXIT_UNUSABLE, EXIT_INTERRUPTED = 0, 1, 2, 130
+
+Command = Callable[[argparse.Namespace], int]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; ``None`` takes the arguments of the process."""
+    options = build_parser().parse_args(arguments)
+    command: Command = options.command
+    try:
+        return command(options)
+    except EverestError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return EXIT_UNUSABLE
+    except KeyboardInterrupt:
+        print("interrupted; what was saved stays, and --resume auto goes on from there", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:  # `everest recipe show ucf101 | head`
+        sys.stderr.close()
+        return EXIT_OK
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Describe every command and its options."""
+    parser = argparse.ArgumentParser(prog="everest", description="Masked video autoencoders on the tokens that change.")
+    parser.add_argument("--version", action="version", version=f"everest {version('everest-video')}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    _add_demo(commands)
+    _add_training(commands)
+    _add_use(commands)
+    _add_recipe(commands)
+    _add_data(commands)
+    _add_bench(commands)
+    doctor = _add(commands, "doctor", do.doctor, "say what works on this machine, and what to do about the rest")
+    _add_json(doctor)
+    return parser
+
+
+def _add(commands: Any, name: str, command: Command, text: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+    parser.set_defaults(command=command)
+    return parser
+
+
+def _add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+def _add_demo(commands: Any) -> None:
+    demo = _add(commands, "demo", do.demo, "pre-train, fine-tune and evaluate on the bundled clips, and write a report")
+    demo.add_argument("--out", type=Path, metavar="DIR", help="a new or empty folder (default: runs/demo-1, -2, ...)")
+    _add_json(demo)
+
+
+def _add_training(commands: Any) -> None:
+    pretrain = _add(commands, "pretrain", do.pretrain, "learn from unlabelled videos")
+    finetune = _add(commands, "finetune", do.finetune, "train a classifier on labelled videos")
+    for parser in (pretrain, finetune):
+        parser.add_argument("--recipe", required=True, metavar="NAME", help="a name from `everest recipe list`")
+        parser.add_argument("--data", required=True, metavar="PATH", help="a manifest, a folder, or the word bundled")
+        parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="the run folder")
+        if parser is finetune:
+            parser.add_argument("--init", type=Path, metavar="CHECKPOINT", help="run folder or weights to start from")
+        parser.add_argument(
+            "--set",
+            action="append",
+            default=[],
+            metavar="KEY=VALUE",
+            dest="settings",
+            help="change a setting of the recipe; may be given several times",
+        )
+        parser.add_argument(
+            "--resume",
+            choices=("auto", "never"),
+            default="never",
+            help="auto: go on with the run that DIR holds; never (default): refuse such a folder",
+        )
+        _add_json(parser)
+
+
+def _add_use(commands: Any) -> None:
+    evaluate = _add(commands, "evaluate", do.evaluate, "measure a classifier on labelled videos")
+    evaluate.add_argument("checkpoint", metavar="CHECKPOINT", help="a run folder or a weights file")
+    evaluate.add_argument("--data", required=True, metavar="PATH", help="a manifest, a folder, or the word bundled")
+    evaluate.add_argument("--split", default="test", help="part of the data (default: test); all for everything")
+    evaluate.add_argument("--views", metavar="SxC", help="segments x crops, such as 5x3 (default: the recipe's)")
+    evaluate.add_argument("--out", type=Path, metavar="DIR", help="also write evaluation.json and confusion.png here")
+    predict = _add(commands, "predict", do.predict, "name what happens in videos")
+    predict.add_argument("checkpoint", metavar="CHECKPOINT", help="a run folder or a weights file")
+    predict.add_argument("videos", nargs="+", metavar="VIDEO")
+    predict.add_argument("--views", metavar="SxC", help="segments x crops of each video (default: 3x1)")
+    predict.add_argument("--top", type=int, default=5, metavar="N", help="classes to print (default: 5)")
+    for parser in (evaluate, predict):
+        parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
+        _add_json(parser)
+
+
+def _add_recipe(commands: Any) -> None:
+    recipe = _add(commands, "recipe", do.recipe_list, "list the recipes, or show the settings of one")
+    actions = recipe.add_subparsers(metavar="ACTION", required=True)
+    _add_json(_add(actions, "list", do.recipe_list, "list the recipes"))
+    show = _add(actions, "show", do.recipe_show, "show the settings of a recipe: the keys that --set takes")
+    show.add_argument("name", metavar="NAME")
+    _add_json(show)
+
+
+def _add_data(commands: Any) -> None:
+    data = commands.add_parser("data", help="list and check videos", description="List and check videos.")
+    actions = data.add_subparsers(metavar="ACTION", required=True)
+    index = _add(actions, "index", do.data_index, "write one manifest for a folder or a list of videos")
+    index.add_argument("source", metavar="SOURCE")
+    index.add_argument("--format", choices=("auto", "folder", "list"), default="auto", help="what SOURCE is")
+    index.add_argument("--out", required=True, type=Path, metavar="MANIFEST", help="a CSV file that does not exist yet")
+    check = _add(actions, "check", do.data_check, "decode every video and report those that cannot be read")
+    check.add_argument("manifest", metavar="MANIFEST", help="a manifest, a folder, or the word bundled")
+    check.add_argument("--workers", type=int, default=-1, metavar="N", help="videos at a time (default: the cores)")
+    for parser in (index, check):
+        _add_json(parser)
+
+
+def _add_bench(commands: Any) -> None:
+    bench = commands.add_parser("bench", help="measure", description="Measure.")
+    actions = bench.add_subparsers(metavar="ACTION", required=True)
+    step = _add(actions, "step", do.bench_step, "time a training step")
+    macs = _add(actions, "macs", do.bench_macs, "count the multiply-adds of one clip's forward pass")
+    for parser in (step, macs):
+        parser.add_argument("--size", default="base", choices=("tiny", "small", "base", "large", "huge"))
+        parser.add_argument("--task", default="pretrain", choices=("pretrain", "finetune"))
+        parser.add_argument("--selection", default="rero", help="rero, tube, random, random_equal, running_cell or all")
+        parser.add_argument("--peer", choices=("plain",), help="measure the plain implementation instead of ours")
+    step.add_argument("--batch", type=int, default=4, metavar="N", help="clips (default: 4)")
+    step.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
+    step.add_argument("--precision", default="auto", choices=("auto", "float32", "bfloat16"))
+    step.add_argument("--steps", type=int, default=5, metavar="N", help="timed steps (default: 5)")
+    step.add_argument("--compile", action="store_true", help="use torch.compile")
+    parity = _add(actions, "parity", do.bench_parity, "compare with recorded numbers of the official release")
+    parity.add_argument("folders", nargs="+", metavar="FOLDER")
+    for parser in (step, macs):
+        _add_json(parser)

@@ -1,0 +1,222 @@
+"""What each command of the program does with its options: call the Python function of the same name and print.
+
+Heavy imports wait inside the functions, so that ``everest --help`` and ``everest doctor`` work on a broken
+installation.
+"""
+
+import json
+import sys
+from argparse import Namespace
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from everest.errors import ConfigError
+
+EXIT_OK, EXIT_FAILURES, EXIT_UNUSABLE = 0, 1, 2
+
+
+def demo(options: Namespace) -> int:
+    """Everything once on the bundled clips."""
+    from everest.demo import run_demo
+
+    result = run_demo(options.out)
+    _print(options, result.metrics, result.summary())
+    return EXIT_OK
+
+
+def pretrain(options: Namespace) -> int:
+    """Learn from unlabelled videos."""
+    from everest import api
+
+    run = api.pretrain(
+        recipe=options.recipe, data=options.data, out=options.out, settings=options.settings, resume=options.resume
+    )
+    values = {"out": str(options.out), "weights": str(run.folder.weights), "num_steps": run.num_steps}
+    _print(options, values | {"failed": run.failed}, f"weights: {run.folder.weights}")
+    return EXIT_OK
+
+
+def finetune(options: Namespace) -> int:
+    """Train a classifier and evaluate it."""
+    from everest import api
+
+    result = api.finetune(
+        recipe=options.recipe,
+        data=options.data,
+        out=options.out,
+        init=options.init,
+        settings=options.settings,
+        resume=options.resume,
+    )
+    run, evaluation = result.run, result.evaluation
+    values = {"out": str(options.out), "weights": str(run.folder.weights), "num_steps": run.num_steps}
+    values |= {"failed": run.failed, "evaluation": None if evaluation is None else evaluation.to_dict()}
+    told = "no split to evaluate on" if evaluation is None else evaluation.summary()
+    _print(options, values, f"weights: {run.folder.weights}\n{told}")
+    return EXIT_FAILURES if evaluation is not None and evaluation.failures else EXIT_OK
+
+
+def evaluate(options: Namespace) -> int:
+    """Measure a classifier."""
+    from everest import api
+    from everest.config import RunConfig
+
+    if options.out is not None and options.out.exists() and any(options.out.iterdir()):
+        raise ConfigError(f"{options.out} holds files already: choose a new or empty folder")
+    run = RunConfig(device=options.device)
+    result = api.evaluate(options.checkpoint, options.data, split=options.split, views=options.views, run=run)
+    if options.out is not None:
+        from everest.visualize import confusion
+
+        options.out.mkdir(parents=True, exist_ok=True)
+        (options.out / "evaluation.json").write_text(json.dumps(result.to_dict(), indent=2) + "\n")
+        (options.out / "confusion.png").write_bytes(confusion(result.confusion, result.class_names))
+    _print(options, result.to_dict(), result.summary())
+    for path, reason in result.failures:
+        print(f"could not be evaluated: {path}: {reason}", file=sys.stderr)
+    return EXIT_FAILURES if result.failures else EXIT_OK
+
+
+def predict(options: Namespace) -> int:
+    """Name what happens in videos; what cannot be read is said, and the rest is predicted."""
+    from everest import api
+    from everest.evaluation import parse_views
+    from everest.inference import FailedPrediction
+
+    if options.top < 1:
+        raise ConfigError(f"--top takes a number of classes of at least 1, given: {options.top}")
+    predictor = api.load(options.checkpoint, device=options.device)
+    views = None if options.views is None else parse_views(options.views)
+    results = predictor.predict_many(options.videos, views=views, top=options.top)
+    lines, rows = [], []
+    failed = [result for result in results if isinstance(result, FailedPrediction)]
+    for result in results:
+        if isinstance(result, FailedPrediction):
+            rows.append({"video": str(result.source), "error": result.reason})
+            continue
+        classes = [{"name": name, "probability": probability} for name, probability in result.classes]
+        rows.append({"video": str(result.source), "classes": classes})
+        lines.append(str(result.source))
+        lines += [f"  {c['probability']:6.1%}  {c['name']}" for c in classes]
+    _print(options, rows, "\n".join(lines))
+    for failure in failed:
+        print(f"error: {failure.reason}", file=sys.stderr)
+    return EXIT_UNUSABLE if failed else EXIT_OK
+
+
+def recipe_list(options: Namespace) -> int:
+    """List the recipes."""
+    from everest.recipes import list_recipes
+
+    recipes = list_recipes()
+    width = max(len(recipe.name) for recipe in recipes)
+    rows = [
+        {
+            "name": recipe.name,
+            "summary": recipe.summary,
+            "pretrain": recipe.pretrain is not None,
+            "finetune": recipe.finetune is not None,
+        }
+        for recipe in recipes
+    ]
+    _print(options, rows, "\n".join(f"{recipe.name:{width}}  {recipe.summary}" for recipe in recipes))
+    return EXIT_OK
+
+
+def recipe_show(options: Namespace) -> int:
+    """Show the settings of a recipe."""
+    from everest.config import flatten
+    from everest.recipes import get_recipe
+
+    recipe = get_recipe(options.name)
+    stages = {"pretrain": recipe.pretrain, "finetune": recipe.finetune}
+    flat = {task: flatten(config) for task, config in stages.items() if config is not None}
+    lines = [recipe.docs]
+    for task, settings in flat.items():
+        lines += ["", f"everest {task} --recipe {recipe.name}"]
+        lines += [f"  {key} = {json.dumps(value)}" for key, value in settings.items() if key != "task"]
+    _print(options, {"name": recipe.name, "docs": recipe.docs} | flat, "\n".join(lines))
+    return EXIT_OK
+
+
+def data_index(options: Namespace) -> int:
+    """Write one manifest."""
+    from everest.datasets import index_folder, load_data, read_manifest, write_manifest
+
+    if options.format == "folder":
+        manifest = index_folder(options.source)
+    else:
+        manifest = read_manifest(options.source) if options.format == "list" else load_data(options.source)
+    write_manifest(manifest, options.out)
+    values = {"manifest": str(options.out), "digest": manifest.digest, "counts": manifest.counts()}
+    _print(options, values, f"{manifest}\nwritten: {options.out}")
+    return EXIT_OK
+
+
+def data_check(options: Namespace) -> int:
+    """Decode every video."""
+    from everest.datasets import check_manifest, load_data
+    from everest.training.progress import Progress
+
+    manifest = load_data(options.manifest)
+    with Progress("checking", manifest.num_files) as progress:
+        rows = check_manifest(manifest, options.workers, lambda done, _: progress.update(done))
+    bad = [row for row in rows if row.fault is not None]
+    values = {"num_files": len(rows), "num_unreadable": len(bad), "files": [_jsonable(asdict(row)) for row in rows]}
+    lines = [f"{row.path}: {row.fault}" for row in bad]
+    _print(options, values, "\n".join([*lines, f"{len(rows)} files checked, {len(bad)} cannot be read"]))
+    return EXIT_FAILURES if bad else EXIT_OK
+
+
+def bench_step(options: Namespace) -> int:
+    """Time a training step."""
+    from everest.bench.step import bench_step as measure
+    from everest.bench.step import format_step
+
+    values = measure(
+        size=options.size,
+        task=options.task,
+        selection=options.selection,
+        batch=options.batch,
+        device=options.device,
+        precision=options.precision,
+        steps=options.steps,
+        compile=options.compile,
+        peer=options.peer,
+    )
+    _print(options, values, format_step(values))
+    return EXIT_OK
+
+
+def bench_macs(options: Namespace) -> int:
+    """Count multiply-adds."""
+    from everest.bench.macs import count_macs, format_macs
+
+    values = count_macs(options.size, options.task, options.selection, peer=options.peer)
+    _print(options, values, format_macs(values))
+    return EXIT_OK
+
+
+def bench_parity(options: Namespace) -> int:
+    """Compare with the official release."""
+    from everest.bench.parity import main
+
+    return main(options.folders)
+
+
+def doctor(options: Namespace) -> int:
+    """Say what works here."""
+    from everest.doctor import diagnose, format_findings
+
+    findings = diagnose()
+    _print(options, [asdict(finding) for finding in findings], format_findings(findings))
+    return EXIT_FAILURES if any(finding.ok is False for finding in findings) else EXIT_OK
+
+
+def _print(options: Namespace, values: Any, text: str) -> None:
+    print(json.dumps(values, indent=2) if getattr(options, "json", False) else text)
+
+
+def _jsonable(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: str(value) if isinstance(value, Path) else value for key, value in values.items()}

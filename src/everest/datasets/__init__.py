@@ -1,0 +1,43 @@
+"""Lists of clips, and the way from a list to batches."""
+
+from everest.datasets.check import CheckRow, check_manifest
+from everest.datasets.clips import Sample, TrainClips, ViewClips, Views
+from everest.datasets.folder import index_folder
+from everest.datasets.loader import (
+    Batch,
+    TrainLoader,
+    ViewLoader,
+    build_train_loader,
+    build_view_loader,
+    num_sampled_frames,
+)
+from everest.datasets.manifest import read_manifest, write_manifest
+from everest.datasets.records import VIDEO_EXTENSIONS, ClipRecord, Manifest
+from everest.datasets.sampler import BatchPlan, EpochSampler, plan_batches
+from everest.datasets.source import hold_out, load_data
+
+__all__ = [
+    "VIDEO_EXTENSIONS",
+    "Batch",
+    "BatchPlan",
+    "CheckRow",
+    "ClipRecord",
+    "EpochSampler",
+    "Manifest",
+    "Sample",
+    "TrainClips",
+    "TrainLoader",
+    "ViewClips",
+    "ViewLoader",
+    "Views",
+    "build_train_loader",
+    "build_view_loader",
+    "check_manifest",
+    "hold_out",
+    "index_folder",
+    "load_data",
+    "num_sampled_frames",
+    "plan_batches",
+    "read_manifest",
+    "write_manifest",
+]

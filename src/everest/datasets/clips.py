@@ -1,0 +1,257 @@
+"""Records to clips: decoding, sampling and augmentation, once per video.
+
+Shapes: R clips of one video, V views, C channels, T frames, H height, W width.
+"""
+
+import hashlib
+import math
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from everest.config import AugmentConfig, ClipConfig, EvaluationConfig
+from everest.datasets.records import ClipRecord
+from everest.datasets.spans import FramePlan, chunked, read_span, sampled_step, span_of
+from everest.errors import DataError, VideoError
+from everest.video.augment import augment_clip
+from everest.video.reader import VideoReader
+from everest.video.sampling import dense_indices, random_start, segment_indices, view_starts
+from everest.video.transforms import resize_short_side, view_crops
+
+CACHE_MARGIN = 1.15  # short side of cached frames, relative to the clip: room for crops that are not the whole
+
+SampleKey = tuple[int, int, int]  # epoch, position in the epoch, record index
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Sample:
+    """Training clips of one video.
+
+    Attributes:
+        frames: Augmented clips, shape [R, C, T, H, W], uint8.
+        label: Class index; -1 where there is none.
+        record_index: The record that was read: not the one asked for where that one cannot be read.
+        failures: Path and reason of every file that could not be read on the way.
+    """
+
+    frames: Tensor
+    label: int
+    record_index: int
+    failures: tuple[tuple[str, str], ...] = ()
+
+    def __repr__(self) -> str:
+        return (
+            f"Sample({list(self.frames.shape)}, label {self.label}, record {self.record_index}, "
+            f"{len(self.failures)} failures)"
+        )
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Views:
+    """All views of one video for evaluation.
+
+    Attributes:
+        frames: Shape [V, C, T, H, W], uint8; the crops of the first segment come first. V is 0 where the video
+            cannot be read.
+        label: Class index; -1 where there is none.
+        record_index: The record.
+        error: Why the video cannot be read; None where it can.
+    """
+
+    frames: Tensor
+    label: int
+    record_index: int
+    error: str | None = None
+
+    def pin_memory(self) -> "Views":
+        """Move the frames to pinned memory."""
+        return replace(self, frames=self.frames.pin_memory())
+
+    def __repr__(self) -> str:
+        fate = "" if self.error is None else f", error {self.error!r}"
+        return f"Views({list(self.frames.shape)}, label {self.label}, record {self.record_index}{fate})"
+
+
+class TrainClips(Dataset[Sample]):
+    """Random clips of videos for training.
+
+    An item is asked for by (epoch, position in the epoch, record index). Its randomness comes from these numbers and
+    the seed alone, so it does not matter which process prepares it. A video that cannot be read is replaced
+    by the next record and reported in the sample.
+
+    Args:
+        records: The clips to draw from.
+        clip: Length, size and sampling.
+        augment: Random changes.
+        num_sampled_frames: Frames per clip where frames are chosen later; they cover the same time as
+            ``clip.num_frames``, more densely. None: ``clip.num_frames``.
+        clips_per_video: Clips taken from each opened video, R (repeated augmentation).
+        seed: Base of all randomness.
+        memory_cache: Keep the decoded frames of every record, shrunk to what training needs.
+
+    Raises:
+        DataError: There are no records; or, on access, none of them can be read.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[ClipRecord],
+        clip: ClipConfig,
+        augment: AugmentConfig,
+        *,
+        num_sampled_frames: int | None = None,
+        clips_per_video: int = 1,
+        seed: int = 0,
+        memory_cache: bool = False,
+    ) -> None:
+        if not records:
+            raise DataError("no clips to train on; at least one is needed")
+        self.records = tuple(records)
+        self.clip = clip
+        self.augment = augment
+        self.num_sampled_frames = num_sampled_frames or clip.num_frames
+        self.clips_per_video = clips_per_video
+        self.seed = seed
+        self.memory_cache = memory_cache
+        self._cache: dict[int, tuple[Tensor, float] | str] = {}  # frames [T,H,W,C] and rate, or what is wrong
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, key: SampleKey) -> Sample:
+        epoch, position, wanted = key
+        failures: dict[str, str] = {}
+        for offset in range(len(self.records)):
+            index = (wanted + offset) % len(self.records)
+            record = self.records[index]
+            try:
+                frames = self._clips(index, epoch, position)
+            except VideoError as error:
+                failures[str(record.path)] = _reason(error, record)
+                continue
+            label = -1 if record.label is None else record.label
+            return Sample(frames, label, index, tuple(failures.items()))
+        path, reason = next(iter(failures.items()))
+        raise DataError(f"none of the {len(failures)} videos can be read; the first one: {path}: {reason}")
+
+    def preload(self, num_threads: int = 1) -> None:
+        """Fill the memory cache, so that worker processes share it instead of each filling their own."""
+        with ThreadPoolExecutor(max(1, num_threads)) as pool:
+            for index, entry in enumerate(pool.map(self._decode_for_cache, range(len(self.records)))):
+                self._cache[index] = entry
+
+    def _clips(self, index: int, epoch: int, position: int) -> Tensor:
+        generators = [make_generator(self.seed, epoch, position, repeat) for repeat in range(self.clips_per_video)]
+
+        def plan(num_available: int, fps: float) -> list[list[int]]:
+            return [self._indices(num_available, fps, generator) for generator in generators]
+
+        clips = self._cached(index, plan) if self.memory_cache else read_span(self.records[index], plan)
+        return torch.stack(
+            [
+                augment_clip(frames, self.augment, self.clip.height, self.clip.width, generator)
+                for frames, generator in zip(clips, generators, strict=True)
+            ]
+        )  # [R,C,T,H,W]
+
+    def _indices(self, num_available: int, fps: float, generator: torch.Generator) -> list[int]:
+        if self.clip.sampling == "segments":
+            return segment_indices(num_available, self.num_sampled_frames, generator)
+        step = sampled_step(self.clip, self.num_sampled_frames, fps)
+        start = random_start(num_available, self.num_sampled_frames, step, generator)
+        return dense_indices(num_available, self.num_sampled_frames, step, start)
+
+    def _cached(self, index: int, plan: FramePlan) -> list[Tensor]:
+        if index not in self._cache:
+            self._cache[index] = self._decode_for_cache(index)
+        entry = self._cache[index]
+        if isinstance(entry, str):
+            raise VideoError(entry)
+        frames, fps = entry
+        return [frames[indices].permute(3, 0, 1, 2) for indices in plan(len(frames), fps)]  # each [C,T,H,W]
+
+    def _decode_for_cache(self, index: int) -> tuple[Tensor, float] | str:
+        short_side = math.ceil(CACHE_MARGIN * max(self.clip.height, self.clip.width))
+        try:
+            with VideoReader(self.records[index].path) as reader:
+                first, num_available = span_of(self.records[index], reader.info)
+                chunks = [
+                    _shrink(reader.read(indices).frames, short_side)
+                    for indices in chunked(first, num_available, reader.info)
+                ]
+                return torch.cat(chunks), reader.info.fps
+        except VideoError as error:
+            return str(error)
+
+
+class ViewClips(Dataset[Views]):
+    """The views of every video for evaluation: ``num_segments`` clips with ``num_crops`` crops each.
+
+    There is no randomness. A video is opened once for all its views. One that cannot be read gives no views and
+    says why: it is never replaced by another.
+
+    Args:
+        records: The clips to evaluate.
+        clip: Length, size and sampling.
+        evaluation: Numbers of segments and crops.
+        num_sampled_frames: As for :class:`TrainClips`.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[ClipRecord],
+        clip: ClipConfig,
+        evaluation: EvaluationConfig,
+        *,
+        num_sampled_frames: int | None = None,
+    ) -> None:
+        self.records = tuple(records)
+        self.clip = clip
+        self.evaluation = evaluation
+        self.num_sampled_frames = num_sampled_frames or clip.num_frames
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> Views:
+        record = self.records[index]
+        label = -1 if record.label is None else record.label
+        height, width = self.clip.height, self.clip.width
+        try:
+            segments = read_span(record, self._plan)
+        except VideoError as error:
+            none = torch.empty(0, 3, self.num_sampled_frames, height, width, dtype=torch.uint8)  # [V=0,C,T,H,W]
+            return Views(none, label, index, _reason(error, record))
+        views = [view for s in segments for view in view_crops(s, height, width, self.evaluation.num_crops)]
+        return Views(torch.stack(views), label, index)  # [V,C,T,H,W]
+
+    def _plan(self, num_available: int, fps: float) -> list[list[int]]:
+        num_frames, num_segments = self.num_sampled_frames, self.evaluation.num_segments
+        if self.clip.sampling == "segments":
+            offsets = ((segment + 0.5) / num_segments for segment in range(num_segments))
+            return [segment_indices(num_available, num_frames, None, offset=offset) for offset in offsets]
+        step = sampled_step(self.clip, num_frames, fps)
+        starts = view_starts(num_available, num_frames, step, num_segments)
+        return [dense_indices(num_available, num_frames, step, start) for start in starts]
+
+
+def make_generator(*numbers: int) -> torch.Generator:
+    """Make a generator whose stream depends on all numbers and their order."""
+    digest = hashlib.blake2b(repr(numbers).encode(), digest_size=8).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
+
+
+def _shrink(frames: Tensor, short_side: int) -> Tensor:
+    """Resize frames [T, H, W, C] to a short side, if theirs is longer."""
+    if min(frames.shape[1:3]) <= short_side:
+        return frames
+    smaller = resize_short_side(frames.permute(3, 0, 1, 2), short_side)  # [C,T,h,w]
+    return smaller.permute(1, 2, 3, 0).contiguous()  # [T,h,w,C]
+
+
+def _reason(error: VideoError, record: ClipRecord) -> str:
+    return str(error).removeprefix(f"{record.path}: ")

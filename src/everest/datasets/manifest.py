@@ -1,0 +1,201 @@
+"""Manifests on disk: lists of clips as CSV, TSV, or lines of ``path label``.
+
+With a header, columns are found by name: path (relative_path, video, file), label (class, class_name), split,
+start (start_seconds), end (end_seconds); other columns are ignored. Without a header, every line is a path and a
+label, or every line is a path only.
+"""
+
+import csv
+import io
+import math
+import os
+from pathlib import Path
+
+from everest.datasets.records import ClipRecord, Manifest, natural_sorted, relative_path, split_name
+from everest.datasets.rows import INTEGER, Problems, Row, read_rows, read_text
+from everest.errors import ManifestError, nearest
+
+CLASSES_FILE = "classes.txt"
+MAX_CLASSES = 100_000  # a larger integer is an identifier, not a class index
+
+
+def read_manifest(path: str | Path) -> Manifest:
+    """Read a list of clips.
+
+    Labels are class names, or integers from 0. Integers are named by a file ``classes.txt`` beside the manifest, one
+    name a line, or by the column ``class_name``; without either the names are the integers. Paths are relative to
+    the manifest's folder. Whether the files exist is not looked at; :func:`everest.datasets.check_manifest` does.
+
+    Args:
+        path: The list, UTF-8. Fields are separated by tabs, commas or spaces; fields may be quoted.
+
+    Raises:
+        ManifestError: The list cannot be read as a whole; every message names file and line, five at most.
+    """
+    source = Path(path).absolute()
+    problems = Problems(source)
+    rows = read_rows(source, problems)
+    class_names, indices = _resolve_labels(source, rows, problems)
+    records = tuple(_record(source.parent, row, indices.get(row.line), problems) for row in rows)
+    _check_contradictions(rows, records, problems)
+    problems.raise_any()
+    return Manifest(records, class_names, source)
+
+
+def write_manifest(manifest: Manifest, path: str | Path, overwrite: bool = False) -> None:
+    """Write a list that :func:`read_manifest` reads back as it is.
+
+    Classes without a clip cannot be told from the rows; where there are any, ``classes.txt`` is written beside the
+    list. One that is there already is brought up to date, as it would be read with the list.
+
+    Args:
+        manifest: What to write.
+        path: The CSV file to make; paths in it are relative to its folder.
+        overwrite: Replace files that exist.
+
+    Raises:
+        ManifestError: A file exists, or cannot be written.
+    """
+    target = Path(path).absolute()
+    names = manifest.class_names
+    used = {r.label for r in manifest.records if r.label is not None}
+    outputs = {target: _as_csv(manifest, target.parent)}
+    sidecar = target.parent / CLASSES_FILE
+    if len(used) < len(names) or sidecar.exists():
+        outputs[sidecar] = "".join(f"{name}\n" for name in names)
+    for file, content in outputs.items():
+        same = file == sidecar and file.is_file() and read_text(file) == content
+        if file.exists() and not overwrite and not same:
+            raise ManifestError(f"{file}: exists already; choose another name or ask for it to be overwritten")
+    try:
+        for file, content in outputs.items():
+            file.write_text(content, encoding="utf-8", newline="")
+    except (OSError, UnicodeEncodeError) as error:
+        raise ManifestError(f"{target}: cannot be written: {error}") from None
+
+
+def _as_csv(manifest: Manifest, folder: Path) -> str:
+    buffer = io.StringIO(newline="")
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(("path", "label", "class_name", "split", "start", "end"))
+    for r in manifest.records:
+        relative = relative_path(r.path, folder)
+        if relative[0].isspace():
+            relative = f"./{relative}"  # blanks at the start of a field are not kept when it is read
+        name = "" if r.label is None else manifest.class_names[r.label]
+        writer.writerow((relative, r.label, name, r.split, r.start_seconds, r.end_seconds))  # None: empty
+    return buffer.getvalue()
+
+
+def _resolve_labels(source: Path, rows: list[Row], problems: Problems) -> tuple[tuple[str, ...], dict[int, int]]:
+    """Turn labels as written into indices.
+
+    Returns:
+        The class names, and the index by line number for every row that has a usable label.
+    """
+    given = {row.line: row.label or row.class_name for row in rows if row.label or row.class_name}
+    listed = _read_classes(source.parent / CLASSES_FILE)
+    if listed:
+        return listed, _indices_by_list(rows, given, listed, problems)
+    if not all(INTEGER.fullmatch(label) for label in given.values()):
+        names = tuple(natural_sorted(set(given.values())))
+        index_of = {name: index for index, name in enumerate(names)}
+        return names, {line: index_of[label] for line, label in given.items()}
+    indices = {}
+    for line, label in given.items():
+        indices[line] = _checked_index(line, label, MAX_CLASSES, "", problems)
+    num_classes = max(indices.values(), default=-1) + 1
+    return _names_by_column(rows, indices, num_classes, problems), indices
+
+
+def _checked_index(line: int, label: str, num_classes: int, why: str, problems: Problems) -> int:
+    if 0 <= int(label) < num_classes:
+        return int(label)
+    problems.add(line, f"label out of range: {label}; accepted: 0 to {num_classes - 1}{why}")
+    return 0
+
+
+def _indices_by_list(
+    rows: list[Row], given: dict[int, str], listed: tuple[str, ...], problems: Problems
+) -> dict[int, int]:
+    """Look labels up in ``classes.txt``: integers by place, others by name."""
+    index_of = {name: index for index, name in enumerate(listed)}
+    why = f", as {CLASSES_FILE} has {len(listed)} names"
+    indices = {}
+    for row in rows:
+        label = given.get(row.line)
+        if label is None:
+            continue
+        if INTEGER.fullmatch(label) and row.label:
+            index = _checked_index(row.line, label, len(listed), why, problems)
+            if row.class_name and row.class_name != listed[index]:
+                problems.add(row.line, f"class {row.class_name!r} is {listed[index]!r} in {CLASSES_FILE}")
+            elif not row.class_name and index_of.get(label, index) != index:
+                problems.add(row.line, f"label {label} is a place and a name in {CLASSES_FILE}; use other names")
+            indices[row.line] = index
+        elif label in index_of:
+            indices[row.line] = index_of[label]
+        else:
+            problems.add(row.line, f"class {label!r} is not in {CLASSES_FILE}: {nearest(label, index_of)}")
+    return indices
+
+
+def _names_by_column(rows: list[Row], indices: dict[int, int], num_classes: int, problems: Problems) -> tuple[str, ...]:
+    """Name integer labels by the column ``class_name``; those that it does not name by themselves."""
+    names: dict[int, str] = {}
+    for row in rows:
+        index = indices.get(row.line)
+        if index is None or not row.class_name or not row.label:
+            continue
+        if names.setdefault(index, row.class_name) != row.class_name:
+            problems.add(row.line, f"label {index} is called {row.class_name!r} here and {names[index]!r} above")
+    all_names = tuple(names.get(index, str(index)) for index in range(num_classes))
+    label_of: dict[str, int] = {}
+    for row in rows:
+        index = indices.get(row.line)
+        if index is not None and label_of.setdefault(all_names[index], index) != index:
+            problems.add(row.line, f"class {all_names[index]!r} has another label above")
+    return all_names
+
+
+def _read_classes(path: Path) -> tuple[str, ...]:
+    if not path.is_file():
+        return ()
+    names = tuple(line.strip() for line in read_text(path).splitlines() if line.strip())
+    if len(set(names)) != len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ManifestError(f"{path}: class name {twice!r} occurs twice")
+    return names
+
+
+def _record(folder: Path, row: Row, label: int | None, problems: Problems) -> ClipRecord:
+    start = _seconds(row, "start", row.start, problems)
+    end = _seconds(row, "end", row.end, problems)
+    if end is not None and end <= (start or 0.0):
+        problems.add(row.line, f"end ({end:g} s) must come after start ({start or 0.0:g} s)")
+    if not row.path.strip():
+        problems.add(row.line, "the path is empty")
+    path = Path(os.path.normpath(folder / row.path))
+    return ClipRecord(path, label, split_name(row.split) or None, start, end)
+
+
+def _seconds(row: Row, column: str, text: str, problems: Problems) -> float | None:
+    if not text:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if math.isfinite(value) and value >= 0:
+        return value
+    problems.add(row.line, f"{column} must be a time in seconds, not {text!r}")
+    return None
+
+
+def _check_contradictions(rows: list[Row], records: tuple[ClipRecord, ...], problems: Problems) -> None:
+    """Report clips that are listed twice with different labels."""
+    seen: dict[tuple[Path, float | None, float | None], tuple[int, int | None]] = {}
+    for row, r in zip(rows, records, strict=True):
+        line, label = seen.setdefault((r.path, r.start_seconds, r.end_seconds), (row.line, r.label))
+        if label != r.label:
+            problems.add(row.line, f"the same clip as in line {line}, with another label")

@@ -1,0 +1,112 @@
+"""What a run ran on, for its record. Nothing here fails: what cannot be found out is None."""
+
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+_PACKAGES = {
+    "everest": "everest-video",
+    "torch": "torch",
+    "accelerate": "accelerate",
+    "av": "av",
+    "kornia": "kornia",
+    "numpy": "numpy",
+}
+
+
+def describe_environment() -> dict[str, Any]:
+    """Record versions, machine, source state and time.
+
+    Returns:
+        Plain values that JSON can hold: ``date`` (UTC), ``python``, ``platform``, ``packages`` (name to version),
+        ``cpu`` (model, cores, usable cores, torch threads), ``memory_gib``, ``gpus`` (names), ``cuda`` (version of the
+        torch build), ``git`` (of the working folder) and ``everest_git`` (of EVEREST's own source, where that is
+        another repository). A git entry has ``commit`` and ``dirty``: whether tracked files were changed.
+    """
+    here, package = Path.cwd(), Path(__file__).parent
+    # A package installed inside some other project's folder is not that project's source.
+    is_source = _git(package, "ls-files", "--error-unmatch", Path(__file__).name) is not None
+    same = _git(here, "rev-parse", "--show-toplevel") == _git(package, "rev-parse", "--show-toplevel")
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: _version(distribution) for name, distribution in _PACKAGES.items()},
+        "cpu": {
+            "model": cpu_model(),
+            "cores": os.cpu_count(),
+            "usable_cores": _usable_cores(),
+            "threads": torch.get_num_threads(),
+        },
+        "memory_gib": _memory_gib(),
+        "gpus": _gpu_names(),
+        "cuda": torch.version.cuda,
+        "git": _git_state(here),
+        "everest_git": _git_state(package) if is_source and not same else None,
+    }
+
+
+def cpu_model() -> str | None:
+    """Name the processor, or None where the system does not tell."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    for line in lines:
+        key, _, value = line.partition(":")
+        if key.strip() == "model name":
+            return value.strip()
+    return platform.processor() or platform.machine() or None
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None
+
+
+def _usable_cores() -> int | None:
+    """Cores that this process may use, fewer than the machine has in many containers and batch jobs."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count()
+
+
+def _memory_gib() -> float | None:
+    try:
+        size_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # Windows has no sysconf
+        return None
+    return round(size_bytes / 2**30, 1)
+
+
+def _gpu_names() -> list[str]:
+    try:
+        return [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    except (RuntimeError, AssertionError):  # a driver that does not answer
+        return []
+
+
+def _git_state(folder: Path) -> dict[str, Any] | None:
+    commit = _git(folder, "rev-parse", "HEAD")
+    if commit is None:
+        return None
+    changes = _git(folder, "status", "--porcelain", "--untracked-files=no")
+    return {"commit": commit, "dirty": None if changes is None else bool(changes)}
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    """Ask git about a folder, without taking its locks; None where there is no answer."""
+    command = ["git", "--no-optional-locks", "-C", str(folder), *arguments]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
+        return None
+    return answer.stdout.strip() if answer.returncode == 0 else None

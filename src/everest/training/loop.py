@@ -1,0 +1,244 @@
+"""The training loop that pre-training and fine-tuning share.
+
+    for each optimiser step: batches -> losses -> gradients -> clip -> step -> average -> log
+
+Everything random in a step follows from the seed and the step's number, so a run that is stopped and resumed at a
+step goes on as if it had not been stopped.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from everest.config import FinetuneConfig, PretrainConfig
+from everest.datasets import Batch, TrainLoader
+from everest.errors import RunError
+from everest.models.layers import Block
+from everest.training.ema import Ema
+from everest.training.engine import Engine, seed_step
+from everest.training.metrics import MetricsLog
+from everest.training.optim import build_optimizer, set_learning_rate
+from everest.training.progress import Progress
+from everest.training.rundir import RunFolder
+from everest.training.schedule import describe_lr, learning_rate_at, scaled_lr
+from everest.training.state import load_latest, save_state
+
+LossFunction = Callable[[nn.Module, Batch, torch.Generator], Tensor]
+EpochHook = Callable[[int, nn.Module], dict[str, float]]
+
+
+@dataclass
+class StepTimer:
+    """Where the time of the steps goes: computing, or waiting for the next batch."""
+
+    started: float = field(default_factory=time.perf_counter)
+    waiting_seconds: float = 0.0
+    num_clips: int = 0
+
+    def wait_for(self, batches: Iterator[Batch]) -> Batch:
+        """Take the next batch and count the time that it takes to come."""
+        before = time.perf_counter()
+        batch = next(batches)
+        self.waiting_seconds += time.perf_counter() - before
+        self.num_clips += len(batch.frames)
+        return batch
+
+    def rates(self, world_size: int) -> dict[str, float]:
+        """Clips per second over all processes, and the share of the time spent waiting."""
+        seconds = max(time.perf_counter() - self.started, 1e-9)
+        return {
+            "clips_per_second": self.num_clips * world_size / seconds,
+            "wait_share": min(1.0, self.waiting_seconds / seconds),
+        }
+
+
+class Trainer:
+    """One run: its model, optimiser, data and folder.
+
+    Attributes:
+        model: The plain network, on the device.
+        ema: Averaged weights, where the configuration asks for them.
+        step: Optimiser steps done.
+        num_steps: Optimiser steps of the whole run.
+    """
+
+    def __init__(
+        self,
+        config: PretrainConfig | FinetuneConfig,
+        model: nn.Module,
+        loader: TrainLoader,
+        engine: Engine,
+        folder: RunFolder,
+        *,
+        data_digest: str,
+    ) -> None:
+        self.config, self.loader, self.engine, self.folder = config, loader, engine, folder
+        self.model = model.to(engine.device)
+        self.ema = None if config.optim.ema_decay is None else Ema(self.model, config.optim.ema_decay)
+        if config.run.compile:
+            compile_blocks(self.model)
+        depth = len(self.model.encoder.blocks)  # type: ignore[union-attr, arg-type]
+        self._wrapped, self._optimizer = engine.prepare(self.model, build_optimizer(self.model, config.optim, depth))
+        self._data_digest = data_digest
+        self.step = 0
+        self.num_steps = config.optim.epochs * loader.num_steps
+        self._num_warmup_steps = min(self.num_steps, round(config.optim.warmup_epochs * loader.num_steps))
+
+    @property
+    def trained(self) -> nn.Module:
+        """The network to use afterwards: averaged weights if there are any."""
+        return self.model if self.ema is None else self.ema.model
+
+    def describe(self) -> list[str]:
+        """Lines that say how the run computes and learns, with the numbers."""
+        plan, optim = self.loader.plan, self.config.optim
+        return [
+            f"computing on {self.engine.describe()}",
+            f"batch {plan.global_batch_size} = {plan.batch_size} clips x {plan.accumulation_steps} passes x "
+            f"{self.engine.world_size} processes; {self.loader.num_steps} steps an epoch, {optim.epochs} epochs",
+            describe_lr(optim, num_steps=self.num_steps, num_warmup_steps=self._num_warmup_steps),
+        ]
+
+    def resume(self) -> bool:
+        """Go on from the latest whole training state of the folder, if there is one.
+
+        Raises:
+            RunError: The data has changed since, or the state does not fit.
+        """
+        found = load_latest(self.folder.checkpoints)
+        if found is None:
+            return False
+        step, state = found
+        if state["data_digest"] != self._data_digest:
+            raise RunError(
+                f"{self.folder.path}: the data has changed since this run was started, so it cannot go on as it was; "
+                "restore the data, or start a new run in another folder"
+            )
+        try:
+            self.model.load_state_dict(state["model"])
+            self._optimizer.load_state_dict(state["optimizer"])
+        except (RuntimeError, ValueError, KeyError) as error:
+            raise RunError(f"{self.folder.checkpoints}: the saved state does not fit this model: {error}") from None
+        if self.ema is not None:
+            self.ema.load_state_dict(state["ema"])
+        self.step = step
+        return True
+
+    def run(self, loss_function: LossFunction, description: str, on_epoch: EpochHook | None = None) -> None:
+        """Train from the current step to the last.
+
+        Args:
+            loss_function: From the wrapped model, a batch and a generator on the device to a scalar loss.
+            description: For the progress bar.
+            on_epoch: Called after each epoch with its number (from 1) and the network to evaluate; its numbers are
+                logged.
+
+        Raises:
+            RunError: The loss or a gradient is not finite; what was saved stays intact.
+            DataError: Too many videos cannot be read.
+        """
+        first_epoch, first_step = divmod(self.step, self.loader.num_steps)
+        with ExitStack() as stack:
+            log = progress = None
+            if self.engine.is_main:  # one process writes and shows
+                log = stack.enter_context(MetricsLog(self.folder, tensorboard=self.config.run.tensorboard))
+                log.truncate_from(self.step)
+                progress = stack.enter_context(Progress(description, self.num_steps, first_step=self.step))
+            for epoch in range(first_epoch, self.config.optim.epochs):
+                batches = self.loader.epoch(epoch, first_step if epoch == first_epoch else 0)
+                self._run_epoch(loss_function, batches, log, progress)
+                if log is not None and on_epoch is not None and (numbers := on_epoch(epoch + 1, self.trained)):
+                    log.write(self.step - 1, epoch + 1, **numbers)
+                if (epoch + 1) % self.config.run.save_every_epochs == 0 or epoch + 1 == self.config.optim.epochs:
+                    self.save()
+
+    def save(self) -> None:
+        """Write the training state, in the main process."""
+        if not self.engine.is_main:
+            return
+        state: dict[str, Any] = {
+            "model": self.model.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "ema": None if self.ema is None else self.ema.state_dict(),
+            "data_digest": self._data_digest,
+        }
+        save_state(self.folder.checkpoints, self.step, state, self.config.run.keep_checkpoints)
+
+    def _run_epoch(
+        self,
+        loss_function: LossFunction,
+        batches: Iterator[Batch],
+        log: MetricsLog | None,
+        progress: Progress | None,
+    ) -> None:
+        self.model.train()
+        last_step = (self.step // self.loader.num_steps + 1) * self.loader.num_steps
+        timer = StepTimer()
+        while self.step < last_step:
+            loss, grad_norm, lr = self._run_step(loss_function, batches, timer)
+            self.step += 1
+            if self.step % self.config.run.log_every_steps == 0 or self.step == last_step:
+                numbers = {"loss": self.engine.mean(loss).item(), "grad_norm": grad_norm.item(), "lr": lr}
+                self._check_finite(numbers)
+                numbers |= timer.rates(self.engine.world_size)
+                if log is not None and progress is not None:
+                    log.write(self.step - 1, self.step / self.loader.num_steps, **numbers)
+                    progress.update(self.step, **{k: v for k, v in numbers.items() if k != "grad_norm"})
+                timer = StepTimer()
+        next(batches, None)  # lets the loader end its epoch
+
+    def _run_step(
+        self, loss_function: LossFunction, batches: Iterator[Batch], timer: StepTimer
+    ) -> tuple[Tensor, Tensor, float]:
+        """One optimiser step; returns loss, gradient norm and learning rate."""
+        passes = self.loader.plan.accumulation_steps
+        total = torch.zeros((), device=self.engine.device)
+        for number in range(passes):
+            batch = timer.wait_for(batches)
+            generator = seed_step(
+                self.config.run.seed, self.step * passes + number, self.engine.rank, self.engine.device
+            )
+            with self.engine.accumulate(self._wrapped, sync=number == passes - 1):
+                with self.engine.autocast():
+                    loss = loss_function(self._wrapped, batch, generator) / passes
+                self.engine.backward(loss)
+            total += loss.detach()
+        grad_norm = self.engine.clip(self._wrapped, self.config.optim.clip_grad_norm)
+        lr = self._learning_rate()
+        set_learning_rate(self._optimizer, lr)
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        if self.ema is not None:
+            self.ema.update(self.model)
+        return total, grad_norm, lr
+
+    def _learning_rate(self) -> float:
+        optim = self.config.optim
+        return learning_rate_at(
+            self.step,
+            peak_lr=scaled_lr(optim.base_lr, optim.global_batch_size),
+            min_lr=scaled_lr(min(optim.min_lr, optim.base_lr), optim.global_batch_size),
+            num_steps=self.num_steps,
+            num_warmup_steps=self._num_warmup_steps,
+        )
+
+    def _check_finite(self, numbers: dict[str, float]) -> None:
+        wrong = [f"{name} is {value}" for name, value in numbers.items() if not math.isfinite(value)]
+        if wrong:
+            raise RunError(
+                f"{' and '.join(wrong)} at step {self.step}: lower optim.base_lr, set optim.clip_grad_norm=1, or use "
+                f"run.precision=float32; the training states in {self.folder.checkpoints} are from before"
+            )
+
+
+def compile_blocks(model: nn.Module) -> None:
+    """Compile every transformer block in place: they share one graph, so it is compiled once for each shape."""
+    for module in model.modules():
+        if isinstance(module, Block):
+            module.compile(dynamic=False)

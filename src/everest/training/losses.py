@@ -1,0 +1,68 @@
+"""The loss of one batch, from uint8 clips to a scalar: what pre-training and fine-tuning do not share.
+
+Shapes: B clips, T' sampled frames, H height, W width, K classes.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from everest.config import CheckpointInfo, FinetuneConfig
+from everest.datasets import Batch
+from everest.models import Classifier, MaskedAutoencoder, select_input
+from everest.objectives import pixel_loss, pixel_targets
+from everest.training.loop import LossFunction
+from everest.training.mixup import mix_clips, soft_cross_entropy, soft_targets
+from everest.video import normalize
+
+
+def pretraining_loss(model: MaskedAutoencoder, info: CheckpointInfo) -> LossFunction:
+    """Reconstruct the pixels of the target tokens (paper, section on ReRo masking).
+
+    Args:
+        model: The plain network, which selects.
+        info: Selections and normalisation.
+
+    Returns:
+        A function of the network as it is called (wrapped for several devices), a batch and a generator.
+    """
+
+    def loss(wrapped: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
+        clips = _to_device(batch, generator, info)
+        mean, std = (torch.tensor(values, device=clips.device) for values in (info.mean, info.std))
+        chosen = select_input(model.encoder, clips, info, generator=generator)
+        targets = pixel_targets(chosen.patches, chosen.selection.target, model.grid, mean, std)
+        return pixel_loss(wrapped(chosen.patches, chosen.selection), targets)
+
+    return loss
+
+
+def finetuning_loss(model: Classifier, info: CheckpointInfo, config: FinetuneConfig) -> LossFunction:
+    """Classify, with smoothed labels and mixed clips where the configuration asks for them.
+
+    Args:
+        model: The plain network, which selects.
+        info: Selections, normalisation and classes.
+        config: Label smoothing, mixup and cutmix.
+
+    Returns:
+        A function of the network as it is called (wrapped for several devices), a batch and a generator.
+    """
+
+    def loss(wrapped: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
+        targets = soft_targets(batch.labels, len(info.class_names), config.optim.label_smoothing)
+        clips, targets = mix_clips(
+            _to_device(batch, generator, info),
+            targets.to(generator.device),
+            mixup_alpha=config.augment.mixup_alpha,
+            cutmix_alpha=config.augment.cutmix_alpha,
+            generator=generator,
+        )
+        chosen = select_input(model.encoder, clips, info, generator=generator)
+        return soft_cross_entropy(wrapped(chosen.patches, chosen.selection), targets)
+
+    return loss
+
+
+def _to_device(batch: Batch, generator: torch.Generator, info: CheckpointInfo) -> Tensor:
+    """Clips where the generator is, normalised: uint8 [B, 3, T', H, W] to float32."""
+    return normalize(batch.frames.to(generator.device, non_blocking=True), info.mean, info.std)

@@ -1,0 +1,128 @@
+"""The numbers of a run: one JSON line per logged step, and TensorBoard."""
+
+import json
+import math
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from everest.errors import RunError
+from everest.training.files import atomic_write
+from everest.training.rundir import RunFolder
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+
+class MetricsLog:
+    """Appends to ``metrics.jsonl`` and, if asked for, writes TensorBoard events.
+
+    A line is on its way to the disk when :meth:`write` returns. What a killed process left of a line is removed.
+    """
+
+    def __init__(self, folder: RunFolder, *, tensorboard: bool) -> None:
+        """Open the log of a run for appending.
+
+        Args:
+            folder: The folder of the run.
+            tensorboard: Write events as well.
+        """
+        self._path = folder.metrics
+        self._events_folder = folder.tensorboard if tensorboard else None
+        self._events: SummaryWriter | None = None
+        self._purge_step: int | None = None
+        _drop_partial_line(self._path)
+        self._file = self._path.open("a", encoding="utf-8")
+
+    def truncate_from(self, step: int) -> None:
+        """Drop what an earlier start wrote at this step and later, before the run does these steps again.
+
+        Args:
+            step: The first step that will be done again.
+        """
+        self._file.close()
+        kept = [line for line in read_metrics(self._path) if line["step"] < step]
+        with atomic_write(self._path) as file:
+            file.writelines((json.dumps(line) + "\n").encode() for line in kept)
+        self._file = self._path.open("a", encoding="utf-8")
+        self._purge_step = step
+
+    def write(self, step: int, epoch: float, **scalars: float | None) -> None:
+        """Append one line.
+
+        Args:
+            step: The optimiser step that the numbers belong to.
+            epoch: Epochs done at that step, with their fraction.
+            **scalars: Named numbers; 0-d tensors too. JSON has no NaN and no infinity, they become null; TensorBoard
+                gets them as they are. None is left out there.
+        """
+        values = {name: None if value is None else float(value) for name, value in scalars.items()}
+        line: dict[str, Any] = {"step": step, "epoch": round(epoch, 6)}
+        line |= {n: v if v is not None and math.isfinite(v) else None for n, v in values.items()}
+        self._file.write(json.dumps(line) + "\n")
+        self._file.flush()
+        events = self._open_events()
+        if events is not None:
+            for name, value in values.items():
+                if value is not None:
+                    events.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Close the files; events are on the disk afterwards."""
+        self._file.close()
+        if self._events is not None:
+            self._events.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _open_events(self) -> "SummaryWriter | None":
+        """Open the events at the first write, when it is known which earlier ones no longer count."""
+        if self._events is None and self._events_folder is not None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._events = SummaryWriter(str(self._events_folder), purge_step=self._purge_step)
+        return self._events
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Read the lines of a run, also while it is going on.
+
+    Args:
+        path: A ``metrics.jsonl`` file.
+
+    Returns:
+        One dict per line with ``step``, ``epoch`` and the numbers logged there. A last line without its end, which is
+        still being written or was cut off, is left out.
+
+    Raises:
+        RunError: The file is missing or a line is not one of a run's.
+    """
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise RunError(f"{path} cannot be read: {error.strerror}") from error
+    lines = []
+    for number, line in enumerate(text.split("\n")[:-1], start=1):  # what follows the last line end is not whole
+        try:
+            values = json.loads(line)
+        except ValueError:
+            values = None
+        if not isinstance(values, dict) or not isinstance(values.get("step"), int):
+            raise RunError(f"{path}, line {number}: expected a JSON object with a step, not {line[:60]!r}")
+        lines.append(values)
+    return lines
+
+
+def _drop_partial_line(path: Path) -> None:
+    if not path.exists():
+        return
+    whole, end, partial = path.read_bytes().rpartition(b"\n")
+    if partial:
+        with atomic_write(path) as file:
+            file.write(whole + end)

@@ -1,0 +1,123 @@
+"""How far a run is: one live line on a terminal, a plain line now and then elsewhere."""
+
+import sys
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, TextIO
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
+    from rich.progress import TaskID
+
+PLAIN_INTERVAL_SECONDS = 10.0
+
+_FORMATS: dict[str, Callable[[float], str]] = {
+    "clips_per_second": lambda value: f"{value:.1f} clips/s",
+    "wait_share": lambda value: f"{value:.0%} waiting for data",
+    "lr": lambda value: f"lr {value:.2e}",
+    "loss": lambda value: f"loss {value:.4f}",
+}
+
+
+class Progress:
+    """Shows the progress of a loop on stderr, so that stdout stays free for results.
+
+    On a terminal one line is kept up to date; elsewhere (a log file, a batch job) a plain line is written at the
+    start, then at most every 10 seconds, and at the end. Use it as a context manager.
+    """
+
+    def __init__(
+        self,
+        description: str,
+        num_steps: int,
+        *,
+        first_step: int = 0,
+        file: TextIO | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Prepare the display; nothing is shown before the context is entered.
+
+        Args:
+            description: What is going on, such as ``pre-training``.
+            num_steps: Steps of the whole loop.
+            first_step: Steps done by earlier starts.
+            file: Where to write; None: stderr.
+            clock: Seconds from any fixed moment.
+        """
+        self._description, self._num_steps, self._first_step = description, num_steps, first_step
+        self._file, self._clock = file or sys.stderr, clock
+        self._step, self._values = first_step, ""
+        self._started = self._last_line = clock()
+        self._shown_step: int | None = None
+        self._live: RichProgress | None = None
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> Self:
+        self._started = self._last_line = self._clock()
+        self._live = self._open_live()
+        if self._live is not None:
+            self._live.start()
+            self._task = self._live.add_task(
+                self._description, total=self._num_steps, completed=self._first_step, values=""
+            )
+        return self
+
+    def update(self, num_steps_done: int, **values: float) -> None:
+        """Say how far the loop is.
+
+        Args:
+            num_steps_done: Steps done, those of earlier starts included.
+            **values: Numbers to show. ``clips_per_second``, ``wait_share`` (0 to 1, time spent waiting for data),
+                ``loss`` and ``lr`` have their own form; others are shown by name.
+        """
+        self._step = num_steps_done
+        self._values = ", ".join(
+            _FORMATS[name](value) if name in _FORMATS else f"{name.replace('_', ' ')} {value:.4g}"
+            for name, value in values.items()
+        )
+        if self._live is not None and self._task is not None:
+            self._live.update(self._task, completed=num_steps_done, values=self._values)
+        elif self._shown_step is None or self._clock() - self._last_line >= PLAIN_INTERVAL_SECONDS:
+            self._write_line()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+        elif self._shown_step != self._step:
+            self._write_line()
+
+    def _open_live(self) -> "RichProgress | None":
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as RichProgress
+
+        console = Console(file=self._file)
+        if not self._file.isatty() or console.is_dumb_terminal:
+            return None
+        return RichProgress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=20),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[values]}", markup=False),
+            TimeRemainingColumn(),
+            console=console,
+            redirect_stdout=False,  # results printed there must not turn up on stderr
+        )
+
+    def _write_line(self) -> None:
+        now = self._clock()
+        done, left = self._step - self._first_step, self._num_steps - self._step
+        parts = [self._values] if self._values else []
+        if done > 0 and left > 0:
+            seconds = round((now - self._started) * left / done)
+            parts.append(f"{timedelta(seconds=seconds)} left")
+        print(
+            f"{self._description} {self._step:,}/{self._num_steps:,}: {', '.join(parts)}".removesuffix(": "),
+            file=self._file,
+            flush=True,
+        )
+        self._last_line, self._shown_step = now, self._step

@@ -1,0 +1,190 @@
+"""The folder of one run: where everything is, and whether it may be written.
+
+RUN/
+├── config.json           the resolved configuration, as first started
+├── environment.json      a list: what each start ran on
+├── metrics.jsonl         one line per logged step
+├── log.txt               what was printed
+├── tensorboard/          event files
+├── checkpoints/          training states for resuming
+├── weights.safetensors   the trained model
+└── report.html           the summary of the run
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from everest.config import FinetuneConfig, PretrainConfig, TrainConfig, flatten, parse
+from everest.errors import ConfigError, RunError
+from everest.training.environment import describe_environment
+from everest.training.files import atomic_write
+
+RunTaskConfig = PretrainConfig | FinetuneConfig
+
+# What may change between two starts of one run: none of it changes what is learned.
+FREE_KEYS = frozenset(
+    {
+        "run.device",
+        "data.num_workers",
+        "data.memory_cache",
+        "run.save_every_epochs",
+        "run.keep_checkpoints",
+        "run.log_every_steps",
+        "run.evaluate_every_epochs",
+        "run.tensorboard",
+    }
+)
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of one run.
+
+    Attributes:
+        path: The folder.
+    """
+
+    path: Path
+
+    @property
+    def config_file(self) -> Path:
+        """The resolved configuration."""
+        return self.path / "config.json"
+
+    @property
+    def environment(self) -> Path:
+        """What each start ran on."""
+        return self.path / "environment.json"
+
+    @property
+    def metrics(self) -> Path:
+        """One line of numbers per logged step."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def log(self) -> Path:
+        """What was printed."""
+        return self.path / "log.txt"
+
+    @property
+    def tensorboard(self) -> Path:
+        """Folder of the TensorBoard events."""
+        return self.path / "tensorboard"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the training states."""
+        return self.path / "checkpoints"
+
+    @property
+    def weights(self) -> Path:
+        """The trained model."""
+        return self.path / "weights.safetensors"
+
+    @property
+    def report(self) -> Path:
+        """The summary of the run."""
+        return self.path / "report.html"
+
+    @classmethod
+    def create(cls, path: Path | str, config: RunTaskConfig, *, resume: Literal["auto", "never"]) -> "RunFolder":
+        """Start a run in a new or empty folder, or start one again.
+
+        Call it in one process only; the others :meth:`open` the folder afterwards.
+
+        Args:
+            path: The folder; it is made with its parents where needed.
+            config: The complete configuration of this start.
+            resume: ``auto`` continues a run of the same configuration; ``never`` accepts no earlier run.
+
+        Raises:
+            RunError: The folder holds a run (``never``), a run with other settings, or files that are not a run's.
+        """
+        folder = cls(Path(path))
+        changed: dict[str, Any] = {}
+        if folder._holds_files():
+            changed = folder._changed_settings(config, resume)
+        else:
+            folder._write_json(folder.config_file, config.model_dump(mode="json"))
+        entry = describe_environment() | ({"changed_settings": changed} if changed else {})
+        folder._write_json(folder.environment, [*folder.starts(), entry])
+        return folder
+
+    @classmethod
+    def open(cls, path: Path | str) -> "RunFolder":
+        """Open the folder of a run for reading.
+
+        Args:
+            path: The folder.
+
+        Raises:
+            RunError: The folder is missing or not a run's.
+        """
+        folder = cls(Path(path))
+        folder.config()
+        return folder
+
+    def config(self) -> RunTaskConfig:
+        """Read the configuration with which the run was first started.
+
+        Raises:
+            RunError: There is none, or it is not one of this version.
+        """
+        values = self._read_json(self.config_file)
+        task = values.get("task") if isinstance(values, dict) else None
+        kinds: dict[Any, type[PretrainConfig] | type[FinetuneConfig]] = {
+            "pretrain": PretrainConfig,
+            "finetune": FinetuneConfig,
+        }
+        if task not in kinds:
+            raise RunError(f"{self.path} is not the folder of a run: its config.json names no training task")
+        try:
+            return parse(kinds[task], values)
+        except ConfigError as error:
+            raise RunError(f"{self.config_file} does not fit this version: {error}") from None
+
+    def starts(self) -> list[dict[str, Any]]:
+        """List what each start of the run ran on, the first one first."""
+        return list(self._read_json(self.environment)) if self.environment.exists() else []
+
+    def _holds_files(self) -> bool:
+        if self.path.exists() and not self.path.is_dir():
+            raise RunError(f"{self.path} is a file: name a folder for the run")
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            return any(self.path.iterdir())
+        except OSError as error:
+            raise RunError(f"{self.path} cannot be used for a run: {error.strerror}") from error
+
+    def _changed_settings(self, config: TrainConfig, resume: Literal["auto", "never"]) -> dict[str, Any]:
+        """Check that an existing folder may be continued; give the settings that differ and may."""
+        if not self.config_file.exists():
+            raise RunError(f"{self.path} holds files that are not a run's: choose a new or empty folder")
+        before = flatten(self.config())
+        if resume == "never":
+            raise RunError(f"{self.path} already holds a run: continue it with --resume auto, or choose another folder")
+        now = flatten(config)
+        differing = [key for key in before | now if before.get(key) != now.get(key)]
+        fixed = [key for key in differing if key not in FREE_KEYS]
+        if fixed:
+            listing = ", ".join(f"{key} ({before.get(key)} -> {now.get(key)})" for key in fixed)
+            raise RunError(
+                f"{self.path} holds a run with other settings: {listing}; use its settings, or choose another folder"
+            )
+        return {key: now[key] for key in differing}
+
+    @staticmethod
+    def _write_json(path: Path, values: Any) -> None:
+        with atomic_write(path) as file:
+            file.write((json.dumps(values, indent=2) + "\n").encode())
+
+    @staticmethod
+    def _read_json(path: Path) -> Any:
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise RunError(f"{path.parent} is not the folder of a run: it has no {path.name}") from None
+        except (OSError, ValueError) as error:
+            raise RunError(f"{path} cannot be read: {error}") from None

@@ -1,0 +1,200 @@
+"""Pre-training and fine-tuning runs: from a configuration and data to a run folder with weights."""
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from torch import nn
+
+from everest.config import CheckpointInfo, FinetuneConfig, PretrainConfig
+from everest.datasets import Manifest, build_train_loader
+from everest.errors import DataError
+from everest.models import Classifier, build_autoencoder, build_classifier, initialize_from, save_weights
+from everest.training.engine import Engine, seed_everything
+from everest.training.files import atomic_write
+from everest.training.loop import EpochHook, LossFunction, Trainer
+from everest.training.losses import finetuning_loss, pretraining_loss
+from everest.training.rundir import RunFolder
+
+Resume = Literal["auto", "never"]
+ClassifierHook = Callable[[int, Classifier, CheckpointInfo], dict[str, float]]
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """What a training run leaves behind.
+
+    Attributes:
+        folder: Where everything is.
+        model: The trained network, on the CPU, in evaluation mode.
+        info: What travels with its weights.
+        num_steps: Optimiser steps of the run.
+        failed: Reason by path of every video that could not be read.
+    """
+
+    folder: RunFolder
+    model: nn.Module
+    info: CheckpointInfo
+    num_steps: int
+    failed: dict[str, str] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"TrainedRun({self.info.task}, {self.num_steps} steps, {str(self.folder.path)!r})"
+
+
+def to_stderr(line: str) -> None:
+    """Tell a person something, and leave stdout to results."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def run_pretraining(
+    config: PretrainConfig,
+    data: Manifest,
+    out: Path,
+    *,
+    resume: Resume = "never",
+    say: Callable[[str], None] = to_stderr,
+) -> TrainedRun:
+    """Pre-train a masked autoencoder on unlabelled clips.
+
+    Args:
+        config: The run.
+        data: The clips to learn from; labels are not looked at.
+        out: The run folder.
+        resume: ``auto`` goes on with the run that the folder holds; ``never`` refuses such a folder.
+        say: Takes lines for people; they are written into the run's log as well.
+
+    Raises:
+        EverestError: Settings, data or folder cannot be used; nothing has been overwritten then.
+    """
+    run = _Run(config, data, out, resume, say)
+    info = describe_checkpoint(config)
+    model = build_autoencoder(config.model, config.clip)
+    return run.train(model, info, pretraining_loss(model, info))
+
+
+def run_finetuning(
+    config: FinetuneConfig,
+    data: Manifest,
+    out: Path,
+    *,
+    init: Path | None = None,
+    resume: Resume = "never",
+    say: Callable[[str], None] = to_stderr,
+    on_epoch: ClassifierHook | None = None,
+) -> TrainedRun:
+    """Train a classifier on labelled clips.
+
+    Args:
+        config: The run.
+        data: The clips to learn from.
+        out: The run folder.
+        init: Run folder or weights file to start the encoder from; None starts from fresh weights.
+        resume: ``auto`` goes on with the run that the folder holds; ``never`` refuses such a folder.
+        say: Takes lines for people; they are written into the run's log as well.
+        on_epoch: Called after each epoch with its number, the network and its description; its numbers are logged.
+
+    Raises:
+        EverestError: Settings, data, checkpoint or folder cannot be used; nothing has been overwritten then.
+    """
+    if data.num_classes < 2:
+        raise DataError(f"{data.source}: fine-tuning needs clips of at least two classes, found {data.num_classes}")
+    run = _Run(config, data, out, resume, say)
+    info = describe_checkpoint(config, data.class_names)
+    model = build_classifier(config.model, config.clip, data.num_classes)
+    started = f"encoder from {init}: {initialize_from(model, init)}" if init else "encoder from fresh weights"
+
+    def hook(epoch: int, network: nn.Module) -> dict[str, float]:
+        if on_epoch is None or not isinstance(network, Classifier):
+            return {}
+        return on_epoch(epoch, network, info)
+
+    return run.train(model, info, finetuning_loss(model, info, config), hook, started)
+
+
+def describe_checkpoint(config: PretrainConfig | FinetuneConfig, class_names: tuple[str, ...] = ()) -> CheckpointInfo:
+    """Take from a run's configuration what has to travel with its weights."""
+    return CheckpointInfo(
+        task=config.task,
+        model=config.model,
+        clip=config.clip,
+        selection=config.selection,
+        frame_selection=config.frame_selection,
+        class_names=class_names,
+    )
+
+
+class _Run:
+    """What both kinds of run do around their model and loss."""
+
+    def __init__(
+        self,
+        config: PretrainConfig | FinetuneConfig,
+        data: Manifest,
+        out: Path,
+        resume: Resume,
+        say: Callable[[str], None],
+    ) -> None:
+        self.config, self.data, self.resume, self.say = config, data, resume, say
+        self.engine = Engine.start(config.run)
+        self.folder = RunFolder(out)
+        seed_everything(config.run.seed)
+
+    def train(
+        self,
+        model: nn.Module,
+        info: CheckpointInfo,
+        loss: LossFunction,
+        on_epoch: EpochHook | None = None,
+        *started: str,
+    ) -> TrainedRun:
+        """Open the folder, train, and leave the weights there."""
+        engine, config = self.engine, self.config
+        loader = build_train_loader(
+            self.data,
+            config,
+            rank=engine.rank,
+            world_size=engine.world_size,
+            on_failure=lambda path, reason: self.tell(f"cannot read {path}: {reason}"),
+        )
+        if engine.is_main:  # last of all that can fail, so that a refused run leaves no folder behind
+            RunFolder.create(self.folder.path, config, resume=self.resume)
+            self._write_data()
+        engine.wait()
+        trainer = Trainer(config, model, loader, engine, self.folder, data_digest=self.data.digest)
+        going_on = self.resume == "auto" and trainer.resume()
+        self.tell(f"{len(self.data)} clips of {self.data.num_files} videos from {self.data.source}")
+        for line in (self.data.note, *started, *trainer.describe()):
+            self.tell(line)
+        if going_on:
+            self.tell(f"going on at step {trainer.step:,} of {trainer.num_steps:,}")
+        trainer.run(loss, "pre-training" if info.task == "pretrain" else "fine-tuning", on_epoch)
+        if engine.is_main:
+            save_weights(trainer.trained, info, self.folder.weights)
+            self.tell(f"weights: {self.folder.weights}")
+        engine.wait()
+        trained = trainer.trained.to("cpu").eval()
+        return TrainedRun(self.folder, trained, info, trainer.num_steps, dict(loader.failed))
+
+    def tell(self, line: str) -> None:
+        """Say a line and write it into the log, once for all processes."""
+        if line and self.engine.is_main:
+            self.say(line)
+            with self.folder.log.open("a", encoding="utf-8") as log:
+                log.write(line + "\n")
+
+    def _write_data(self) -> None:
+        """Record which data the run learns from."""
+        values = {
+            "source": str(self.data.source),
+            "digest": self.data.digest,
+            "num_clips": len(self.data),
+            "num_files": self.data.num_files,
+            "class_names": self.data.class_names,
+            "note": self.data.note,
+        }
+        with atomic_write(self.folder.path / "data.json") as file:
+            file.write((json.dumps(values, indent=2) + "\n").encode())

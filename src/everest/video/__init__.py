@@ -1,0 +1,43 @@
+"""Video in: from a file to a uint8 clip of the size that a model takes.
+
+``reader`` decodes chosen frames, ``sampling`` says which, ``transforms`` and ``augment`` give them their size.
+"""
+
+from everest.video.augment import augment_clip
+from everest.video.clip import Clip
+from everest.video.reader import VideoInfo, VideoReader, probe, read_clip
+from everest.video.sampling import (
+    dense_indices,
+    frame_step,
+    max_start,
+    random_start,
+    segment_indices,
+    view_starts,
+)
+from everest.video.transforms import (
+    crop_and_resize,
+    normalize,
+    resize_short_side,
+    to_channels_first,
+    view_crops,
+)
+
+__all__ = [
+    "Clip",
+    "VideoInfo",
+    "VideoReader",
+    "augment_clip",
+    "crop_and_resize",
+    "dense_indices",
+    "frame_step",
+    "max_start",
+    "normalize",
+    "probe",
+    "random_start",
+    "read_clip",
+    "resize_short_side",
+    "segment_indices",
+    "to_channels_first",
+    "view_crops",
+    "view_starts",
+]

@@ -1,0 +1,301 @@
+"""One video file as a stream of decoded frames, each with its place on a constant time grid.
+
+The grid has a position every 1/fps seconds from the first frame on, so frame i of a file of constant frame rate is at
+position i, whatever the container did to its time stamps. :class:`FrameStream` decodes forward and jumps to key
+frames; which frame answers to which grid position is decided in ``reader.py``.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import av
+from av.container import InputContainer
+from av.error import FFmpegError
+from av.stream import Disposition
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from everest.errors import VideoError
+
+# Formats that hold pictures or text, which FFmpeg would decode as if they were videos.
+_NOT_VIDEO = ("_pipe", "image2", "tty")
+# Without an index, jumping pays only over more positions than a common distance of key frames.
+_BLIND_JUMP = 64
+# With an index the saving is known; a jump has to save this many positions to be worth its cost.
+_INDEXED_JUMP = 4
+# How far before the wanted time a key frame is looked for, in seconds: key frames are indexed by decoding time,
+# which may be before or after the time at which they are shown.
+_LOOK_BACK = (0.0, 0.5, 2.0, 8.0)
+
+
+@dataclass(frozen=True)
+class PlacedFrame:
+    """A decoded frame and where it is shown.
+
+    Attributes:
+        position: Distance from the first frame in units of the average frame duration.
+        frame: As decoded: not converted, not rotated.
+    """
+
+    position: float
+    frame: VideoFrame
+
+
+def open_stream(path: Path) -> tuple[InputContainer, VideoStream]:
+    """Open a file and choose its first stream that is not a cover picture.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The container, which the caller closes, and the stream, set to decode in the calling thread.
+
+    Raises:
+        VideoError: There is no such file, or it holds no moving picture.
+    """
+    problem = "no such file" if not path.exists() else "is a folder" if path.is_dir() else ""
+    if problem:
+        raise VideoError(f"{path}: {problem}; a video file is expected")
+    try:
+        # The prefix keeps a name such as "concat:x" from being taken for a network or list protocol.
+        container = av.open(f"file:{path}", metadata_errors="ignore")
+    except FFmpegError as error:
+        reason = "the file is empty" if path.stat().st_size == 0 else f"not a readable video ({_reason(error)})"
+        raise VideoError(f"{path}: {reason}") from None
+    streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    if not streams or container.format.name.endswith(_NOT_VIDEO):
+        container.close()
+        raise VideoError(f"{path}: holds no moving picture; a video file is expected")
+    # More threads are not safe beside worker processes, and cost more than they gain on small pictures.
+    streams[0].thread_type = "NONE"
+    streams[0].codec_context.thread_count = 1
+    return container, streams[0]
+
+
+class FrameStream:
+    """The frames of the first moving picture of a file, in the order in which they are shown.
+
+    Time stamps are those of presentation, else of decoding, else the frames are counted. AVI stores no times of
+    presentation: there the decoding times are used, and where frames are reordered (B-frames) these say nothing about
+    a single frame, so frames are counted from the start and the file is never jumped in.
+
+    Attributes:
+        path: The file.
+        fps: Average frames per second, the unit of all positions.
+        is_constant: The frame rate is constant as far as the header tells.
+        current: The frame that was reached last.
+        upcoming: The frame after it; None at the end of the file.
+        num_decoded: Frames decoded so far, including those that nobody asked for.
+        failure: Why nothing can be decoded after ``current``, where that is not the end of the file; else empty.
+
+    Raises:
+        VideoError: The file cannot be opened, has no moving picture, or its first frame cannot be decoded.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.num_decoded = 0
+        self._container, self.stream = open_stream(self.path)
+        try:
+            self._rate = _frame_rate(self.stream, path)
+            self.fps = float(self._rate)
+            guessed = float(self.stream.guessed_rate or self._rate)
+            self.is_constant = abs(self.fps - guessed) <= 0.01 * guessed
+            self.upcoming: PlacedFrame | None = None
+            self._is_avi = self._container.format.name == "avi"
+            self._counts = self._is_avi and self.stream.codec_context.has_b_frames
+            self._can_jump = not self._counts
+            self._can_jump_blind = True
+            self._origin: int | None = None
+            self._start()
+        except BaseException:
+            self.close()
+            raise
+
+    def _start(self) -> None:
+        """Decode the first frame of a freshly opened file."""
+        self._count = 0
+        self._frames = self._decode()
+        first = self._next()
+        if first is None:
+            raise VideoError(f"{self.path}: no frame can be decoded ({self.failure or 'there is none'})")
+        self.current = self.upcoming = first
+        self.upcoming = self._next()
+
+    def _decode(self) -> Iterator[VideoFrame]:
+        """Decode from wherever the container stands."""
+        self.failure = ""
+        try:
+            for frame in self._container.decode(self.stream):
+                self.num_decoded += 1
+                yield frame
+        except FFmpegError as error:
+            self.failure = _reason(error)
+
+    def _next(self) -> PlacedFrame | None:
+        """Decode one frame and place it; frames whose time runs backward are not shown and are passed over."""
+        for frame in self._frames:
+            position = self._place(frame)
+            self._count += 1
+            newest = self.upcoming
+            if newest is None or position > newest.position:
+                return PlacedFrame(position, frame)
+        return None
+
+    def _place(self, frame: VideoFrame) -> float:
+        """Compute the grid position of a frame."""
+        stamp = frame.pts if frame.pts is not None and not self._is_avi else frame.dts
+        if stamp is None:
+            stamp = frame.pts
+        if self._origin is None and not self._counts:
+            self._counts = stamp is None
+            self._can_jump = self._can_jump and stamp is not None
+            self._origin = stamp
+        if self._counts:
+            return float(self._count)
+        if stamp is None:  # a single frame without a time follows the one before
+            return self.upcoming.position + 1.0 if self.upcoming else 0.0
+        return float((stamp - (self._origin or 0)) * self._time_base * self._rate)
+
+    @property
+    def _time_base(self) -> Fraction:
+        return self.stream.time_base or 1 / self._rate
+
+    @property
+    def container_seconds(self) -> float | None:
+        """Length of the whole file, sound included; None where the header does not state it."""
+        return self._container.duration / 1e6 if self._container.duration else None
+
+    @property
+    def current_end(self) -> float:
+        """Position at which ``current`` stops being shown; at least one step after its own."""
+        ticks = self.current.frame.duration or 0
+        return self.current.position + max(1.0, float(ticks * self._time_base * self._rate))
+
+    def advance(self) -> bool:
+        """Go to the next frame.
+
+        Returns:
+            False at the end of the file, where nothing changes.
+        """
+        if self.upcoming is None:
+            return False
+        self.current = self.upcoming
+        self.upcoming = self._next()
+        return True
+
+    def go_near(self, position: float) -> None:
+        """Go to a frame at or before a position, by a jump to a key frame where that saves decoding.
+
+        Args:
+            position: Where the wanted frame is. Afterwards ``current`` is at or before it, or is the first frame.
+        """
+        is_behind = position < self.current.position
+        if self._can_jump and (is_behind or self._jump_pays(position)) and self._jump(position):
+            return
+        if position < self.current.position:
+            self._rewind()
+
+    def _jump_pays(self, position: float) -> bool:
+        """Tell whether a key frame lies well between here and a position ahead."""
+        if self.upcoming is None:
+            return False
+        ahead = position - self.upcoming.position
+        entries: Any = getattr(self.stream, "index_entries", ())  # PyAV before version 17 lacks it
+        # Only these two containers load their whole index when they are opened.
+        if len(entries) > 1 and (self._is_avi or "mp4" in self._container.format.name):
+            nearest = entries.search_timestamp(self._stamp(position), backward=True)
+            if nearest < 0:
+                return False
+            # mp4 indexes by time of decoding, which is at most a few frames before that of showing.
+            key = float((entries[nearest].timestamp - (self._origin or 0)) * self._time_base * self._rate)
+            return key - self.upcoming.position >= _INDEXED_JUMP
+        return self._can_jump_blind and ahead >= _BLIND_JUMP
+
+    def _stamp(self, position: float) -> int:
+        """Convert a position to the time base of the stream, rounded down."""
+        return (self._origin or 0) + math.floor(Fraction(position) / self._rate / self._time_base)
+
+    def _jump(self, position: float) -> bool:
+        """Seek to the last key frame that is shown at or before a position; False where the file does not allow it."""
+        before = self.current.position
+        for seconds in _LOOK_BACK:
+            stamp = max(self._stamp(position - seconds * self.fps), self._origin or 0)
+            try:
+                self._container.seek(stamp, stream=self.stream, backward=True)
+                self.upcoming = None
+                self._frames = self._decode()
+            except FFmpegError:
+                break
+            landed = self._next()
+            if landed is not None and landed.position <= position:
+                if before <= position and landed.position <= before:
+                    self._can_jump_blind = False  # nothing was saved: key frames are rare in this file
+                self.current = self.upcoming = landed
+                self.upcoming = self._next()
+                return True
+            if stamp <= (self._origin or 0):
+                break
+        self._can_jump = False
+        self._rewind()
+        return True
+
+    def _rewind(self) -> None:
+        """Open the file again: the one way back to the start that every container allows."""
+        self._container.close()
+        self._container, self.stream = open_stream(self.path)
+        self.upcoming = None
+        self._start()
+
+    def close(self) -> None:
+        """Close the file. Closing twice is allowed."""
+        self._container.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def count_pictures(path: Path) -> tuple[int, float | None]:
+    """Count the pictures of a file that states neither their number nor its duration; nothing is decoded.
+
+    Args:
+        path: The file. It is read to its end.
+
+    Returns:
+        Number of packets that hold a picture, and the span of their time stamps in seconds (None without any).
+    """
+    container, stream = open_stream(path)
+    stamps: list[int] = []
+    num_packets = 0
+    with container:
+        try:
+            for packet in container.demux(stream):
+                num_packets += packet.size > 0
+                stamps += [] if packet.pts is None else [packet.pts]
+        except FFmpegError as error:
+            raise VideoError(f"{path}: reading breaks off after {num_packets} packets: {_reason(error)}") from None
+        span = float((max(stamps) - min(stamps)) * (stream.time_base or 0)) if stamps else None
+    return num_packets, span
+
+
+def _frame_rate(stream: VideoStream, path: Path) -> Fraction:
+    """Read the average frame rate."""
+    rate = stream.average_rate or stream.guessed_rate
+    if not rate:
+        raise VideoError(f"{path}: the file states no frame rate; convert it to mp4 first")
+    return Fraction(rate)
+
+
+def _reason(error: FFmpegError) -> str:
+    """Say in a few words what FFmpeg did not like."""
+    return (error.strerror or type(error).__name__).rstrip(".").lower()

@@ -1,0 +1,243 @@
+"""The rules of the source tree: who may import whom, how long things may be, and what is never written."""
+
+import ast
+import re
+import sys
+import tomllib
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+import everest.errors
+
+ROOT = Path(everest.errors.__file__).parent
+MODULES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py"))
+
+# Data flows from left to right; a module imports from folders to its left, and from its own.
+FOLDERS = (
+    "video",
+    "datasets",
+    "tokens",
+    "models",
+    "objectives",
+    "training",
+    "evaluation",
+    "inference",
+    "visualize",
+    "bench",
+    "recipes",
+)
+FREE = ("config", "errors")  # may be imported by all, and import nothing but each other
+TOP = len(FOLDERS)  # everest/__init__.py, cli.py, demo.py, doctor.py: may import everything
+PICKLES = ("pickle", "cloudpickle", "dill", "marshal", "shelve")
+HEAVY = ("accelerate", "matplotlib", "tensorboard", "torch.utils.tensorboard")
+
+MAX_FILE_LINES = 400
+MAX_FUNCTION_LINES = 60
+MAX_TOKENS_LINES = 400
+
+
+def rank(dotted: str) -> int:
+    """Place a module of the package, such as ``everest.tokens.grid``, in the order of imports."""
+    parts = dotted.split(".")
+    if len(parts) == 1:
+        return TOP
+    if parts[1] in FREE:
+        return -1
+    return FOLDERS.index(parts[1]) if parts[1] in FOLDERS else TOP
+
+
+def dotted_name(module: str) -> str:
+    """Turn ``tokens/grid.py`` into ``everest.tokens.grid``."""
+    parts = ["everest", *Path(module).with_suffix("").parts]
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imported(tree: ast.AST) -> Iterator[tuple[str, int]]:
+    """List every imported module with its line, wherever the import stands."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = "." * node.level + (node.module or "")
+            # `from everest import tokens` imports a folder; elsewhere the module is what matters
+            names = [f"{base}.{alias.name}" for alias in node.names] if base == "everest" else [base]
+            yield from ((name, node.lineno) for name in names)
+
+
+def upward_imports(tree: ast.AST, name: str) -> list[str]:
+    """List the imports that point to the right of module ``name``, and relative ones."""
+    found = []
+    for target, line in imported(tree):
+        ours = target == "everest" or target.startswith("everest.")
+        if target.startswith(".") or (ours and rank(target) > rank(name)):
+            found.append(f"{name}:{line} imports {target}")
+    return found
+
+
+def eager_imports(tree: ast.Module) -> list[str]:
+    """List the heavy packages that importing the module would load."""
+    found = []
+    pending: list[ast.AST] = [*tree.body]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            continue
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            continue
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            found += [
+                target
+                for target, _ in imported(node)
+                if any(target == heavy or target.startswith(f"{heavy}.") for heavy in HEAVY)
+            ]
+        pending += ast.iter_child_nodes(node)
+    return found
+
+
+def dangers(tree: ast.AST) -> list[str]:
+    """List calls that run code from files, and handlers that hide errors."""
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            safe = any(
+                k.arg == "weights_only" and isinstance(k.value, ast.Constant) and k.value.value is True
+                for k in node.keywords
+            )
+            if called in {"eval", "exec"} or (called == "torch.load" and not safe):
+                found.append(f"line {node.lineno}: {called}")
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            names = {alias.name for alias in node.names}  # the error class alone is needed to catch it
+            if any(target in PICKLES for target, _ in imported(node)) and names != {"UnpicklingError"}:
+                found.append(f"line {node.lineno}: pickle")
+        elif isinstance(node, ast.ExceptHandler):
+            caught = {n.id for n in ast.walk(node.type) if isinstance(n, ast.Name)} if node.type else {""}
+            last = node.body[-1]
+            tidies_up = isinstance(last, ast.Raise) and last.exc is None
+            if caught & {"", "Exception", "BaseException"} and not tidies_up:
+                found.append(f"line {node.lineno}: broad except")
+    return found
+
+
+def long_functions(tree: ast.AST) -> list[str]:
+    """List functions whose body, without the docstring, is too long."""
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            body = node.body[1:] if ast.get_docstring(node) else node.body
+            length = (node.end_lineno or 0) - body[0].lineno + 1 if body else 0
+            if length > MAX_FUNCTION_LINES:
+                found.append(f"{node.name}: {length} lines")
+    return found
+
+
+def parsed(module: str) -> ast.Module:
+    return ast.parse((ROOT / module).read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_point_to_the_left(module: str) -> None:
+    assert upward_imports(parsed(module), dotted_name(module)) == []
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_heavy_packages_wait_until_they_are_needed(module: str) -> None:
+    assert eager_imports(parsed(module)) == []
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_nothing_runs_code_from_files_or_hides_errors(module: str) -> None:
+    assert dangers(parsed(module)) == []
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_files_and_functions_stay_readable(module: str) -> None:
+    assert len((ROOT / module).read_text(encoding="utf-8").splitlines()) <= MAX_FILE_LINES
+    assert long_functions(parsed(module)) == []
+
+
+def test_only_declared_dependencies_are_imported() -> None:
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    declared = {re.split(r"[\s<>=\[]", text)[0] for text in project["dependencies"]}
+    distributions = metadata.packages_distributions()
+    for module in MODULES:
+        for target, line in imported(parsed(module)):
+            package = target.split(".")[0]
+            if package not in {"everest", *sys.stdlib_module_names}:
+                owners = {name.lower() for name in distributions.get(package, [package])}
+                assert owners & declared, f"{module}:{line} imports {package}, which pyproject.toml does not name"
+
+
+def test_every_folder_has_its_place_in_the_order() -> None:
+    folders = {Path(module).parts[0] for module in MODULES if "/" in module}
+    assert folders <= set(FOLDERS)
+
+
+def test_the_method_can_be_read_in_one_sitting() -> None:
+    lines = [len(path.read_text(encoding="utf-8").splitlines()) for path in (ROOT / "tokens").glob("*.py")]
+    assert 0 < sum(lines) < MAX_TOKENS_LINES
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "wrong"),
+    [
+        ("everest.tokens.grid", "from everest.models.zoo import SIZES", True),
+        ("everest.tokens.grid", "def f():\n    import everest.models", True),
+        ("everest.tokens.grid", "from everest import models", True),
+        ("everest.tokens.grid", "import everest", True),
+        ("everest.tokens.grid", "from . import motion", True),
+        ("everest.config", "from everest.video.clip import Clip", True),
+        ("everest.recipes.demo", "from everest.cli import main", True),
+        ("everest.tokens.grid", "from everest.tokens.scores import f", False),
+        ("everest.tokens.grid", "from everest.errors import ConfigError\nimport torch", False),
+        ("everest.models.zoo", "from everest.tokens import TokenGrid", False),
+        ("everest.cli", "from everest import doctor, recipes\nimport everest.demo", False),
+    ],
+)
+def test_an_upward_import_is_found(name: str, source: str, wrong: bool) -> None:
+    assert bool(upward_imports(ast.parse(source), name)) is wrong
+
+
+@pytest.mark.parametrize(
+    ("source", "wrong"),
+    [
+        ("import accelerate", True),
+        ("class A:\n    from matplotlib import pyplot", True),
+        ("from torch.utils.tensorboard import SummaryWriter", True),
+        ("def f():\n    import accelerate", False),
+        ("if TYPE_CHECKING:\n    from accelerate import Accelerator", False),
+        ("import torch.utils.data", False),
+    ],
+)
+def test_an_eager_import_is_found(source: str, wrong: bool) -> None:
+    assert bool(eager_imports(ast.parse(source))) is wrong
+
+
+@pytest.mark.parametrize(
+    ("source", "wrong"),
+    [
+        ("torch.load(path)", True),
+        ("torch.load(path, weights_only=False)", True),
+        ("torch.load(path, weights_only=True)", False),
+        ("eval(text)", True),
+        ("model.eval()", False),
+        ("import pickle", True),
+        ("from pickle import loads", True),
+        ("from pickle import UnpicklingError", False),
+        ("try:\n    f()\nexcept:\n    pass", True),
+        ("try:\n    f()\nexcept (OSError, Exception):\n    pass", True),
+        ("try:\n    f()\nexcept OSError:\n    pass", False),
+        ("try:\n    f()\nexcept BaseException:\n    file.close()\n    raise", False),
+    ],
+)
+def test_a_danger_is_found(source: str, wrong: bool) -> None:
+    assert bool(dangers(ast.parse(source))) is wrong
+
+
+def test_a_long_function_is_found() -> None:
+    body = "    pass\n" * (MAX_FUNCTION_LINES + 1)
+    assert long_functions(ast.parse(f"def f():\n{body}")) == ["f: 61 lines"]
+    assert long_functions(ast.parse(f'def f():\n    """{body}"""\n    return 1')) == []

@@ -1,0 +1,55 @@
+"""The record of a machine is complete, and never fails."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+
+from everest.training import environment
+from everest.training.environment import describe_environment
+
+
+def git(folder: Path, *arguments: str) -> str:
+    identity = ("-c", "user.name=A", "-c", "user.email=a@example.org")
+    command = ["git", "-C", str(folder), *identity, *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def test_record_is_json_and_names_this_torch() -> None:
+    record = describe_environment()
+    assert json.loads(json.dumps(record)) == record
+    assert record["packages"]["torch"] == torch.__version__
+    assert record["date"].endswith("+00:00")
+    assert record["cpu"]["usable_cores"] >= 1
+    assert record["memory_gib"] > 0
+
+
+def test_commit_and_changes_of_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert describe_environment()["git"] is None
+    git(tmp_path, "init")
+    (tmp_path / "a.txt").write_text("one")
+    git(tmp_path, "add", "a.txt")
+    git(tmp_path, "commit", "-m", "first")
+    commit = git(tmp_path, "rev-parse", "HEAD")
+    assert describe_environment()["git"] == {"commit": commit, "dirty": False}
+    (tmp_path / "a.txt").write_text("two")
+    assert describe_environment()["git"] == {"commit": commit, "dirty": True}
+
+
+def test_a_machine_that_tells_nothing_gives_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_driver() -> int:
+        raise RuntimeError("the driver does not answer")
+
+    monkeypatch.setenv("PATH", str(tmp_path))  # no git
+    monkeypatch.delattr(environment.os, "sysconf")
+    monkeypatch.setattr(torch.cuda, "device_count", no_driver)
+    monkeypatch.setattr(environment, "_PACKAGES", {"absent": "no-such-distribution"})
+    record = describe_environment()
+    assert record["git"] is None
+    assert record["everest_git"] is None
+    assert record["memory_gib"] is None
+    assert record["gpus"] == []
+    assert record["packages"] == {"absent": None}

@@ -1,0 +1,131 @@
+"""Laws of soft targets, mixup and cutmix."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from everest.errors import DataError
+from everest.training.mixup import mix_clips, soft_cross_entropy, soft_targets
+
+NUM_CLASSES = 4
+
+
+def batch(size: int = 4, height: int = 16, width: int = 24) -> tuple[Tensor, Tensor]:
+    """Clip i has the value i everywhere and belongs to class i."""
+    values = torch.arange(size, dtype=torch.float32)
+    clips = values.view(-1, 1, 1, 1, 1).expand(size, 3, 2, height, width).clone()
+    return clips, soft_targets(torch.arange(size) % NUM_CLASSES, NUM_CLASSES)
+
+
+def generator(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def share_of(targets: Tensor) -> float:
+    """What is left of clip 0's own class (its partner has another)."""
+    return float(targets[0, 0])
+
+
+def test_targets_are_those_of_label_smoothing() -> None:
+    logits = torch.randn(8, 5, generator=generator(0))
+    labels = torch.randint(5, (8,), generator=generator(1))
+    for smoothing in (0.0, 0.1):
+        targets = soft_targets(labels, 5, smoothing)
+        assert torch.allclose(targets.sum(1), torch.ones(8))
+        expected = F.cross_entropy(logits, labels, label_smoothing=smoothing)
+        assert torch.allclose(soft_cross_entropy(logits, targets), expected)
+
+
+def test_loss_is_computed_in_float32() -> None:
+    logits = torch.tensor([[100.0, 99.0]], dtype=torch.bfloat16)
+    loss = soft_cross_entropy(logits, soft_targets(torch.tensor([0]), 2))
+    assert loss.dtype == torch.float32
+    assert torch.allclose(loss, F.cross_entropy(logits.float(), torch.tensor([0])))
+
+
+@pytest.mark.parametrize("labels", [[0, 4], [-1, 2]])
+def test_labels_that_are_no_class_are_refused(labels: list[int]) -> None:
+    with pytest.raises(DataError, match="0 to 3 for 4 classes"):
+        soft_targets(torch.tensor(labels), 4)
+
+
+def test_off_returns_the_very_arguments() -> None:
+    clips, targets = batch()
+    mixed, mixed_targets = mix_clips(clips, targets, mixup_alpha=0, cutmix_alpha=0, generator=generator(0))
+    assert mixed is clips
+    assert mixed_targets is targets
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**31), st.floats(0.1, 3.0), st.integers(2, NUM_CLASSES))
+def test_mixup_blends_pixels_and_targets_alike(seed: int, alpha: float, size: int) -> None:
+    clips, targets = batch(size)
+    mixed, mixed_targets = mix_clips(clips, targets, mixup_alpha=alpha, cutmix_alpha=0, generator=generator(seed))
+    share = share_of(mixed_targets)
+    expected = share * clips + (1 - share) * clips.flip(0)
+    assert torch.allclose(mixed, expected, atol=1e-5)
+    assert torch.allclose(mixed_targets, share * targets + (1 - share) * targets.flip(0), atol=1e-5)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**31), st.floats(0.1, 3.0))
+def test_cutmix_share_is_the_area_of_one_box_in_all_frames(seed: int, alpha: float) -> None:
+    clips, targets = batch()
+    original = clips.clone()
+    mixed, mixed_targets = mix_clips(clips, targets, mixup_alpha=0, cutmix_alpha=alpha, generator=generator(seed))
+    pasted = mixed[0] == 3.0  # [C, T, H, W]
+    assert torch.equal(pasted | (mixed[0] == 0.0), torch.ones_like(pasted))
+    assert torch.equal(pasted, pasted[:1, :1].expand_as(pasted))
+    rows, columns = pasted[0, 0].any(1), pasted[0, 0].any(0)
+    assert torch.equal(pasted[0, 0], rows[:, None] & columns[None, :])  # a rectangle
+    assert share_of(mixed_targets) == pytest.approx(1.0 - float(pasted.float().mean()), abs=1e-6)
+    assert torch.equal(clips, original)
+
+
+def test_cutmix_pastes_the_partner_at_its_own_place() -> None:
+    clips = torch.randn(2, 3, 2, 16, 16, generator=generator(0))
+    mixed, _ = mix_clips(clips, batch(2)[1], mixup_alpha=0, cutmix_alpha=1.0, generator=generator(3))
+    swapped = mixed[0] != clips[0]
+    assert 0 < swapped.float().mean() < 1
+    assert torch.equal(mixed[0], torch.where(swapped, clips[1], clips[0]))
+
+
+def test_both_on_takes_each_for_about_half_of_the_batches() -> None:
+    clips, targets = batch()
+    draws = generator(0)
+    num_cutmix = 0
+    for _ in range(200):
+        mixed, _ = mix_clips(clips, targets, mixup_alpha=1.0, cutmix_alpha=1.0, generator=draws)
+        num_cutmix += bool(((mixed[0] == 0.0) | (mixed[0] == 3.0)).all())
+    assert 70 < num_cutmix < 130
+
+
+def test_the_generator_decides_everything() -> None:
+    clips, targets = batch()
+    first, again, other = (
+        mix_clips(clips, targets, mixup_alpha=0.8, cutmix_alpha=1.0, generator=generator(seed))[1] for seed in (5, 5, 6)
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_shares_follow_the_beta_distribution() -> None:
+    """Beta(a, a) has mean 1/2 and variance 1 / (4 (2 a + 1))."""
+    clips, targets = batch(height=1, width=1)
+    draws = generator(0)
+    shares = torch.tensor(
+        [share_of(mix_clips(clips, targets, mixup_alpha=0.8, cutmix_alpha=0, generator=draws)[1]) for _ in range(500)]
+    )
+    assert float(shares.mean()) == pytest.approx(0.5, abs=0.05)
+    assert float(shares.var()) == pytest.approx(1 / (4 * 2.6), abs=0.015)
+
+
+def test_raw_frames_are_refused() -> None:
+    clips, targets = batch()
+    with pytest.raises(DataError, match="floating-point"):
+        mix_clips(clips.byte(), targets, mixup_alpha=1, cutmix_alpha=0, generator=generator(0))
+    with pytest.raises(DataError, match=r"\[4, 3, 2, 16, 24\]"):
+        mix_clips(clips, targets[:2], mixup_alpha=1, cutmix_alpha=0, generator=generator(0))

@@ -1,0 +1,97 @@
+"""Progress goes to the given stream: live on a terminal, plain and rare elsewhere."""
+
+import io
+
+import pytest
+
+from everest.training.progress import Progress
+
+
+class Clock:
+    """Seconds that pass only when told."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_plain_lines_come_at_most_every_ten_seconds() -> None:
+    file, clock = io.StringIO(), Clock()
+    with Progress("pre-training", 100, file=file, clock=clock) as progress:
+        for step in range(1, 101):
+            clock.now += 1.0
+            progress.update(step, loss=1 / step)
+    lines = file.getvalue().splitlines()
+    assert [line.split(":")[0].split()[1] for line in lines] == [
+        f"{step}/100" for step in (1, 11, 21, 31, 41, 51, 61, 71, 81, 91, 100)
+    ]
+    assert lines[1] == "pre-training 11/100: loss 0.0909, 0:01:29 left"
+    assert lines[-1] == "pre-training 100/100: loss 0.0100"
+
+
+def test_a_continued_run_is_timed_from_where_it_went_on() -> None:
+    file, clock = io.StringIO(), Clock()
+    with Progress("x", 1000, first_step=900, file=file, clock=clock) as progress:
+        clock.now += 3.0
+        progress.update(950)
+    assert file.getvalue() == "x 950/1,000: 0:00:03 left\n"
+
+
+def test_every_number_is_shown_in_its_form() -> None:
+    file = io.StringIO()
+    with Progress("x", 2, file=file, clock=Clock()) as progress:
+        progress.update(2, clips_per_second=12.34, loss=0.5, lr=7.5e-4, wait_share=0.125, grad_norm=2.0)
+    assert file.getvalue() == ("x 2/2: 12.3 clips/s, loss 0.5000, lr 7.50e-04, 12% waiting for data, grad norm 2\n")
+
+
+def test_the_last_state_is_written_after_an_error() -> None:
+    file, clock = io.StringIO(), Clock()
+
+    def fail() -> None:
+        with Progress("x", 9, file=file, clock=clock) as progress:
+            progress.update(1)
+            progress.update(2)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert file.getvalue().splitlines()[-1].startswith("x 2/9")
+
+
+def test_a_terminal_gets_one_live_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "150")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    file = Terminal()
+    with Progress("fine-tuning [x]", 4, first_step=1, file=file) as progress:
+        print('{"result": 1}')
+        progress.update(3, loss=0.25)
+    shown = file.getvalue()
+    assert "fine-tuning [x]" in shown
+    assert "3/4" in shown
+    assert "loss 0.2500" in shown
+    assert capsys.readouterr().out == '{"result": 1}\n'
+    assert "result" not in shown
+
+
+def test_a_terminal_that_cannot_move_its_cursor_gets_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    file = Terminal()
+    with Progress("x", 1, file=file, clock=Clock()) as progress:
+        progress.update(1)
+    assert file.getvalue() == "x 1/1\n"
+
+
+def test_stderr_is_the_default(capsys: pytest.CaptureFixture[str]) -> None:
+    with Progress("x", 1) as progress:
+        progress.update(1)
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == "x 1/1\n"
