@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import safetensors
-import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -127,8 +126,8 @@ def initialize_from(classifier: Classifier, checkpoint: Path) -> LoadReport:
         checkpoint: A run folder or a weights file, pre-trained or fine-tuned.
 
     Raises:
-        WeightsError: Not a single tensor of the encoder is missing or of another shape: a checkpoint that does not
-            fit is refused, never half loaded.
+        WeightsError: A tensor of the encoder is missing or of another shape; a checkpoint that does not fit is
+            refused, never half loaded.
     """
     path = find_weights(checkpoint)
     state = {

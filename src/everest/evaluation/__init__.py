@@ -1,0 +1,32 @@
+"""How well a classifier does: probabilities over the views of each video, and the numbers that follow from them."""
+
+from everest.evaluation.devices import choose_device
+from everest.evaluation.evaluate import ClassAccuracy, ClipFailure, ClipResult, Evaluation, evaluate
+from everest.evaluation.labels import align_labels
+from everest.evaluation.metrics import (
+    confusion_matrix,
+    majority_accuracy,
+    per_class_accuracy,
+    top_k_accuracy,
+    wilson_interval,
+)
+from everest.evaluation.views import VideoProbabilities, classify_videos, evaluation_mode, parse_views
+
+__all__ = [
+    "ClassAccuracy",
+    "ClipFailure",
+    "ClipResult",
+    "Evaluation",
+    "VideoProbabilities",
+    "align_labels",
+    "choose_device",
+    "classify_videos",
+    "confusion_matrix",
+    "evaluate",
+    "evaluation_mode",
+    "majority_accuracy",
+    "parse_views",
+    "per_class_accuracy",
+    "top_k_accuracy",
+    "wilson_interval",
+]

@@ -1,0 +1,147 @@
+"""From videos to class probabilities, averaged over views: the one way that evaluation and prediction share.
+
+Shapes: R videos, n of them readable, V views of a video, B views of a batch, C channels, T frames, H height, W width,
+K classes.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from everest.config import CheckpointInfo, EvaluationConfig
+from everest.datasets import Manifest, build_view_loader
+from everest.errors import ConfigError, DataError, WeightsError
+from everest.models import Classifier, classify_clips, num_sampled_frames
+
+OnProgress = Callable[[int, int], None]  # videos that are done, all videos
+
+VIEWS = re.compile(r"([1-9][0-9]{0,3})\s*[xX×]\s*([1-9][0-9]{0,3})")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class VideoProbabilities:
+    """What a classifier says of each video that can be read.
+
+    Attributes:
+        record_indices: The records that were read, ascending, shape [n], int64.
+        probabilities: Mean over the views, shape [n, K], float64, on the CPU.
+        failures: Reason by record index of those that cannot be read.
+    """
+
+    record_indices: Tensor
+    probabilities: Tensor
+    failures: dict[int, str]
+
+    def __post_init__(self) -> None:
+        if len(self.record_indices) != len(self.probabilities):
+            raise DataError(f"{len(self.record_indices)} videos need as many rows, not {len(self.probabilities)}")
+
+    def __repr__(self) -> str:
+        return f"VideoProbabilities({list(self.probabilities.shape)}, {len(self.failures)} failures)"
+
+
+def parse_views(text: str) -> EvaluationConfig:
+    """Read ``5x3`` as five segments in time with three crops each.
+
+    Raises:
+        ConfigError: Anything else.
+    """
+    match = VIEWS.fullmatch(text.strip())
+    if match is None:
+        raise ConfigError(f"views {text!r}: expected SEGMENTSxCROPS with numbers from 1 to 9999, such as 5x3")
+    return EvaluationConfig(num_segments=int(match[1]), num_crops=int(match[2]))
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Turn off what is random in a model, and leave it as it was."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
+
+
+def classify_videos(
+    model: Classifier,
+    info: CheckpointInfo,
+    manifest: Manifest,
+    views: EvaluationConfig,
+    *,
+    device: torch.device | None = None,
+    dtype: torch.dtype = torch.float32,
+    num_workers: int = 0,
+    on_progress: OnProgress | None = None,
+) -> VideoProbabilities:
+    """Classify every video by the mean of the probabilities of its views.
+
+    Every video is opened once for all its views; batches are full, whatever the number of views. Nothing is random,
+    and the global random state is not touched.
+
+    Args:
+        model: Moved to the device.
+        info: What travels with it.
+        manifest: The videos or spans; labels are not looked at.
+        views: How many, and how many at a time.
+        device: Where to compute; None: where the model is.
+        dtype: What matrix products compute in: float32 or bfloat16.
+        num_workers: Decoding processes; 0 decodes in this one, -1 takes one process per spare core.
+        on_progress: Called after each video.
+
+    Raises:
+        WeightsError: The model's output is not finite.
+    """
+    device = device or next(model.parameters()).device
+    model.to(device)
+    loader = build_view_loader(
+        manifest,
+        info.clip,
+        views,
+        num_sampled_frames=num_sampled_frames(info),
+        num_workers=num_workers,
+        pin_memory=device.type == "cuda",
+    )
+    waiting: list[Tensor] = []  # each [C,T,H,W], on the device
+    owners: list[int] = []  # record of each view, in the order of the outputs
+    outputs: list[Tensor] = []  # each [B,K]; they stay on the device, so that it need not be waited for
+    failures: dict[int, str] = {}
+
+    def forward(num_views: int) -> None:
+        clips = torch.stack(waiting[:num_views])  # [B,C,T,H,W]
+        del waiting[:num_views]
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
+            outputs.append(classify_clips(model, clips, info))
+
+    with evaluation_mode(model):
+        for done, video in enumerate(loader, start=1):
+            if video.error is not None:
+                failures[video.record_index] = video.error
+            waiting.extend(video.frames.to(device, non_blocking=True).unbind())
+            owners.extend([video.record_index] * len(video.frames))
+            while len(waiting) >= views.batch_size:
+                forward(views.batch_size)
+            if on_progress is not None:
+                on_progress(done, len(manifest))
+        if waiting:
+            forward(len(waiting))
+    return _average(outputs, owners, failures, len(info.class_names))
+
+
+def _average(
+    outputs: list[Tensor], owners: list[int], failures: dict[int, str], num_classes: int
+) -> VideoProbabilities:
+    """Average the views of each video, in double precision, so that the order of adding does not show."""
+    if not outputs:
+        return VideoProbabilities(torch.empty(0, dtype=torch.int64), torch.empty(0, num_classes).double(), failures)
+    of_views = torch.cat(outputs).cpu().double()  # [n * V, K]
+    if not bool(of_views.isfinite().all()):
+        raise WeightsError("the model's output is not finite: the weights are damaged or training has diverged")
+    row_of = {record: row for row, record in enumerate(sorted(set(owners)))}
+    rows = torch.tensor([row_of[record] for record in owners])  # [n * V]
+    sums = torch.zeros(len(row_of), num_classes, dtype=torch.float64).index_add_(0, rows, of_views)  # [n, K]
+    return VideoProbabilities(torch.tensor(list(row_of)), sums / torch.bincount(rows)[:, None], failures)
