@@ -19,7 +19,7 @@ def test_auto_takes_an_accelerator_where_there_is_one(
 
 def test_a_device_that_is_not_there_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(ConfigError, match="device cuda is not available.*use auto or cpu"):
+    with pytest.raises(ConfigError, match=r"device cuda is not available.*use auto or cpu"):
         choose_device("cuda")
     with pytest.raises(ConfigError, match="did you mean 'cuda'"):
         choose_device("cudaa")

@@ -151,14 +151,11 @@ def test_top_5_is_given_where_it_says_something(evaluation: Evaluation) -> None:
         (lambda m: replace(m, records=(*m.records, ClipRecord(FILES[0]))), "1 of 13 clips have no label"),
     ],
 )
-def test_data_that_do_not_fit_are_refused_before_any_work(
-    spoil: Callable[[Manifest], Manifest], match: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls = []
-    monkeypatch.setattr("everest.evaluation.evaluate.classify_videos", lambda *a, **k: calls.append(a))
+def test_data_that_do_not_fit_are_refused_before_any_work(spoil: Callable[[Manifest], Manifest], match: str) -> None:
+    told: list[tuple[int, int]] = []
     with pytest.raises(DataError, match=match):
-        run(spoil(some_clips(12)))
-    assert calls == []
+        evaluate(MODEL, INFO, spoil(some_clips(12)), VIEWS, num_workers=0, on_progress=lambda *done: told.append(done))
+    assert told == []
 
 
 def test_json_holds_everything(evaluation: Evaluation) -> None:

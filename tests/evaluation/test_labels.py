@@ -53,10 +53,10 @@ def test_a_class_without_clips_does_not_matter() -> None:
 def test_an_unknown_class_is_named_with_what_is_known() -> None:
     with pytest.raises(DataError, match=r"does not know 'sitt'; did you mean 'sit'\?"):
         align_labels(a_manifest([0], ("sitt",)), ("sit", "lie"))
-    with pytest.raises(DataError, match="does not know 'jump', 'run'; it knows 'sit', 'lie'$"):
+    with pytest.raises(DataError, match=r"does not know 'jump', 'run'; it knows 'sit', 'lie'$"):
         align_labels(a_manifest([0, 1], ("jump", "run")), ("sit", "lie"))
     many = tuple(f"c{i}" for i in range(400))
-    with pytest.raises(DataError, match="does not know 'jump'; it knows 'c0', .*'c4' and 395 more$"):
+    with pytest.raises(DataError, match=r"does not know 'jump'; it knows 'c0', .*'c4' and 395 more$"):
         align_labels(a_manifest([0], ("jump",)), many)
 
 

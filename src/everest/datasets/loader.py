@@ -3,6 +3,7 @@
 Shapes: B clips, R clips of one video, C channels, T frames, H height, W width.
 """
 
+import gc
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -120,6 +121,7 @@ class TrainLoader:
             DataError: More than ``max_failed_share`` of the files cannot be read.
         """
         self.sampler.set_epoch(epoch, start_step)
+        _clean_before_fork(self._loader)
         for batch in self._loader:
             if isinstance(batch, DataError):
                 raise batch
@@ -157,6 +159,7 @@ class ViewLoader:
         return len(self.indices)
 
     def __iter__(self) -> Iterator[Views]:
+        _clean_before_fork(self._loader)
         yield from self._loader
 
 
@@ -272,6 +275,16 @@ def _data_loader(
         prefetch_factor=PREFETCH_FACTOR if num_workers > 0 else None,
         generator=torch.Generator(),  # its own: drawing from the global one would change the training's randomness
     )
+
+
+def _clean_before_fork(loader: DataLoader[Any]) -> None:
+    """Free unreachable objects here, and not in the workers.
+
+    A decoded frame that waits for the garbage collector may own threads, which a forked process does not have; a
+    worker that collects it waits for them for ever.
+    """
+    if loader.num_workers > 0:
+        gc.collect()
 
 
 def _as_is(item: Any) -> Any:

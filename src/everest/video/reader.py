@@ -150,7 +150,9 @@ class VideoReader:
         height, width = (self.info.width, self.info.height) if turned else (self.info.height, self.info.width)
         try:
             # The size matters in files that change it on the way; otherwise it is the frame's own.
-            pixels = placed.frame.to_ndarray(format="rgb24", width=width, height=height)  # [H,W,C]
+            # One thread: a frame keeps its converter, and threads of a converter do not survive the fork of a worker,
+            # which then waits for ever when it frees a frame of its parent.
+            pixels = placed.frame.to_ndarray(format="rgb24", width=width, height=height, threads=1)  # [H,W,C]
         except (FFmpegError, ValueError) as error:
             raise VideoError(f"{self.path}: a frame cannot be converted to RGB: {error}") from None
         return torch.from_numpy(np.rot90(pixels, self.info.rotation_degrees // 90).copy())
