@@ -17,13 +17,13 @@ from everest.config import (
 )
 from everest.datasets import Manifest, load_data
 from everest.errors import ConfigError, WeightsError
-from everest.evaluation import Evaluation, align_labels, parse_views
+from everest.evaluation import Evaluation, choose_device, parse_views
 from everest.evaluation import evaluate as evaluate_classifier
 from everest.inference import Predictor
 from everest.models import Classifier, load_model
 from everest.recipes import get_recipe
 from everest.training import TrainedRun, run_finetuning, run_pretraining
-from everest.training.engine import Engine
+from everest.training.engine import choose_dtype
 from everest.training.files import atomic_write
 from everest.training.progress import Progress
 from everest.training.rundir import RunFolder
@@ -210,16 +210,15 @@ def _evaluate(
     run: RunConfig,
     num_workers: int,
 ) -> Evaluation:
-    engine = Engine.start(run)
-    labelled = align_labels(manifest, info.class_names)
-    with Progress("evaluating", len(labelled)) as progress:
+    device = choose_device(run.device)
+    with Progress("evaluating", len(manifest)) as progress:
         return evaluate_classifier(
-            model.to(engine.device).eval(),
+            model,
             info,
-            labelled,
+            manifest,
             views,
-            device=engine.device,
-            autocast=engine.autocast,
+            device=device,
+            dtype=choose_dtype(run.precision, device),
             num_workers=num_workers,
             on_progress=lambda done, _: progress.update(done),
         )

@@ -73,8 +73,8 @@ def evaluate(options: Namespace) -> int:
         (options.out / "evaluation.json").write_text(json.dumps(result.to_dict(), indent=2) + "\n")
         (options.out / "confusion.png").write_bytes(confusion(result.confusion, result.class_names))
     _print(options, result.to_dict(), result.summary())
-    for path, reason in result.failures:
-        print(f"could not be evaluated: {path}: {reason}", file=sys.stderr)
+    for failure in result.failures:
+        print(f"could not be evaluated: {failure.path}: {failure.reason}", file=sys.stderr)
     return EXIT_FAILURES if result.failures else EXIT_OK
 
 
@@ -83,12 +83,14 @@ def predict(options: Namespace) -> int:
     from everest import api
     from everest.evaluation import parse_views
     from everest.inference import FailedPrediction
+    from everest.training.progress import Progress
 
-    if options.top < 1:
-        raise ConfigError(f"--top takes a number of classes of at least 1, given: {options.top}")
     predictor = api.load(options.checkpoint, device=options.device)
     views = None if options.views is None else parse_views(options.views)
-    results = predictor.predict_many(options.videos, views=views, top=options.top)
+    with Progress("predicting", len(options.videos)) as progress:
+        results = predictor.predict_many(
+            options.videos, lambda done, _: progress.update(done), views=views, top=options.top
+        )
     lines, rows = [], []
     failed = [result for result in results if isinstance(result, FailedPrediction)]
     for result in results:
@@ -101,7 +103,7 @@ def predict(options: Namespace) -> int:
         lines += [f"  {c['probability']:6.1%}  {c['name']}" for c in classes]
     _print(options, rows, "\n".join(lines))
     for failure in failed:
-        print(f"error: {failure.reason}", file=sys.stderr)
+        print(f"error: {failure.source}: {failure.reason}", file=sys.stderr)
     return EXIT_UNUSABLE if failed else EXIT_OK
 
 

@@ -7,6 +7,7 @@ written into the run folder, and what inference needs travels inside the checkpo
 
 import json
 from collections.abc import Iterable, Mapping
+from fractions import Fraction
 from typing import Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -56,8 +57,7 @@ class ClipConfig(Config):
         sampling: ``dense``: consecutive frames ``stride`` apart from a random (training) or given (evaluation)
             start. ``segments``: one frame from each of ``num_frames`` equal parts of the video.
         stride: Frames of the video from one sampled frame to the next (dense sampling).
-        fps: Sampled frames per second, instead of ``stride``: the same motion at the same speed whatever the
-            frame rate of the file. None: use ``stride``.
+        fps: Sampled frames per second instead of ``stride``, whatever the rate of the file; None: use ``stride``.
     """
 
     num_frames: int = Field(16, ge=1)
@@ -74,8 +74,7 @@ class SelectionConfig(Config):
     Attributes:
         method: ``rero`` is the paper's; the others are controls (see ``everest.tokens.selection``).
         keep_ratio: Share of all tokens that is kept.
-        encode_ratio: Share of all tokens that the encoder sees in pre-training; the rest of the kept tokens is
-            predicted. Not used in fine-tuning.
+        encode_ratio: Share of all tokens that is encoded in pre-training; the rest of the kept ones is predicted.
     """
 
     method: SelectionMethod = "rero"
@@ -118,7 +117,7 @@ class AugmentConfig(Config):
         rand_augment_probability: Chance of each operation to be applied.
         erase_probability: Chance to overwrite a box of the clip with noise.
         mixup_alpha: Beta parameter of mixup; 0 turns it off.
-        cutmix_alpha: Beta parameter of cutmix; 0 turns it off. With both on, half of the batches get each.
+        cutmix_alpha: The same of cutmix. With both on, half of the batches get each.
     """
 
     crop: Literal["multi_scale", "random_resized", "center"] = "multi_scale"
@@ -137,8 +136,7 @@ class DataConfig(Config):
     """How clips reach the device.
 
     Attributes:
-        batch_size: Clips per device and forward pass. ``optim.global_batch_size`` decides how many passes make
-            one optimiser step.
+        batch_size: Clips per device and pass; ``optim.global_batch_size`` decides how many passes make a step.
         num_workers: Decoding processes; -1 takes one per spare core.
         clips_per_video: Clips taken from each decoded video (repeated augmentation).
         max_failed_share: Training stops when more than this share of the videos cannot be read.
@@ -158,10 +156,10 @@ class OptimConfig(Config):
     """AdamW with warm-up and cosine, per step.
 
     Attributes:
-        base_lr: Learning rate for a batch of 256; the rate used is base_lr * global_batch_size / 256.
+        base_lr: Learning rate for a batch of 256; base_lr * global_batch_size / 256 is used.
         min_lr: Rate at the last step, for a batch of 256 as well.
         global_batch_size: Clips per optimiser step over all devices and accumulated passes.
-        epochs: Passes over the data; a pass counts ``data.clips_per_video`` clips of each video.
+        epochs: Passes over the data, each with ``data.clips_per_video`` clips of each video.
         warmup_epochs: Epochs of linear warm-up; may be a fraction.
         weight_decay: Decoupled weight decay of matrices; vectors have none.
         betas: AdamW's moments.
@@ -212,10 +210,10 @@ class RunConfig(Config):
         device: ``auto`` takes an accelerator where there is one.
         precision: ``auto`` takes bfloat16 on accelerators that have it and float32 elsewhere.
         compile: Use torch.compile for encoder and decoder.
-        save_every_epochs: Epochs from one checkpoint to the next; the last epoch is always saved.
+        save_every_epochs: Epochs from one checkpoint to the next; the last is always saved.
         keep_checkpoints: Training states that stay on disk.
         log_every_steps: Optimiser steps from one line of metrics to the next.
-        evaluate_every_epochs: Epochs from one evaluation to the next in fine-tuning; 0: after the last only.
+        evaluate_every_epochs: Epochs between evaluations in fine-tuning; 0: after the last only.
         tensorboard: Write TensorBoard events beside metrics.jsonl.
     """
 
@@ -304,6 +302,17 @@ class CheckpointInfo(Config):
 
 
 AnyConfig = TypeVar("AnyConfig", bound=Config)
+
+
+def num_candidate_pairs(num_pairs: int, config: FrameSelectionConfig) -> int:
+    """Candidates for ``num_pairs`` wanted pairs of frames: floor(alpha * num_pairs), computed exactly, if turned on."""
+    return int(Fraction(str(config.alpha)) * num_pairs) if config.enabled else num_pairs
+
+
+def num_sampled_frames(config: TrainConfig | CheckpointInfo) -> int:
+    """Frames to take from a video for one clip: more than the model takes where frames are selected."""
+    size = config.model.tubelet_size
+    return num_candidate_pairs(config.clip.num_frames // size, config.frame_selection) * size
 
 
 def flatten(config: Config) -> dict[str, Any]:

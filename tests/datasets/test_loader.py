@@ -18,6 +18,8 @@ from everest.config import (
     RunConfig,
     SelectionConfig,
     TrainConfig,
+    num_candidate_pairs,
+    num_sampled_frames,
 )
 from everest.datasets import (
     Batch,
@@ -27,11 +29,9 @@ from everest.datasets import (
     build_train_loader,
     build_view_loader,
     load_data,
-    num_sampled_frames,
 )
 from everest.datasets.loader import resolve_num_workers
 from everest.errors import ConfigError, DataError
-from everest.tokens import num_candidate_pairs
 
 SMALL = load_data("bundled").split("train")
 
@@ -162,9 +162,13 @@ def test_failures_are_replaced_counted_and_named_once(with_failures: Manifest, n
 @pytest.mark.parametrize("num_workers", [0, 1])
 def test_too_many_failures_stop_training(with_failures: Manifest, num_workers: int) -> None:
     loader = build_train_loader(with_failures, config(num_workers=num_workers, max_failed_share=0.1))
-    with pytest.raises(DataError, match=r"2 of 10 videos cannot be read.*max_failed_share \(0\.1\)") as caught:
+
+    def read_everything() -> None:
         for epoch in range(3):
             batches(loader, epoch)
+
+    with pytest.raises(DataError, match=r"2 of 10 videos cannot be read.*max_failed_share \(0\.1\)") as caught:
+        read_everything()
     assert str(with_failures.records[6].path) in str(caught.value)
     assert "\n" not in str(caught.value)
 

@@ -11,6 +11,7 @@ from everest.config import (
     FrameSelectionConfig,
     ModelConfig,
     SelectionConfig,
+    num_sampled_frames,
 )
 from everest.datasets import ViewClips, load_data
 from everest.errors import DataError, SelectionError, WeightsError
@@ -21,7 +22,6 @@ from everest.models import (
     ModelInput,
     Prediction,
     build_autoencoder,
-    num_sampled_frames,
     select_input,
 )
 from everest.objectives import pixel_targets
@@ -149,8 +149,8 @@ def test_nearest_is_counted_in_steps_of_the_grid() -> None:
     visible = torch.tensor([[0, 11, 17, 35], [5, 6, 30, 31]])
     target = torch.tensor([[1, 10, 16, 22, 23], [29, 7, 4, 18, 0]])
     selection = TokenSelection(visible, target, grid)
-    # Token 22 lies as far from 17 as 23 would be from 11; equally near ones give the first.
-    assert nearest_visible(selection).tolist() == [[0, 1, 2, 2, 1], [2, 1, 0, 1, 0]]
+    # Token 22 lies as far from 11 as from 17: of equally near ones, the first.
+    assert nearest_visible(selection).tolist() == [[0, 1, 2, 1, 1], [2, 1, 0, 1, 0]]
     coordinates = torch.cartesian_prod(*(torch.arange(float(n)) for n in grid.shape))
     distances = torch.cdist(coordinates[target], coordinates[visible])
     chosen = distances.gather(2, nearest_visible(selection)[..., None])[..., 0]

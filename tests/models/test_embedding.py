@@ -10,7 +10,7 @@ from small_models import random_patches
 from torch import Tensor
 
 from everest.models.embedding import PatchEmbed, _KnownLinear
-from everest.tokens import TokenGrid, patchify, token_changes, unpatchify
+from everest.tokens import TokenGrid, token_changes, unpatchify
 
 GRIDS = [TokenGrid(4, 3, 2, 2, 4), TokenGrid(5, 2, 3, 1, 3), TokenGrid(2, 1, 1, 4, 2)]
 

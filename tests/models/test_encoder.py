@@ -58,7 +58,9 @@ class TestSelect:
     def test_keeping_all_encodes_as_no_selection_does(self) -> None:
         model, patches = fresh_encoder().double(), random_patches().double()
         outputs = [
-            model(patches, model.select(patches, SelectionConfig(method=method, keep_ratio=1, encode_ratio=1), "finetune"))
+            model(
+                patches, model.select(patches, SelectionConfig(method=method, keep_ratio=1, encode_ratio=1), "finetune")
+            )
             for method in ("rero", "all")
         ]
         torch.testing.assert_close(*outputs, rtol=0, atol=1e-12)

@@ -11,13 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from everest.config import FrameSelectionConfig, parse
+from everest.config import FrameSelectionConfig, num_candidate_pairs, parse
 from everest.errors import ConfigError, SelectionError
 from everest.tokens import (
     FrameSelection,
     TokenGrid,
     count_per_pair,
-    num_candidate_pairs,
     num_tokens,
     rank_by_score,
     select_pairs,
@@ -156,7 +155,12 @@ class TestChoosingWithoutRandomness:
 
     @pytest.mark.parametrize(
         ("candidates", "wanted", "even"),
-        [(12, 8, [0, 1, 3, 4, 6, 7, 9, 10]), (16, 8, [0, 2, 4, 6, 8, 10, 12, 14]), (5, 5, [0, 1, 2, 3, 4]), (7, 1, [0])],
+        [
+            (12, 8, [0, 1, 3, 4, 6, 7, 9, 10]),
+            (16, 8, [0, 2, 4, 6, 8, 10, 12, 14]),
+            (5, 5, [0, 1, 2, 3, 4]),
+            (7, 1, [0]),
+        ],
     )
     def test_takes_evenly_spaced_pairs_of_a_still_clip(self, candidates: int, wanted: int, even: list[int]) -> None:
         counts = torch.zeros(2, candidates, dtype=torch.int64)

@@ -32,7 +32,13 @@ def random_scores(grid: TokenGrid, batch: int = 2, seed: int = 0) -> Tensor:
 
 
 def select(
-    settings: SelectionConfig, task: Task, grid: TokenGrid, *, scores: Tensor | None = None, batch: int = 2, seed: int = 0
+    settings: SelectionConfig,
+    task: Task,
+    grid: TokenGrid,
+    *,
+    scores: Tensor | None = None,
+    batch: int = 2,
+    seed: int = 0,
 ) -> TokenSelection:
     scores = random_scores(grid, batch) if scores is None else scores
     generator = torch.Generator().manual_seed(seed)

@@ -173,8 +173,8 @@ def test_what_cannot_start_leaves_no_folder(data: Manifest, tmp_path: Path) -> N
     unlabelled = replace(data, records=tuple(replace(r, label=None) for r in data.records))
     with pytest.raises(DataError, match="no label"):
         run_finetuning(finetune_config(), unlabelled, tmp_path / "a", say=quiet)
+    one = replace(data, records=tuple(replace(r, label=0) for r in data.records), class_names=("only",))
     with pytest.raises(DataError, match="at least two classes"):
-        one = replace(data, records=tuple(replace(r, label=0) for r in data.records), class_names=("only",))
         run_finetuning(finetune_config(), one, tmp_path / "b", say=quiet)
     with pytest.raises(WeightsError, match="expected a run folder"):
         run_finetuning(finetune_config(), data, tmp_path / "c", init=tmp_path / "nothing", say=quiet)

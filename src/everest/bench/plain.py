@@ -209,4 +209,4 @@ def _blocks(depth: int, width: int, num_heads: int, drop_path: float) -> nn.Modu
 def _mask(index: Tensor, grid: TokenGrid) -> Tensor:
     """Mark tokens: numbers [B, K] to bool [B, N]."""
     mask = torch.zeros(len(index), grid.num_tokens, dtype=torch.bool, device=index.device)
-    return mask.scatter_(1, index, True)  # noqa: FBT003 - the value that is written
+    return mask.scatter_(1, index, True)

@@ -4,19 +4,34 @@ Shapes: B clips, T frames, H height, W width.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from everest.bench.plain import PlainAutoencoder, PlainClassifier, build_plain, plain_choice, plain_targets
-from everest.config import CheckpointInfo, ClipConfig, ModelConfig, ModelSize, OptimConfig, SelectionConfig
-from everest.config import SelectionMethod, Task
+from everest.config import (
+    CheckpointInfo,
+    ClipConfig,
+    ModelConfig,
+    ModelSize,
+    OptimConfig,
+    SelectionConfig,
+    SelectionMethod,
+    Task,
+)
 from everest.errors import ConfigError
-from everest.models import SIZES, Classifier, MaskedAutoencoder, build_autoencoder, build_classifier, grid_of
-from everest.models import select_input
+from everest.models import (
+    SIZES,
+    Classifier,
+    MaskedAutoencoder,
+    build_autoencoder,
+    build_classifier,
+    grid_of,
+    select_input,
+)
 from everest.objectives import pixel_loss, pixel_targets
 from everest.tokens import count_tokens
 from everest.training.engine import choose_dtype

@@ -9,7 +9,6 @@ from everest.datasets.loader import (
     ViewLoader,
     build_train_loader,
     build_view_loader,
-    num_sampled_frames,
 )
 from everest.datasets.manifest import read_manifest, write_manifest
 from everest.datasets.records import VIDEO_EXTENSIONS, ClipRecord, Manifest
@@ -36,7 +35,6 @@ __all__ = [
     "hold_out",
     "index_folder",
     "load_data",
-    "num_sampled_frames",
     "plan_batches",
     "read_manifest",
     "write_manifest",

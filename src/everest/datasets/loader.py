@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from everest.config import ClipConfig, EvaluationConfig, FinetuneConfig, TrainConfig
+from everest.config import ClipConfig, EvaluationConfig, FinetuneConfig, TrainConfig, num_sampled_frames
 from everest.datasets.clips import SampleKey, TrainClips, ViewClips, Views
 from everest.datasets.records import Manifest
 from everest.datasets.sampler import BatchPlan, EpochSampler, plan_batches
@@ -231,7 +231,8 @@ def build_view_loader(
         manifest: The clips to evaluate, one split.
         clip: Length, size and sampling, as in training.
         evaluation: Numbers of segments and crops.
-        num_sampled_frames: Frames per view where frames are chosen later; see :func:`num_sampled_frames`.
+        num_sampled_frames: Frames per view where frames are chosen later; from
+            :func:`~everest.config.num_sampled_frames`.
         num_workers: Decoding processes; -1 takes one per spare core.
         pin_memory: Hand over pinned memory, for copies to a GPU.
         rank: This device, which takes every ``world_size``-th record.
@@ -241,14 +242,6 @@ def build_view_loader(
     indices = range(rank, len(clips), world_size)
     workers = min(resolve_num_workers(num_workers), len(indices))
     return ViewLoader(clips, indices, num_workers=workers, pin_memory=pin_memory)
-
-
-def num_sampled_frames(config: TrainConfig) -> int:
-    """Frames to read for a clip: its own number, or floor(alpha * tubelets) tubelets with frame selection."""
-    if not config.frame_selection.enabled:
-        return config.clip.num_frames
-    num_tubelets = config.clip.num_frames // config.model.tubelet_size
-    return max(num_tubelets, int(config.frame_selection.alpha * num_tubelets)) * config.model.tubelet_size
 
 
 def resolve_num_workers(num_workers: int) -> int:

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from everest.config import CheckpointInfo, EvaluationConfig
+from everest.config import CheckpointInfo, EvaluationConfig, num_sampled_frames
 from everest.datasets import Manifest, build_view_loader
 from everest.errors import ConfigError, DataError, WeightsError
-from everest.models import Classifier, classify_clips, num_sampled_frames
+from everest.models import Classifier, classify_clips
 
 OnProgress = Callable[[int, int], None]  # videos that are done, all videos
 

@@ -65,7 +65,7 @@ def reconstruct(
     Args:
         model: Its mode stays as it is.
         clips_u8: Shape [B, 3, T', H, W], uint8, on the model's device; T' from
-            :func:`everest.models.num_sampled_frames`.
+            :func:`everest.config.num_sampled_frames`.
         info: What travels with the model.
         generator: Decides, on the device of the clips, what is encoded; None takes PyTorch's own.
 

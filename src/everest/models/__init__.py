@@ -3,7 +3,7 @@
 from everest.models.autoencoder import Decoder, MaskedAutoencoder, Prediction
 from everest.models.classifier import Classifier
 from everest.models.encoder import Encoder
-from everest.models.pipeline import ModelInput, classify_clips, num_sampled_frames, select_input
+from everest.models.pipeline import ModelInput, classify_clips, select_input
 from everest.models.weights import LoadReport, initialize_from, load_model, save_weights
 from everest.models.zoo import SIZES, Size, build_autoencoder, build_classifier, grid_of
 
@@ -23,7 +23,6 @@ __all__ = [
     "grid_of",
     "initialize_from",
     "load_model",
-    "num_sampled_frames",
     "save_weights",
     "select_input",
 ]

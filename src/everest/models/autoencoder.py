@@ -30,7 +30,8 @@ class Prediction:
     def __post_init__(self) -> None:
         if self.values.shape[:2] != self.selection.target.shape:
             raise SelectionError(
-                f"targets {list(self.selection.target.shape)} need as many predictions, given: {list(self.values.shape)}"
+                f"targets {list(self.selection.target.shape)} need as many predictions, "
+                f"given: {list(self.values.shape)}"
             )
 
     def __repr__(self) -> str:

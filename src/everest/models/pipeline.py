@@ -11,7 +11,7 @@ from torch import Tensor
 from everest.config import CheckpointInfo
 from everest.models.classifier import Classifier
 from everest.models.encoder import Encoder
-from everest.tokens import FrameSelection, TokenSelection, num_candidate_pairs, patchify
+from everest.tokens import FrameSelection, TokenSelection, patchify
 from everest.video import normalize
 
 
@@ -33,12 +33,6 @@ class ModelInput:
         return f"ModelInput(patches {list(self.patches.shape)}, {self.selection}, {self.frames})"
 
 
-def num_sampled_frames(info: CheckpointInfo) -> int:
-    """Frames to take from a video for one clip: more than the model takes where frames are selected."""
-    size = info.model.tubelet_size
-    return num_candidate_pairs(info.clip.num_frames // size, info.frame_selection) * size
-
-
 def select_input(
     encoder: Encoder, clips: Tensor, info: CheckpointInfo, *, generator: torch.Generator | None = None
 ) -> ModelInput:
@@ -48,7 +42,7 @@ def select_input(
 
     Args:
         encoder: Its embedding scores the tokens.
-        clips: Normalised, shape [B, 3, T', H, W]; T' = :func:`num_sampled_frames`.
+        clips: Normalised, shape [B, 3, T', H, W]; T' = :func:`~everest.config.num_sampled_frames`.
         info: Which selections, for which task.
         generator: Source of randomness on the device of the clips.
     """

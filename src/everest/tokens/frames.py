@@ -21,7 +21,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from everest.config import FrameSelectionConfig
 from everest.errors import SelectionError
 from everest.tokens.grid import TokenGrid
 from everest.tokens.selection import num_tokens, rank_by_score
@@ -36,11 +35,6 @@ class FrameSelection:
 
     def __repr__(self) -> str:
         return f"FrameSelection({self.pairs.shape[1]} of {self.counts.shape[1]} pairs, {len(self.pairs)} clips)"
-
-
-def num_candidate_pairs(num_pairs: int, config: FrameSelectionConfig) -> int:
-    """Candidates for ``num_pairs`` wanted pairs: floor(alpha * num_pairs), or just as many where it is turned off."""
-    return int(config.alpha * num_pairs) if config.enabled else num_pairs
 
 
 def count_per_pair(scores: Tensor, grid: TokenGrid, keep_ratio: float) -> Tensor:
