@@ -37,16 +37,17 @@ def same(a: Sample, b: Sample) -> bool:
     return torch.equal(a.frames, b.frames) and a.label == b.label
 
 
-def find_frames(frames: Tensor, path: Path, clip: ClipConfig = CLIP, tolerance: float = 0.0) -> list[int]:
-    """Say which frames of a file a clip [C,T,H,W] of centre crops is made of; views are resized before the crop."""
-    whole = TrainClips([ClipRecord(path)], clip.model_copy(update={"num_frames": length(path), "stride": 1}), PLAIN)[
-        0, 0, 0
-    ]
-    distance = (
-        frames.float().transpose(0, 1).flatten(1)[:, None] - whole.frames[0].float().transpose(0, 1).flatten(1)
-    ).abs()
+def find_frames(frames: Tensor, path: Path, clip: ClipConfig = CLIP, *, view: bool = False) -> list[int]:
+    """Say which frames of a file a clip [C,T,H,W] of centre crops, or a view, is made of."""
+    everything = clip.model_copy(update={"num_frames": length(path), "stride": 1})
+    record = ClipRecord(path)
+    if view:  # views are resized before they are cropped, training clips after
+        whole = ViewClips([record], everything, EvaluationConfig(num_segments=1, num_crops=1))[0].frames[0]
+    else:
+        whole = TrainClips([record], everything, PLAIN)[0, 0, 0].frames[0]
+    distance = (frames.float().transpose(0, 1).flatten(1)[:, None] - whole.float().transpose(0, 1).flatten(1)).abs()
     nearest = distance.mean(-1).min(1)  # [T, all frames]
-    assert nearest.values.max() <= tolerance
+    assert nearest.values.max() == 0
     return nearest.indices.tolist()
 
 
@@ -205,15 +206,15 @@ def test_views_are_segments_times_crops() -> None:
     centre = ViewClips([record], CLIP, EvaluationConfig(num_segments=2, num_crops=1))[0]
     assert torch.equal(centre.frames[1], views.frames[4])  # the middle crop of the second segment
     last = length(VIDEOS[0]) - 1
-    assert find_frames(centre.frames[0], VIDEOS[0], tolerance=6) == [0, 3, 6, 9]
-    assert find_frames(centre.frames[1], VIDEOS[0], tolerance=6) == [last - 9, last - 6, last - 3, last]
+    assert find_frames(centre.frames[0], VIDEOS[0], view=True) == [0, 3, 6, 9]
+    assert find_frames(centre.frames[1], VIDEOS[0], view=True) == [last - 9, last - 6, last - 3, last]
 
 
 def test_views_of_segment_sampling_lie_between_each_other() -> None:
     clip = ClipConfig(num_frames=4, height=32, width=32, sampling="segments")
     views = ViewClips([ClipRecord(VIDEOS[0])], clip, EvaluationConfig(num_segments=2, num_crops=1))[0]
     quarter = length(VIDEOS[0]) / 4
-    found = [find_frames(frames, VIDEOS[0], tolerance=6) for frames in views.frames]
+    found = [find_frames(frames, VIDEOS[0], view=True) for frames in views.frames]
     assert found == [[int((i + offset) * quarter) for i in range(4)] for offset in (0.25, 0.75)]
 
 

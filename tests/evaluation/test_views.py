@@ -4,7 +4,7 @@ import pytest
 import torch
 from evaluation_models import a_classifier, an_info, some_clips
 
-from everest.config import EvaluationConfig
+from everest.config import EvaluationConfig, SelectionConfig
 from everest.datasets import Manifest, ViewClips
 from everest.errors import ConfigError, DataError, WeightsError
 from everest.evaluation import VideoProbabilities, classify_videos, evaluation_mode, parse_views
@@ -135,3 +135,14 @@ def test_rows_and_records_go_together() -> None:
     assert repr(found) == "VideoProbabilities([2, 5], 0 failures)"
     with pytest.raises(DataError, match="1 videos need as many rows, not 2"):
         replace(found, record_indices=found.record_indices[:1])
+
+
+@pytest.mark.parametrize("method", ["rero", "random", "random_equal", "tube", "running_cell", "all"])
+def test_a_clip_gets_the_same_answer_in_any_batch(method: str) -> None:
+    selection = SelectionConfig(method=method, keep_ratio=0.5, encode_ratio=0.1)
+    info = INFO.model_copy(update={"selection": selection})
+    model = a_classifier(info)
+    clips = torch.randint(0, 256, (5, 3, info.clip.num_frames, info.clip.height, info.clip.width), dtype=torch.uint8)
+    together = classify_clips(model, clips, info)
+    alone = torch.cat([classify_clips(model, clip[None], info) for clip in clips])
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)

@@ -1,12 +1,13 @@
 """The plain peer: the same models, computed as masked video autoencoders usually are.
 
-It embeds every token with a strided convolution and keeps its gradient, drops tokens by boolean masks, spells attention
-out with all its logits in memory, and normalises the targets of all tokens before it picks some. Parameter names are
-those of :mod:`everest.models`, so that both load the same state dict. It shows what the other way of computing is worth,
-and, since nothing but parameters and the choice of tokens is shared, it is an oracle for values and gradients.
+It embeds every token with a strided convolution and keeps its gradient, drops tokens by boolean masks, spells
+attention out with all its logits in memory, and normalises the targets of all tokens before it picks some. Parameter
+names are those of :mod:`everest.models`, so that both load the same state dict. It shows what the other way of
+computing is worth, and, since nothing but parameters and the choice of tokens is shared, it is an oracle for values
+and gradients.
 
-Shapes: B clips, T frames, N tokens, K any tokens, V visible, M targets, D width, h heads, d width of a head, P pixels of
-a tubelet, S pixels of one channel of it, C channels (3).
+Shapes: B clips, T frames, N tokens, K any tokens, V visible, M targets, D width, E of the decoder, h heads, d width of
+a head, P pixels of a tubelet, S pixels of one channel of it, C channels (3).
 """
 
 from collections import OrderedDict
@@ -146,7 +147,7 @@ class PlainClassifier(nn.Module):
         return self.head(self.fc_norm(encoded.mean(dim=1))), selection
 
 
-def build_plain(info: CheckpointInfo, num_classes: int) -> PlainAutoencoder | PlainClassifier:
+def build_plain(info: CheckpointInfo) -> PlainAutoencoder | PlainClassifier:
     """Build the peer of the model that ``info`` describes, with fresh weights.
 
     Raises:
@@ -159,7 +160,7 @@ def build_plain(info: CheckpointInfo, num_classes: int) -> PlainAutoencoder | Pl
     encoder = PlainEncoder(grid, size, drop_path=info.model.drop_path, final_norm=pretrain)
     if pretrain:
         return PlainAutoencoder(encoder, size, info.model.decoder_depth)
-    return PlainClassifier(encoder, size.width, num_classes)
+    return PlainClassifier(encoder, size.width, len(info.class_names))
 
 
 def plain_choice(info: CheckpointInfo, generator: torch.Generator | None = None) -> Choice:

@@ -5,42 +5,38 @@ Shapes: B clips, T frames, H height, W width.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from everest.bench.plain import PlainAutoencoder, PlainClassifier, build_plain, plain_choice, plain_targets
 from everest.config import (
+    AugmentConfig,
     CheckpointInfo,
-    ClipConfig,
-    ModelConfig,
+    FinetuneConfig,
     ModelSize,
     OptimConfig,
-    SelectionConfig,
     SelectionMethod,
     Task,
+    parse,
 )
+from everest.datasets import Batch
 from everest.errors import ConfigError
-from everest.models import (
-    SIZES,
-    Classifier,
-    MaskedAutoencoder,
-    build_autoencoder,
-    build_classifier,
-    grid_of,
-    select_input,
-)
-from everest.objectives import pixel_loss, pixel_targets
+from everest.models import SIZES, Classifier, MaskedAutoencoder, build_autoencoder, build_classifier, grid_of
 from everest.tokens import count_tokens
 from everest.training.engine import choose_dtype
+from everest.training.loop import compile_blocks
+from everest.training.losses import finetuning_loss, pretraining_loss
 from everest.training.optim import build_optimizer
 from everest.video import normalize
 
 Peer = Literal["plain"]
 AnyModel = MaskedAutoencoder | Classifier | PlainAutoencoder | PlainClassifier
 
+NUM_CLASSES = 101
+LABEL_SMOOTHING = 0.1
 ENCODE_RATIO = 0.1
 KEEP_RATIO: dict[Task, float] = {"pretrain": 0.3, "finetune": 0.6}
 """Shares of all tokens (paper, hyper-parameters of pre-training and fine-tuning)."""
@@ -88,6 +84,7 @@ def describe_task(
     num_frames: int = 16,
     height: int = 224,
     width: int = 224,
+    num_classes: int = NUM_CLASSES,
     keep_ratio: float | None = None,
     encode_ratio: float = ENCODE_RATIO,
 ) -> CheckpointInfo:
@@ -100,17 +97,22 @@ def describe_task(
         num_frames: T.
         height: H, in pixels.
         width: W, in pixels.
+        num_classes: Of the classifier.
         keep_ratio: Share of all tokens that is kept; None: the paper's, .3 in pre-training and .6 in fine-tuning.
         encode_ratio: Share of all tokens that is encoded in pre-training.
+
+    Raises:
+        ConfigError: A name or a number that is not accepted.
     """
-    return CheckpointInfo(
-        task=task,
-        model=ModelConfig(size=size, drop_path=0.1 if task == "finetune" else 0.0),
-        clip=ClipConfig(num_frames=num_frames, height=height, width=width),
-        selection=SelectionConfig(
-            method=selection, keep_ratio=keep_ratio or KEEP_RATIO[task], encode_ratio=encode_ratio
-        ),
-    )
+    keep_ratio = KEEP_RATIO.get(task) if keep_ratio is None else keep_ratio
+    settings = {
+        "task": task,
+        "model": {"size": size, "drop_path": 0.1 if task == "finetune" else 0.0},
+        "clip": {"num_frames": num_frames, "height": height, "width": width},
+        "selection": {"method": selection, "keep_ratio": keep_ratio, "encode_ratio": encode_ratio},
+        "class_names": [f"class {number}" for number in range(num_classes)] if task == "finetune" else [],
+    }
+    return parse(CheckpointInfo, settings)
 
 
 def moving_clips(batch: int, info: CheckpointInfo, *, seed: int = 0) -> Tensor:
@@ -142,29 +144,29 @@ def moving_clips(batch: int, info: CheckpointInfo, *, seed: int = 0) -> Tensor:
     return clips.clamp_(0, 255).to(torch.uint8)
 
 
-def build_model(info: CheckpointInfo, num_classes: int, peer: Peer | None = None) -> AnyModel:
+def build_model(info: CheckpointInfo, peer: Peer | None = None) -> AnyModel:
     """Build our model for a task, or its peer, with fresh weights from PyTorch's random state.
 
     Raises:
         ConfigError: There is no such peer.
     """
-    if peer not in (None, "plain"):
+    if peer is None:
+        if info.task == "pretrain":
+            return build_autoencoder(info.model, info.clip)
+        return build_classifier(info.model, info.clip, len(info.class_names))
+    if peer != "plain":
         raise ConfigError(f"no peer {peer!r}: give 'plain', or none to measure EVEREST itself")
-    if peer == "plain":
-        return build_plain(info, num_classes)
-    if info.task == "pretrain":
-        return build_autoencoder(info.model, info.clip)
-    return build_classifier(info.model, info.clip, num_classes)
+    return build_plain(info)
 
 
 def build_step(
     info: CheckpointInfo,
     batch: int,
     *,
-    device: str = "cpu",
-    precision: str = "float32",
-    num_classes: int = 101,
+    device: str = "auto",
+    precision: str = "auto",
     peer: Peer | None = None,
+    compile: bool = False,
     seed: int = 0,
 ) -> TrainingStep:
     """Build one training step with made-up clips.
@@ -172,76 +174,78 @@ def build_step(
     Args:
         info: From :func:`describe_task`.
         batch: Clips of the step, B.
-        device: ``cpu`` or ``cuda``.
+        device: ``cpu``, ``cuda``, or ``auto`` for CUDA where there is it.
         precision: ``float32``, ``bfloat16`` (weights stay float32), or ``auto`` for what training would take.
-        num_classes: Of the classifier.
         peer: ``plain`` for the plain peer instead of our model.
-        seed: Of weights, clips, labels and selection.
+        compile: Compile the transformer blocks, as training can.
+        seed: Of weights, clips and selection.
 
     Raises:
-        ConfigError: An impossible combination.
+        ConfigError: Something that cannot be measured.
     """
     if batch < 1:
         raise ConfigError(f"a step needs at least one clip, given: {batch}")
+    if compile and peer is not None:
+        raise ConfigError(f"the {peer} peer is not compiled: measure it without compile")
     place = _find_device(device)
     dtype = choose_dtype(precision, place)
-    counts = count_tokens(grid := grid_of(info.model, info.clip), info.selection, info.task)
+    grid = grid_of(info.model, info.clip)
+    tokens = TokenNumbers(grid.num_tokens, *count_tokens(grid, info.selection, info.task))
     torch.manual_seed(seed)
-    model = build_model(info, num_classes, peer).to(place).train()
-    settings = OptimConfig(global_batch_size=batch, layer_decay=0.75 if info.task == "finetune" else 1.0)
-    optimizer = build_optimizer(model, settings, SIZES[info.model.size].depth)
-    clips = moving_clips(batch, info, seed=seed).to(place)
-    labels = (torch.arange(batch) % num_classes).to(place)
-    loss_of = _loss(model, info, labels, torch.Generator(place).manual_seed(seed))
+    model = build_model(info, peer).to(place).train()
+    if compile:
+        compile_blocks(model)
+    optim = OptimConfig(layer_decay=0.75 if info.task == "finetune" else 1.0, label_smoothing=LABEL_SMOOTHING)
+    optimizer = build_optimizer(model, optim, SIZES[info.model.size].depth)
+    numbers = torch.arange(batch)
+    data = Batch(moving_clips(batch, info, seed=seed), numbers % max(1, len(info.class_names)), numbers)
+    loss_of = _our_loss(model, info, optim) if peer is None else _plain_loss(model, info)
+    generator = torch.Generator(place).manual_seed(seed)
 
     def run() -> float:
         with torch.autocast(place.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
-            loss = loss_of(normalize(clips, info.mean, info.std))
+            loss = loss_of(data, generator)
         loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])  # training logs it
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        value = float(loss.detach())
         if place.type == "cuda":
             torch.cuda.synchronize(place)
-        return value
+        return float(loss.detach())
 
-    num_parameters = sum(parameter.numel() for parameter in model.parameters())
-    return TrainingStep(run, model, TokenNumbers(grid.num_tokens, *counts), num_parameters, place, dtype)
+    return TrainingStep(run, model, tokens, sum(p.numel() for p in model.parameters()), place, dtype)
 
 
-def _loss(
-    model: AnyModel, info: CheckpointInfo, labels: Tensor, generator: torch.Generator
-) -> Callable[[Tensor], Tensor]:
-    """From normalised clips [B, 3, T, H, W] to the loss, our way or the peer's."""
-    mean, std = (torch.tensor(values, device=labels.device) for values in (info.mean, info.std))
+def _our_loss(model: nn.Module, info: CheckpointInfo, optim: OptimConfig) -> Callable[[Batch, torch.Generator], Tensor]:
+    """The loss function of training itself."""
+    if isinstance(model, MaskedAutoencoder):
+        function = pretraining_loss(model, info)
+    else:
+        config = FinetuneConfig(
+            model=info.model, clip=info.clip, selection=info.selection, augment=AugmentConfig(), optim=optim
+        )
+        function = finetuning_loss(cast(Classifier, model), info, config)
+    return lambda batch, generator: function(model, batch, generator)
 
-    def ours_pretrain(clips: Tensor) -> Tensor:
-        given = select_input(model.encoder, clips, info, generator=generator)
-        prediction = model(given.patches, given.selection)
-        targets = pixel_targets(given.patches, given.selection.target, given.selection.grid, mean, std)
-        return pixel_loss(prediction, targets)
 
-    def ours_finetune(clips: Tensor) -> Tensor:
-        given = select_input(model.encoder, clips, info, generator=generator)
-        return F.cross_entropy(model(given.patches, given.selection).float(), labels, label_smoothing=0.1)
+def _plain_loss(model: nn.Module, info: CheckpointInfo) -> Callable[[Batch, torch.Generator], Tensor]:
+    """The same for the plain peer."""
 
-    def plain_pretrain(clips: Tensor) -> Tensor:
+    def loss(batch: Batch, generator: torch.Generator) -> Tensor:
+        clips = normalize(batch.frames.to(generator.device), info.mean, info.std)
         values, selection = model(clips, plain_choice(info, generator))
+        if info.task == "finetune":
+            labels = batch.labels.to(generator.device)
+            return F.cross_entropy(values.float(), labels, label_smoothing=LABEL_SMOOTHING)
+        mean, std = (torch.tensor(numbers, device=clips.device) for numbers in (info.mean, info.std))
         return F.mse_loss(values.float(), plain_targets(clips, selection, mean, std))
 
-    def plain_finetune(clips: Tensor) -> Tensor:
-        logits, _ = model(clips, plain_choice(info, generator))
-        return F.cross_entropy(logits.float(), labels, label_smoothing=0.1)
-
-    plain = isinstance(model, PlainAutoencoder | PlainClassifier)
-    if info.task == "pretrain":
-        return plain_pretrain if plain else ours_pretrain
-    return plain_finetune if plain else ours_finetune
+    return loss
 
 
 def _find_device(name: str) -> torch.device:
-    if name not in ("cpu", "cuda"):
-        raise ConfigError(f"cannot measure on device {name!r}: give cpu or cuda")
+    if name not in ("auto", "cpu", "cuda"):
+        raise ConfigError(f"cannot measure on device {name!r}: give auto, cpu or cuda")
     if name == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("no CUDA device is available here: give cpu")
-    return torch.device(name)
+        raise ConfigError("no CUDA device is available here: give cpu, or auto")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")

@@ -11,7 +11,7 @@ from torch import Tensor
 from everest.config import CheckpointInfo
 from everest.models.classifier import Classifier
 from everest.models.encoder import Encoder
-from everest.tokens import FrameSelection, TokenSelection, patchify
+from everest.tokens import FrameSelection, TokenSelection, patchify, select_tokens
 from everest.video import normalize
 
 
@@ -56,7 +56,7 @@ def select_input(
 
 @torch.no_grad()
 def classify_clips(model: Classifier, clips: Tensor, info: CheckpointInfo) -> Tensor:
-    """Classify clips as they come from a video; the same clips always give the same answer.
+    """Classify clips as they come from a video; the same clip always gets the same answer, in any batch.
 
     Args:
         model: In evaluation mode.
@@ -66,7 +66,11 @@ def classify_clips(model: Classifier, clips: Tensor, info: CheckpointInfo) -> Te
     Returns:
         Probabilities, shape [B, K], float32.
     """
-    generator = torch.Generator(clips.device).manual_seed(0)  # only the random controls draw from it
-    chosen = select_input(model.encoder, normalize(clips, info.mean, info.std), info, generator=generator)
-    logits: Tensor = model(chosen.patches, chosen.selection)
+    chosen = select_input(model.encoder, normalize(clips, info.mean, info.std), info)
+    selection = chosen.selection
+    if info.selection.method != "rero":  # the controls draw their tokens: the same ones for every clip
+        generator = torch.Generator(clips.device).manual_seed(0)
+        one = select_tokens(info.selection, info.task, model.grid, 1, generator=generator, device=clips.device)
+        selection = TokenSelection(one.visible.expand(len(clips), -1), one.target.expand(len(clips), -1), model.grid)
+    logits: Tensor = model(chosen.patches, selection)
     return logits.float().softmax(dim=-1)

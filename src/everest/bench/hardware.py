@@ -1,0 +1,65 @@
+"""What a measurement ran on, how fast that multiplies matrices, and how much memory was used."""
+
+import resource
+import sys
+import time
+from statistics import median
+from typing import Any
+
+import torch
+
+from everest.training.environment import describe_environment
+
+CPU_MATRIX, GPU_MATRIX = 2048, 8192
+"""Rows and columns of the matrices multiplied: large enough to fill the device, small enough to take no time."""
+
+
+def describe_hardware(device: torch.device) -> dict[str, Any]:
+    """Name the processor or GPU, the threads, and the versions of what computes.
+
+    Returns:
+        ``name`` of the device, ``threads`` of torch, and the fields of
+        :func:`everest.training.environment.describe_environment` under ``environment``.
+    """
+    environment = describe_environment()
+    on_gpu = device.type == "cuda"
+    name = torch.cuda.get_device_name(device) if on_gpu else environment["cpu"]["model"]
+    return {"name": name, "threads": torch.get_num_threads(), "environment": environment}
+
+
+def matrix_rate_gflops(device: torch.device, dtype: torch.dtype, *, repeats: int = 5) -> float:
+    """Measure how fast a large square matrix product runs: the pace that no step can beat.
+
+    Args:
+        device: Where.
+        dtype: Of the matrices.
+        repeats: Products that are timed; the median counts.
+
+    Returns:
+        10^9 floating-point operations per second, two for each multiply-add.
+    """
+    n = GPU_MATRIX if device.type == "cuda" else CPU_MATRIX
+    a, b = (torch.randn(n, n, device=device).to(dtype) for _ in range(2))
+    out = torch.empty_like(a)
+    seconds = []
+    for _ in range(repeats + 1):
+        started = time.perf_counter()
+        torch.mm(a, b, out=out)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        seconds.append(time.perf_counter() - started)
+    return 2 * n**3 / median(seconds[1:]) / 1e9
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    """Forget the peak so far where that is possible: on a GPU. A process keeps its peak for life."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def peak_memory_bytes(device: torch.device) -> int:
+    """Give the most memory used: of tensors on a GPU, of the whole process on the CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    unit = 1 if sys.platform == "darwin" else 1024  # the same call counts in bytes here and in KiB there
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -1,0 +1,131 @@
+"""Seconds and memory of one training step, beside the pace of the hardware in the same run."""
+
+import sys
+import time
+from statistics import median, quantiles
+from typing import Any
+
+import torch
+
+from everest.bench.hardware import describe_hardware, matrix_rate_gflops, peak_memory_bytes, reset_peak_memory
+from everest.bench.macs import count_macs
+from everest.bench.tasks import NUM_CLASSES, Peer, TrainingStep, build_step, describe_task
+from everest.config import ModelSize, SelectionMethod, Task
+from everest.errors import ConfigError
+
+CPU_WARMUP, GPU_WARMUP = 1, 5
+
+
+def bench_step(
+    *,
+    size: ModelSize = "base",
+    task: Task = "pretrain",
+    selection: SelectionMethod = "rero",
+    batch: int = 4,
+    device: str = "auto",
+    precision: str = "auto",
+    steps: int = 5,
+    warmup: int | None = None,
+    num_frames: int = 16,
+    height: int = 224,
+    width: int = 224,
+    num_classes: int = NUM_CLASSES,
+    peer: Peer | None = None,
+    compile: bool = False,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Time training steps: what training does with a batch, without reading videos.
+
+    The peak memory of a CPU is that of the whole process since it started: measure one step per process.
+
+    Args:
+        size: Model size.
+        task: Pre-training or fine-tuning, with the paper's ratios.
+        selection: Which tokens are computed.
+        batch: Clips of a step.
+        device: ``cpu``, ``cuda`` or ``auto``.
+        precision: ``float32``, ``bfloat16`` or ``auto``.
+        steps: Steps that are timed.
+        warmup: Steps before them; None: 1 on the CPU, 5 on a GPU.
+        num_frames: Frames of a clip.
+        height: Height in pixels.
+        width: Width in pixels.
+        num_classes: Of the classifier.
+        peer: ``plain`` for the plain peer instead of our model.
+        compile: Compile the transformer blocks.
+        seed: Of weights, clips and selection.
+
+    Returns:
+        Values that JSON can hold: ``seconds_per_step`` (median) with quartiles ``seconds_q1`` and ``seconds_q3``,
+        ``clips_per_second``, ``peak_memory_bytes`` and ``peak_memory_gb`` (10^9 bytes), ``tokens`` of a clip,
+        ``num_parameters``, the first and last ``loss``; ``gmacs`` of a clip's forward pass and ``gmacs_training``,
+        ``matrix_rate_gflops`` and ``matrix_rate_share`` (of it, how much the step reached); ``hardware``, and what was
+        asked for.
+
+    Raises:
+        ConfigError: Something that cannot be measured.
+    """
+    if steps < 1 or (warmup is not None and warmup < 0):
+        raise ConfigError(f"time at least one step after at least no warm-up, given: {steps} steps, {warmup} warm-up")
+    shape = {"num_frames": num_frames, "height": height, "width": width, "num_classes": num_classes}
+    info = describe_task(size, task, selection, **shape)
+    step = build_step(info, batch, device=device, precision=precision, peer=peer, compile=compile, seed=seed)
+    if warmup is None:
+        warmup = GPU_WARMUP if step.device.type == "cuda" else CPU_WARMUP
+    seconds, losses, peak_bytes = _time(step, steps, warmup)
+    # Only now, so that neither is part of the peak.
+    macs = count_macs(size, task, selection, peer=peer, **shape)
+    rate = matrix_rate_gflops(step.device, step.dtype)
+    per_step = median(seconds)
+    first, _, third = quantiles(seconds, n=4, method="inclusive") if steps > 1 else (per_step,) * 3
+    return {
+        **{"size": size, "task": task, "selection": selection, "peer": peer, "compile": compile, "batch": batch},
+        **{"clip": macs["clip"], "tokens": macs["tokens"], "num_parameters": step.num_parameters},
+        **{"device": step.device.type, "precision": str(step.dtype).removeprefix("torch.")},
+        **{"steps": steps, "warmup": warmup, "seconds_per_step": per_step, "seconds_q1": first, "seconds_q3": third},
+        "clips_per_second": batch / per_step,
+        "peak_memory_bytes": peak_bytes,
+        "peak_memory_gb": peak_bytes / 1e9,
+        "loss": [losses[0], losses[-1]],
+        "gmacs": macs["gmacs"],
+        "gmacs_training": macs["gmacs_training"],
+        "matrix_rate_gflops": rate,
+        "matrix_rate_share": 2 * macs["gmacs_training"] * batch / per_step / rate,
+        "hardware": describe_hardware(step.device),
+    }
+
+
+def format_step(values: dict[str, Any]) -> str:
+    """Say the result of :func:`bench_step` to people, in a few lines."""
+    tokens = values["tokens"]
+    name = f"{values['size']} {values['task']}, {values['selection']}" + (", plain peer" if values["peer"] else "")
+    spread = f"quartiles {values['seconds_q1']:.3f} to {values['seconds_q3']:.3f}, {values['steps']} steps"
+    where = "of the process" if values["device"] == "cpu" else "of tensors"
+    return "\n".join(
+        [
+            f"{name}: batch {values['batch']}, {values['precision']} on {values['hardware']['name']}"
+            f" ({values['device']}, {values['hardware']['threads']} threads)",
+            f"time: {values['seconds_per_step']:.3f} s a step ({spread}), {values['clips_per_second']:.2f} clips/s",
+            f"memory: {values['peak_memory_gb']:.2f} GB at the peak, {where}",
+            f"tokens: {tokens['visible']} encoded and {tokens['target']} predicted of {tokens['total']}",
+            f"pace: {values['matrix_rate_share']:.0%} of the {values['matrix_rate_gflops']:.0f} GFLOP/s of a large "
+            f"matrix product here; {values['gmacs_training']:.1f} GMAC a clip, forward {values['gmacs']:.1f}",
+        ]
+    )
+
+
+def _time(step: TrainingStep, steps: int, warmup: int) -> tuple[list[float], list[float], int]:
+    """Run a step again and again: seconds of each, losses, and the peak of the memory in bytes."""
+    print(f"measuring {step}", file=sys.stderr)
+    seconds, losses = [], []
+    for number in range(warmup + steps):
+        if number == warmup:
+            reset_peak_memory(step.device)
+        if step.device.type == "cuda":
+            torch.cuda.synchronize(step.device)
+        started = time.perf_counter()
+        losses.append(step.run())
+        seconds.append(time.perf_counter() - started)
+        kind = "warm-up" if number < warmup else f"step {number - warmup + 1} of {steps}"
+        print(f"{kind}: {seconds[-1]:.3f} s, loss {losses[-1]:.4f}", file=sys.stderr)
+    return seconds[warmup:], losses, peak_memory_bytes(step.device)

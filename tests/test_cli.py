@@ -1,0 +1,233 @@
+"""The program as a user meets it: commands, exit codes, one-line errors."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from everest.cli import build_parser, main
+from everest.datasets import load_data
+
+SMALL = [
+    f"--set={setting}"
+    for setting in (
+        "clip.height=32",
+        "clip.width=32",
+        "optim.epochs=1",
+        "optim.warmup_epochs=0",
+        "optim.global_batch_size=8",
+        "data.batch_size=8",
+        "data.num_workers=0",
+        "data.memory_cache=false",
+        "run.tensorboard=false",
+    )
+]
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def everest(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run a command; gives exit code, stdout and stderr."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        try:
+            code = main([str(argument) for argument in arguments])
+        except SystemExit as exit_:
+            code = int(exit_.code or 0)
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of class folders: two classes, three short videos each, one name with a space."""
+    root = tmp_path_factory.mktemp("videos")
+    bundled = load_data("bundled")
+    for name, stem in (("falls down", "Fall"), ("daily", "ADL")):
+        (root / name).mkdir()
+        files = sorted({r.path for r in bundled.records if r.path.parent.name == stem})[:3]
+        for path in files:
+            shutil.copy(path, root / name / path.name.replace("_", " ", 1))
+    return root
+
+
+@pytest.fixture(scope="module")
+def trained(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a pre-training and a fine-tuning run, made by the program."""
+    root = tmp_path_factory.mktemp("runs")
+    assert main(["pretrain", "--recipe", "demo", "--data", str(videos), "--out", str(root / "pre"), *SMALL]) == 0
+    arguments = ["--data", str(videos), "--out", str(root / "fine"), "--init", str(root / "pre"), *SMALL]
+    assert main(["finetune", "--recipe", "demo", *arguments]) == 0
+    return root
+
+
+def test_own_videos_become_a_classifier_with_named_classes(everest: Run, trained: Path, videos: Path) -> None:
+    result = json.loads((trained / "fine" / "evaluation.json").read_text())
+    assert result["class_names"] == ["daily", "falls down"]
+    assert result["num_clips"] == 2  # one of three of each class is held out
+    code, out, _ = everest("evaluate", trained / "fine", "--data", videos, "--views", "2x1", "--json")
+    assert code == 0
+    values = json.loads(out)
+    assert values["num_views"] == 2
+    assert values["manifest_digest"] == result["manifest_digest"]
+    code, out, _ = everest("evaluate", trained / "fine" / "weights.safetensors", "--data", videos, "--split", "all")
+    assert code == 0
+    assert "top-1" in out
+
+
+def test_predict_names_classes_and_survives_a_bad_file(everest: Run, trained: Path, videos: Path) -> None:
+    good = next((videos / "daily").iterdir())
+    code, out, _ = everest("predict", trained / "fine", good, "--json")
+    assert code == 0
+    (row,) = json.loads(out)
+    assert {c["name"] for c in row["classes"]} == {"daily", "falls down"}
+    assert sum(c["probability"] for c in row["classes"]) == pytest.approx(1)
+    code, out, err = everest("predict", trained / "fine", videos / "nothing.mp4", good, "--top", 1)
+    assert code == 2
+    assert str(good) in out
+    assert err.count("nothing.mp4") == 1
+
+
+def test_evaluation_leaves_a_picture_and_never_overwrites(
+    everest: Run, trained: Path, videos: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "evaluation"
+    assert everest("evaluate", trained / "fine", "--data", videos, "--out", out)[0] == 0
+    assert (out / "confusion.png").read_bytes().startswith(b"\x89PNG")
+    before = (out / "evaluation.json").read_bytes()
+    code, _, err = everest("evaluate", trained / "fine", "--data", videos, "--out", out)
+    assert code == 2
+    assert "holds files" in err
+    assert (out / "evaluation.json").read_bytes() == before
+
+
+def test_an_unreadable_video_is_listed_and_never_replaced(
+    everest: Run, trained: Path, videos: Path, tmp_path: Path
+) -> None:
+    good = sorted((videos / "daily").iterdir())[0]
+    (tmp_path / "broken.mp4").write_bytes(good.read_bytes()[:2000])
+    shutil.copy(good, tmp_path / "good.mp4")
+    (tmp_path / "list.csv").write_text("path,label,split\nbroken.mp4,daily,test\ngood.mp4,daily,test\n")
+    code, out, err = everest("evaluate", trained / "fine", "--data", tmp_path / "list.csv", "--json")
+    assert code == 1
+    values = json.loads(out)
+    assert values["num_clips"] == 1
+    assert values["failures"][0]["path"].endswith("broken.mp4")
+    assert "broken.mp4" in err
+
+
+BAD = {
+    "unknown recipe": (
+        ["pretrain", "--recipe", "ufc101", "--data", "bundled", "--out", "{out}"],
+        "did you mean 'ucf101'",
+    ),
+    "unknown key": (
+        ["pretrain", "--recipe", "demo", "--data", "bundled", "--out", "{out}", "--set", "optim.epoch=1"],
+        "did you mean 'optim.epochs'",
+    ),
+    "missing data": (["pretrain", "--recipe", "demo", "--data", "{tmp}/none", "--out", "{out}"], "no such file"),
+    "empty folder": (["pretrain", "--recipe", "demo", "--data", "{tmp}/empty", "--out", "{out}"], "empty"),
+    "size that does not divide": (
+        ["pretrain", "--recipe", "demo", "--data", "bundled", "--out", "{out}", "--set", "clip.height=100"],
+        "multiple of model.patch_size",
+    ),
+    "no checkpoint": (["evaluate", "{tmp}/none", "--data", "bundled"], "expected a run folder or a weights file"),
+    "not a checkpoint": (["predict", "{tmp}/text.txt", "x.mp4"], "safetensors"),
+    "pre-trained only": (["predict", "{runs}/pre", "x.mp4"], "fine-tune it first"),
+    "missing video": (["predict", "{runs}/fine", "{tmp}/none.mp4"], "none.mp4"),
+    "not a video": (["predict", "{runs}/fine", "{tmp}/text.txt"], "text.txt"),
+    "views": (["evaluate", "{runs}/fine", "--data", "bundled", "--views", "5"], "5x3"),
+    "other classes": (["evaluate", "{runs}/fine", "--data", "bundled"], "bend"),
+    "no such split": (["evaluate", "{runs}/fine", "--data", "{tmp}/list.csv", "--split", "val"], "no split 'val'"),
+    "label out of range": (["evaluate", "{runs}/fine", "--data", "{tmp}/range.csv", "--split", "all"], "out of range"),
+    "checkpoint of another shape": (
+        ["finetune", "--recipe", "demo", "--data", "bundled", "--out", "{out}", "--init", "{runs}/pre"]
+        + ["--set", "model.size=small"],
+        "does not fit",
+    ),
+    "no such recipe to show": (["recipe", "show", "k400"], "k400-"),
+    "selection": (["bench", "step", "--selection", "reroo", "--steps", "1"], "rero"),
+    "not a fixture": (["bench", "parity", "{tmp}/empty"], "not a fixture"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_line_and_exit_code_2(
+    case: str, everest: Run, trained: Path, videos: Path, tmp_path: Path
+) -> None:
+    arguments, expected = BAD[case]
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text.txt").write_text("not a video, and not weights")
+    video = next((videos / "daily").iterdir())
+    (tmp_path / "list.csv").write_text(f'path,label,split\n"{video}",daily,test\n')
+    (tmp_path / "range.csv").write_text(f'path,label\n"{video}",7\n')
+    places = {"tmp": tmp_path, "out": tmp_path / "out", "runs": trained}
+    code, out, err = everest(*(argument.format(**places) for argument in arguments))
+    told = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert code == 2, err
+    assert len(told) == 1, err
+    assert expected in told[0]
+    assert "Traceback" not in out + err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_is_never_clobbered(everest: Run, trained: Path, videos: Path) -> None:
+    before = (trained / "pre" / "weights.safetensors").read_bytes()
+    code, _, err = everest("pretrain", "--recipe", "demo", "--data", videos, "--out", trained / "pre", *SMALL)
+    assert code == 2
+    assert "already holds a run" in err
+    assert (trained / "pre" / "weights.safetensors").read_bytes() == before
+    code, _, _ = everest(
+        "pretrain", "--recipe", "demo", "--data", videos, "--out", trained / "pre", "--resume", "auto", *SMALL
+    )
+    assert code == 0
+    assert (trained / "pre" / "weights.safetensors").read_bytes() == before
+
+
+def test_recipes_are_listed_and_shown_with_the_keys_that_set_takes(everest: Run, tmp_path: Path) -> None:
+    code, out, _ = everest("recipe", "list", "--json")
+    assert code == 0
+    for name in (row["name"] for row in json.loads(out)):
+        code, shown, _ = everest("recipe", "show", name, "--json")
+        assert code == 0
+        values = json.loads(shown)
+        assert "optim.base_lr" in values["pretrain"]
+        assert "evaluation.num_segments" in values["finetune"]
+        assert "selection.keep_ratio = " in everest("recipe", "show", name)[1]
+
+
+def test_data_can_be_indexed_and_checked(everest: Run, videos: Path, tmp_path: Path) -> None:
+    manifest = tmp_path / "manifest.csv"
+    assert everest("data", "index", videos, "--format", "folder", "--out", manifest)[0] == 0
+    assert load_data(manifest).digest != ""
+    assert len(load_data(manifest)) == 6
+    assert everest("data", "index", videos, "--out", manifest)[0] == 2  # never overwritten
+    code, out, _ = everest("data", "check", manifest, "--json")
+    assert code == 0
+    assert json.loads(out)["num_unreadable"] == 0
+    (tmp_path / "bad.mp4").write_bytes(b"")
+    (tmp_path / "bad.csv").write_text("path\nbad.mp4\n")
+    code, out, _ = everest("data", "check", tmp_path / "bad.csv")
+    assert code == 1
+    assert "bad.mp4" in out
+
+
+def test_every_command_has_help(everest: Run) -> None:
+    commands = ["demo", "pretrain", "finetune", "evaluate", "predict", "doctor"]
+    commands += ["recipe list", "recipe show", "data index", "data check", "bench step", "bench macs", "bench parity"]
+    for command in commands:
+        code, out, _ = everest(*command.split(), "--help")
+        assert code == 0
+        assert out.startswith(f"usage: everest {command}")
+    assert {"demo", "pretrain", "doctor"} <= set(build_parser().format_help().split())
+
+
+def test_version(everest: Run) -> None:
+    code, out, _ = everest("--version")
+    assert code == 0
+    assert out.startswith("everest 0.")
