@@ -124,7 +124,8 @@ class TrainLoader:
         _clean_before_fork(self._loader)
         for batch in self._loader:
             if isinstance(batch, DataError):
-                raise batch
+                # A new error, for one that this frame refers to would keep the frame and with it the workers alive.
+                raise DataError(str(batch))
             self._count(batch.failures)
             yield batch
 
