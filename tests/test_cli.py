@@ -146,8 +146,7 @@ BAD = {
     "no such split": (["evaluate", "{runs}/fine", "--data", "{tmp}/list.csv", "--split", "val"], "no split 'val'"),
     "label out of range": (["evaluate", "{runs}/fine", "--data", "{tmp}/range.csv", "--split", "all"], "out of range"),
     "checkpoint of another shape": (
-        ["finetune", "--recipe", "demo", "--data", "bundled", "--out", "{out}", "--init", "{runs}/pre"]
-        + ["--set", "model.size=small"],
+        ["finetune", "--recipe=demo", "--data=bundled", "--out={out}", "--init={runs}/pre", "--set=model.size=small"],
         "does not fit",
     ),
     "no such recipe to show": (["recipe", "show", "k400"], "k400-"),

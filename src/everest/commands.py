@@ -91,7 +91,8 @@ def predict(options: Namespace) -> int:
         results = predictor.predict_many(
             options.videos, lambda done, _: progress.update(done), views=views, top=options.top
         )
-    lines, rows = [], []
+    lines: list[str] = []
+    rows: list[dict[str, Any]] = []
     failed = [result for result in results if isinstance(result, FailedPrediction)]
     for result in results:
         if isinstance(result, FailedPrediction):

@@ -25,9 +25,9 @@ from everest.training.metrics import read_metrics
 from everest.training.runs import to_stderr
 
 CAUTION = (
-    "This data shows that the program works, not how well falls are detected: the test split has {num_clips} windows cut "
-    "from {num_files} recordings of two people, and one window is {points:.0f} points of accuracy. The interval takes the "
-    "windows as independent, which windows of one recording are not, so the true uncertainty is larger."
+    "This data shows that the program works, not how well falls are detected: the test split has {num_clips} windows "
+    "cut from {num_files} recordings of two people, and one window is {points:.0f} points of accuracy. The interval "
+    "takes the windows as independent, which windows of one recording are not, so the true uncertainty is larger."
 )
 
 

@@ -63,9 +63,9 @@ def test_the_text_says_the_numbers() -> None:
 
 
 def test_unknown_names_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"model\.size"):
+    with pytest.raises(ConfigError, match="unknown size"):
         count_macs("enormous", "pretrain", "rero")
-    with pytest.raises(ConfigError, match=r"selection\.method"):
+    with pytest.raises(ConfigError, match="unknown selection"):
         count_macs("tiny", "pretrain", "best")
     with pytest.raises(ConfigError, match="no peer 'fancy'"):
         count_macs("tiny", "pretrain", "rero", peer="fancy")

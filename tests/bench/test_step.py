@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from everest.bench.hardware import matrix_rate_gflops, peak_memory_bytes
+from everest.bench.macs import count_macs
 from everest.bench.step import bench_step, format_step
 from everest.bench.tasks import build_step, describe_task, moving_clips
 from everest.errors import ConfigError
@@ -66,9 +67,12 @@ def test_a_measurement_is_complete(capsys: pytest.CaptureFixture[str]) -> None:
     assert values["peak_memory_gb"] == values["peak_memory_bytes"] / 1e9
     assert values["peak_memory_bytes"] > 4 * 4 * values["num_parameters"]  # weights, gradients, two moments
     assert values["tokens"] == {"total": 8, "visible": 1, "target": 1}
-    assert 0 < values["matrix_rate_share"] < 1
-    flops = 2 * 2 * values["gmacs_training"] / values["seconds_per_step"]
-    assert values["matrix_rate_share"] == pytest.approx(flops / values["matrix_rate_gflops"])
+    counted = count_macs("tiny", "pretrain", "rero", **TINY)
+    assert values["step_gflop"] == pytest.approx(2 * 2 * counted["gmacs_training"])
+    reached = values["step_gflop"] / values["seconds_per_step"]
+    assert values["share_of_matrix_rate"] == pytest.approx(reached / values["matrix_rate_gflops"])
+    assert 0 < values["share_of_matrix_rate"] < 1
+    assert values["hardware"]["environment"]["packages"]["torch"] is not None
     text = format_step(values)
     assert f"{values['seconds_per_step']:.3f} s a step" in text
     assert "1 encoded and 1 predicted of 8" in text
@@ -95,9 +99,10 @@ def test_the_pace_of_the_hardware_is_plausible() -> None:
         ({"device": "tpu"}, "cannot measure on device 'tpu'"),
         ({"peer": "fancy"}, "no peer 'fancy'"),
         ({"peer": "plain", "compile": True}, "not compiled"),
-        ({"size": "enormous"}, r"model\.size"),
-        ({"selection": "best"}, r"selection\.method"),
-        ({"task": "sleep"}, "task"),
+        ({"size": "bsae"}, "unknown size 'bsae': did you mean 'base'"),
+        ({"selection": "rerro"}, "unknown selection 'rerro': did you mean 'rero'"),
+        ({"task": "sleep"}, "unknown task 'sleep': accepted: finetune, pretrain"),
+        ({"height": 40}, "multiple"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(wrong: dict[str, object], message: str) -> None:

@@ -53,7 +53,7 @@ def test_every_parameter_takes_part_in_the_loss() -> None:
 def test_nothing_to_predict_is_refused() -> None:
     model, patches = autoencoder(), random_patches()
     selection = model.encoder.select(patches, PRETRAIN, "pretrain")
-    with pytest.raises(SelectionError, match=r"\[2, 0\] targets need as many predictions"):
+    with pytest.raises(SelectionError, match=r"targets \[2, 0\] need as many predictions"):
         model(patches, replace(selection, target=selection.target[:, :0]))
     with pytest.raises(SelectionError, match="need as many predictions"):
         Prediction(torch.zeros(2, 19, GRID.num_pixels), selection)

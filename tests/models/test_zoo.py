@@ -20,9 +20,9 @@ PARAMETERS = {  # of the release: pre-training with decoder depth 4, and fine-tu
 }
 DEPTHS = {"small": 12, "base": 12, "large": 24, "huge": 32}
 BLOCK_KEYS = (
-    ["norm1.weight", "norm1.bias", "attn.q_bias", "attn.v_bias", "attn.qkv.weight", "attn.proj.weight"]
-    + ["attn.proj.bias", "norm2.weight", "norm2.bias", "mlp.fc1.weight", "mlp.fc1.bias"]
-    + ["mlp.fc2.weight", "mlp.fc2.bias"]
+    *("norm1.weight", "norm1.bias", "attn.q_bias", "attn.v_bias", "attn.qkv.weight", "attn.proj.weight"),
+    *("attn.proj.bias", "norm2.weight", "norm2.bias", "mlp.fc1.weight", "mlp.fc1.bias"),
+    *("mlp.fc2.weight", "mlp.fc2.bias"),
 )
 CLIPS = {  # frames, height, width, tubelet, patch
     "8 frames, tubelet 1": (8, 32, 48, 1, 16),

@@ -3,6 +3,7 @@
 import resource
 import sys
 import time
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -61,5 +62,12 @@ def peak_memory_bytes(device: torch.device) -> int:
     """Give the most memory used: of tensors on a GPU, of the whole process on the CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        status = ""
+    for line in status.splitlines():
+        if line.startswith("VmHWM:"):  # getrusage would count a large parent that started this process as well
+            return int(line.split()[1]) * 1024
     unit = 1 if sys.platform == "darwin" else 1024  # the same call counts in bytes here and in KiB there
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -155,7 +155,7 @@ def _pretrain(fixture: Fixture, golden: dict[str, Tensor], dtype: torch.dtype) -
     mean, std = (inputs[key].to(dtype) for key in ("mean", "std"))
     targets = pixel_targets(patches, selection.target, fixture.grid, mean, std)
     loss = pixel_loss(prediction, targets)
-    loss.backward()
+    torch.autograd.backward(loss)
     ours |= taps | inputs_of | {"decoder_out": prediction.values, "labels": targets, "loss": loss.reshape(1)}
     return ours | _after_backward(model, golden, betas=(0.9, 0.95), layer_decay=1.0)
 
@@ -179,7 +179,7 @@ def _finetune(fixture: Fixture, golden: dict[str, Tensor], dtype: torch.dtype) -
     inputs_of = _tap({"blocks_in": model.encoder.blocks[0]}, inputs=True)
     logits = model(patches, selection)
     smoothing = torch.nn.functional.cross_entropy(logits, inputs["targets"], label_smoothing=0.1)
-    smoothing.backward()
+    torch.autograd.backward(smoothing)
     plain = torch.nn.functional.cross_entropy(logits, inputs["targets"])
     ours |= taps | inputs_of | {"logits": logits, "loss": smoothing.reshape(1), "loss_plain_ce": plain.reshape(1)}
     return ours | _after_backward(model, golden, betas=(0.9, 0.999), layer_decay=0.75)

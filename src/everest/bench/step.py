@@ -36,7 +36,7 @@ def bench_step(
 ) -> dict[str, Any]:
     """Time training steps: what training does with a batch, without reading videos.
 
-    The peak memory of a CPU is that of the whole process since it started: measure one step per process.
+    The peak memory on a CPU is that of the whole process since it started: measure one step per process.
 
     Args:
         size: Model size.
@@ -58,9 +58,9 @@ def bench_step(
     Returns:
         Values that JSON can hold: ``seconds_per_step`` (median) with quartiles ``seconds_q1`` and ``seconds_q3``,
         ``clips_per_second``, ``peak_memory_bytes`` and ``peak_memory_gb`` (10^9 bytes), ``tokens`` of a clip,
-        ``num_parameters``, the first and last ``loss``; ``gmacs`` of a clip's forward pass and ``gmacs_training``,
-        ``matrix_rate_gflops`` and ``matrix_rate_share`` (of it, how much the step reached); ``hardware``, and what was
-        asked for.
+        ``num_parameters``, the first and last ``loss``; ``step_gflop`` (counted work of the step: 10^9 operations, two
+        for each multiply-add), ``matrix_rate_gflops`` (of a large matrix product in the same run) and
+        ``share_of_matrix_rate``; ``hardware`` with the versions of everything, and what was asked for.
 
     Raises:
         ConfigError: Something that cannot be measured.
@@ -76,7 +76,7 @@ def bench_step(
     # Only now, so that neither is part of the peak.
     macs = count_macs(size, task, selection, peer=peer, **shape)
     rate = matrix_rate_gflops(step.device, step.dtype)
-    per_step = median(seconds)
+    per_step, step_gflop = median(seconds), 2 * macs["gmacs_training"] * batch
     first, _, third = quantiles(seconds, n=4, method="inclusive") if steps > 1 else (per_step,) * 3
     return {
         **{"size": size, "task": task, "selection": selection, "peer": peer, "compile": compile, "batch": batch},
@@ -87,10 +87,9 @@ def bench_step(
         "peak_memory_bytes": peak_bytes,
         "peak_memory_gb": peak_bytes / 1e9,
         "loss": [losses[0], losses[-1]],
-        "gmacs": macs["gmacs"],
-        "gmacs_training": macs["gmacs_training"],
+        "step_gflop": step_gflop,
         "matrix_rate_gflops": rate,
-        "matrix_rate_share": 2 * macs["gmacs_training"] * batch / per_step / rate,
+        "share_of_matrix_rate": step_gflop / per_step / rate,
         "hardware": describe_hardware(step.device),
     }
 
@@ -108,8 +107,8 @@ def format_step(values: dict[str, Any]) -> str:
             f"time: {values['seconds_per_step']:.3f} s a step ({spread}), {values['clips_per_second']:.2f} clips/s",
             f"memory: {values['peak_memory_gb']:.2f} GB at the peak, {where}",
             f"tokens: {tokens['visible']} encoded and {tokens['target']} predicted of {tokens['total']}",
-            f"pace: {values['matrix_rate_share']:.0%} of the {values['matrix_rate_gflops']:.0f} GFLOP/s of a large "
-            f"matrix product here; {values['gmacs_training']:.1f} GMAC a clip, forward {values['gmacs']:.1f}",
+            f"pace: {values['step_gflop']:.0f} GFLOP a step, {values['share_of_matrix_rate']:.0%} of the "
+            f"{values['matrix_rate_gflops']:.0f} GFLOP/s of a large matrix product here",
         ]
     )
 

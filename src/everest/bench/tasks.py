@@ -5,7 +5,7 @@ Shapes: B clips, T frames, H height, W width.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Literal, cast, get_args
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +23,7 @@ from everest.config import (
     parse,
 )
 from everest.datasets import Batch
-from everest.errors import ConfigError
+from everest.errors import ConfigError, nearest
 from everest.models import SIZES, Classifier, MaskedAutoencoder, build_autoencoder, build_classifier, grid_of
 from everest.tokens import count_tokens
 from everest.training.engine import choose_dtype
@@ -104,7 +104,14 @@ def describe_task(
     Raises:
         ConfigError: A name or a number that is not accepted.
     """
-    keep_ratio = KEEP_RATIO.get(task) if keep_ratio is None else keep_ratio
+    for what, given, accepted in (
+        ("size", size, ModelSize),
+        ("task", task, Task),
+        ("selection", selection, SelectionMethod),
+    ):
+        if given not in get_args(accepted):
+            raise ConfigError(f"unknown {what} {given!r}: {nearest(given, get_args(accepted))}")
+    keep_ratio = KEEP_RATIO[task] if keep_ratio is None else keep_ratio
     settings = {
         "task": task,
         "model": {"size": size, "drop_path": 0.1 if task == "finetune" else 0.0},

@@ -1,0 +1,111 @@
+"""Charts as PNG: curves, confusion, accuracies with intervals.
+
+Shapes: K classes.
+"""
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # told apart by everybody
+FONT_SIZE = 10
+MAX_NAMED_CLASSES = 40
+
+Points = Sequence[tuple[float, float]]
+
+
+def curves(series: Mapping[str, Points], title: str, x_label: str, y_label: str) -> bytes:
+    """Draw lines over a common axis.
+
+    Args:
+        series: Points (x, y) by name; those without points are left out.
+        title: Above the chart.
+        x_label: Below it.
+        y_label: Beside it.
+    """
+    figure, axes = _figure(6.4, 3.6)
+    drawn = {name: points for name, points in series.items() if points}
+    for number, (name, points) in enumerate(drawn.items()):
+        x, y = zip(*points, strict=True)
+        axes.plot(x, y, label=name, color=COLORS[number % len(COLORS)], linewidth=1.6)
+    axes.set(title=title, xlabel=x_label, ylabel=y_label)
+    axes.grid(alpha=0.3)
+    if drawn:
+        axes.legend(frameon=False)
+    else:
+        axes.text(0.5, 0.5, "nothing to show", ha="center", transform=axes.transAxes)
+    return _png(figure)
+
+
+def confusion(matrix: Tensor | Sequence[Sequence[int]], class_names: Sequence[str]) -> bytes:
+    """Draw which class (rows) is taken for which (columns); colours are shares of a row, numbers are clips.
+
+    Args:
+        matrix: Clips by true and predicted class, shape [K, K].
+        class_names: Names by class index. Above 40 classes, only every few are named, and no numbers are written.
+    """
+    counts = torch.as_tensor(matrix).float()
+    num_classes = len(class_names)
+    side = min(14.0, 2.6 + 0.62 * num_classes) if num_classes <= MAX_NAMED_CLASSES else 12.0
+    figure, axes = _figure(side + 1.2, side)
+    shares = counts / counts.sum(dim=1, keepdim=True).clamp(min=1)
+    image = axes.imshow(shares.numpy(), cmap="cividis", vmin=0, vmax=1)
+    figure.colorbar(image, ax=axes, fraction=0.046, label="share of the true class")
+    every = max(1, -(-num_classes // MAX_NAMED_CLASSES))
+    ticks = range(0, num_classes, every)
+    names = [class_names[tick] for tick in ticks]
+    axes.set_xticks(ticks, names, rotation=90 if num_classes > 6 else 35, ha="right" if num_classes <= 6 else "center")
+    axes.set_yticks(ticks, names)
+    axes.set(xlabel="predicted", ylabel="true")
+    if num_classes <= MAX_NAMED_CLASSES // 2:
+        for row in range(num_classes):
+            for column in range(num_classes):
+                color = "black" if shares[row, column] > 0.6 else "white"
+                axes.text(column, row, f"{int(counts[row, column])}", ha="center", va="center", color=color)
+    return _png(figure)
+
+
+def accuracy_bars(
+    rows: Sequence[tuple[str, float, tuple[float, float]]], reference: tuple[str, float] | None = None
+) -> bytes:
+    """Draw accuracies with their intervals, and one to compare with as a dashed line.
+
+    Args:
+        rows: Name, accuracy (0 to 1), and the interval's ends.
+        reference: Name and accuracy of the line.
+    """
+    figure, axes = _figure(6.4, 1.3 + 0.5 * len(rows))
+    for place, (_, value, (low, high)) in enumerate(rows):
+        axes.barh(place, value, color=COLORS[place % len(COLORS)], height=0.55)
+        axes.plot([low, high], [place, place], color="black", linewidth=1.5)
+        axes.text(min(high, 0.93) + 0.015, place, f"{value:.0%}", va="center")
+    if reference is not None:
+        axes.axvline(reference[1], color="black", linestyle="--", label=reference[0])
+        axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, 1.0 + 0.42 / max(1, len(rows))))
+    axes.set_yticks(range(len(rows)), [name for name, _, _ in rows])
+    axes.invert_yaxis()
+    axes.set(xlim=(0, 1), xlabel="accuracy; the black line is its 95 % interval")
+    return _png(figure)
+
+
+def _figure(width: float, height: float) -> "tuple[Figure, Axes]":
+    """An empty chart of a size in inches, without the global state of pyplot."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    with rc_context({"font.size": FONT_SIZE}):
+        figure = Figure(figsize=(width, height), dpi=110, layout="constrained")
+        return figure, figure.subplots()
+
+
+def _png(figure: "Figure") -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()

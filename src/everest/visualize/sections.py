@@ -1,0 +1,239 @@
+"""Parts of reports, each with the words that keep a newcomer from misreading it.
+
+Shapes: T frames, T' candidate frames, H height, W width, N tokens, V visible, M targets.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from everest.evaluation import Evaluation
+from everest.inference import Reconstruction
+from everest.tokens import TokenGrid
+from everest.visualize.charts import accuracy_bars, confusion, curves
+from everest.visualize.report import Figure, Section, Table, encode_picture
+from everest.visualize.tokens import draw_pairs, draw_scores, draw_selection, slot_pictures, strip
+
+
+@dataclass(frozen=True, eq=False)
+class SelectionExample:
+    """One clip and the tokens that were selected.
+
+    Attributes:
+        name: What to call it.
+        clip: Shape [3, T, H, W], values 0 to 1 or uint8.
+        visible: Numbers of the encoded tokens, shape [V].
+        target: Numbers of the predicted tokens, shape [M].
+        scores: Change of every token, shape [N].
+        grid: The tokens of the clip.
+    """
+
+    name: str
+    clip: Tensor
+    visible: Tensor
+    target: Tensor
+    scores: Tensor
+    grid: TokenGrid
+
+    def __repr__(self) -> str:
+        return f"SelectionExample({self.name!r}, {list(self.clip.shape)})"
+
+
+@dataclass(frozen=True, eq=False)
+class FramesExample:
+    """Candidate frames of one clip and the pairs that were chosen.
+
+    Attributes:
+        name: What to call it.
+        candidates: Shape [3, T', H, W], values 0 to 1 or uint8.
+        pairs: Numbers of the chosen pairs, shape [k].
+        counts: Selected tokens of each candidate pair, shape [n].
+        tubelet_size: Frames of a pair.
+    """
+
+    name: str
+    candidates: Tensor
+    pairs: Tensor
+    counts: Tensor
+    tubelet_size: int
+
+    def __repr__(self) -> str:
+        return f"FramesExample({self.name!r}, {list(self.candidates.shape)})"
+
+
+def curves_section(runs: Mapping[str, Sequence[Mapping[str, Any]]], heading: str = "Learning curves") -> Section:
+    """Loss over steps, and accuracy over epochs where it was measured.
+
+    Args:
+        runs: Lines of metrics.jsonl by name of the run.
+        heading: Of the section.
+    """
+    losses = {name: _points(rows, "step", "loss") for name, rows in runs.items()}
+    top1 = {name: _points(rows, "epoch", "top1") for name, rows in runs.items()}
+    figures = [
+        Figure(
+            curves(losses, "Loss on training clips", "optimiser step", "loss"),
+            "Loss of each step's batch.",
+            f"Line chart of the training loss of {', '.join(runs)}",
+        )
+    ]
+    if any(top1.values()):
+        figures.append(
+            Figure(
+                curves(top1, "Accuracy on held-out clips", "epoch", "top-1"),
+                "Accuracy on clips that were not trained on.",
+                f"Line chart of the accuracy of {', '.join(runs)}",
+            )
+        )
+    words = (
+        "Lower is better, but a loss on training clips says nothing about other clips. Losses of pre-training and of "
+        "fine-tuning measure different things and cannot be compared with each other."
+    )
+    return Section(heading, (words,), figures=tuple(figures))
+
+
+def selection_section(examples: Sequence[SelectionExample], heading: str = "What was kept") -> Section:
+    """Tokens drawn over frames, and the scores that they were chosen by."""
+    words = (
+        "A clip is cut into tokens of a few frames and a small square each. Only tokens that change from one time slot "
+        "to the next are used. Orange: encoded. Blue: hidden, and to be predicted (in pre-training only). Dark: "
+        "dropped; the model never sees them and is never asked for them. The first two slots always share their "
+        "scores, because nothing comes before the first.",
+        "The second row is the score: yellow changes most of all tokens of this clip, dark blue does not change. The "
+        "scale is each clip's own, so clips cannot be compared by colour. A change of light or of the camera scores "
+        "like any other change.",
+    )
+    figures = []
+    for example in examples:
+        rows = [
+            list(draw_selection(example.clip, example.visible, example.target, example.grid)),
+            list(draw_scores(example.clip, example.scores, example.grid)),
+        ]
+        counts = f"{len(example.visible)} encoded"
+        counts += f", {len(example.target)} predicted" if len(example.target) else ""
+        figures.append(
+            Figure(
+                encode_picture(strip(rows, captions=_slots(example.grid))),
+                f"{example.name}: {counts}, of {example.grid.num_tokens} tokens.",
+                f"First frame of every time slot of {example.name}; above the kept tokens, below the scores",
+            )
+        )
+    return Section(heading, words, figures=tuple(figures))
+
+
+def reconstruction_section(examples: Mapping[str, Reconstruction], heading: str = "Reconstructions") -> Section:
+    """What pre-training predicts, with and without the true statistics of the patches."""
+    words = (
+        "Pre-training hides tokens and predicts their pixels from the others. It predicts them normalised: each patch "
+        "less its own mean, over its own standard deviation. To show a picture, both must be put back.",
+        "Third row: the true mean and standard deviation of each hidden patch are used. They leak the patch's "
+        "brightness, colour and contrast, so this row looks better than what the model knows. Fourth row: those of the "
+        "nearest visible patch are used, which the model could know. Grey patches are dropped: they are not predicted at all.",
+    )
+    labels = (
+        "original",
+        "what the encoder saw",
+        "predicted, with TRUE statistics of each patch (leaks the answer)",
+        "predicted, with statistics of visible patches (no leak)",
+    )
+    figures = []
+    for name, result in examples.items():
+        clips = (
+            result.original,
+            result.encoded_only,
+            result.with_true_statistics,
+            result.with_visible_statistics,
+        )
+        grid = result.selection.grid
+        rows = [list(slot_pictures(clip[0], grid)) for clip in clips]
+        figures.append(
+            Figure(
+                encode_picture(strip(rows, labels=labels, captions=_slots(grid))),
+                name,
+                f"Four rows of frames of {name}: {'; '.join(labels)}",
+            )
+        )
+    return Section(heading, words, figures=tuple(figures))
+
+
+def frames_section(examples: Sequence[FramesExample], heading: str = "Selected frames") -> Section:
+    """Candidate pairs of frames, their counts, and which were chosen."""
+    words = (
+        "Information-intensive frame selection takes more pairs of frames than needed and draws some of them, the "
+        "likelier the more changing tokens a pair has. The number under each pair is its count; orange frames mark the "
+        "pairs that were drawn. It is a draw: a pair with a lower count may win. The recipe of this run may have it turned off.",
+    )
+    figures = tuple(
+        Figure(
+            encode_picture(draw_pairs(e.candidates, e.pairs, e.counts, e.tubelet_size)),
+            f"{e.name}: {len(e.pairs)} of {len(e.counts)} candidate pairs.",
+            f"Candidate frames of {e.name} with the numbers of their changing tokens; chosen ones are framed",
+        )
+        for e in examples
+    )
+    return Section(heading, words, figures=figures)
+
+
+def evaluation_section(
+    results: Mapping[str, Evaluation], *, notes: Sequence[str] = (), heading: str = "Accuracy on held-out clips"
+) -> Section:
+    """Accuracies with intervals beside the largest class, per class, and confusion pictures."""
+    first = next(iter(results.values()))
+    rows = [
+        (name, f"{r.top1:.1%}", "{:.0%} to {:.0%}".format(*r.top1_interval), str(r.num_clips), str(len(r.failures)))
+        for name, r in results.items()
+    ]
+    rows.append(("always the most frequent class", f"{first.majority:.1%}", "", str(first.num_clips), ""))
+    bars = accuracy_bars(
+        [(name, r.top1, r.top1_interval) for name, r in results.items()],
+        ("always the most frequent class", first.majority),
+    )
+    by_class = [
+        (entry.name, str(entry.num_clips), *(_share(r.per_class[number].accuracy) for r in results.values()))
+        for number, entry in enumerate(first.per_class)
+    ]
+    figures = [Figure(bars, "Overlapping intervals: the data cannot tell the two apart.", "Bars of the accuracies")]
+    figures += [
+        Figure(
+            confusion(r.confusion, r.class_names),
+            f"Confusion, {name}: rows are true classes, columns what was predicted.",
+            f"Confusion matrix, {name}",
+        )
+        for name, r in results.items()
+    ]
+    words = (
+        f"Share of windows whose most probable class is right, averaged over {first.num_views} views of each. The "
+        "interval is Wilson's, at 95 %, and takes windows as independent.",
+    )
+    tables = (
+        Table(("model", "top-1", "95 % interval", "windows", "unreadable"), tuple(rows)),
+        Table(("class", "windows", *results), tuple(by_class)),
+    )
+    return Section(heading, words, tuple(notes), tables, tuple(figures))
+
+
+def timings_section(seconds: Mapping[str, float], machine: str, heading: str = "Timings") -> Section:
+    """How long each stage took, and on what."""
+    rows = tuple((name, f"{value:.1f} s") for name, value in seconds.items())
+    return Section(heading, (f"Measured on: {machine}.",), tables=(Table(("stage", "time"), rows),))
+
+
+def settings_section(settings: Mapping[str, Mapping[str, Any]], heading: str = "Settings") -> Section:
+    """Every setting of every run, by the key that --set takes."""
+    keys = list(dict.fromkeys(key for values in settings.values() for key in values if key != "task"))
+    rows = tuple((key, *(str(values.get(key, "")) for values in settings.values())) for key in keys)
+    return Section(heading, tables=(Table(("key", *settings), rows),))
+
+
+def _points(rows: Sequence[Mapping[str, Any]], x: str, y: str) -> list[tuple[float, float]]:
+    return [(row[x], row[y]) for row in rows if row.get(y) is not None]
+
+
+def _slots(grid: TokenGrid) -> list[str]:
+    return [f"slot {slot}" for slot in range(grid.num_slots)]
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{value:.0%}"

@@ -1,0 +1,149 @@
+"""Pictures of what the method does: kept tokens, scores, chosen frames. One picture per time slot.
+
+Shapes: C channels (3), T frames, H height, W width of a clip; t time slots; N, V, M tokens, visible, targets;
+h, w height and width of a picture, an integer multiple of H and W.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from everest.tokens import TokenGrid
+
+Picture = npt.NDArray[np.uint8]  # [h, w, 3]
+
+ENCODED_COLOR = (230, 159, 0)  # orange and blue: told apart by everybody
+TARGET_COLOR = (86, 180, 233)
+MIN_WIDTH = 200
+GAP = 4
+CAPTION_HEIGHT = 14
+
+
+def slot_pictures(clip: Tensor, grid: TokenGrid) -> Picture:
+    """Take the first frame of every time slot, enlarged to at least 200 pixels: [3, T, H, W] to [t, h, w, 3].
+
+    Args:
+        clip: Values 0 to 1, or uint8.
+        grid: The tokens of the clip.
+    """
+    frames = clip[:, :: grid.tubelet_size].permute(1, 2, 3, 0).cpu()  # [t, H, W, 3]
+    if frames.is_floating_point():
+        frames = (frames.clamp(0, 1) * 255).round().to(torch.uint8)
+    scale = _scale(grid)
+    pixels: Picture = frames.numpy().repeat(scale, axis=1).repeat(scale, axis=2)
+    return pixels
+
+
+def draw_selection(clip: Tensor, visible: Tensor, target: Tensor, grid: TokenGrid) -> Picture:
+    """Draw which tokens are encoded (orange), which are predicted (blue), and darken the rest.
+
+    Args:
+        clip: Shape [3, T, H, W], values 0 to 1 or uint8.
+        visible: Numbers of the encoded tokens, shape [V].
+        target: Numbers of the predicted tokens, shape [M].
+        grid: The tokens of the clip.
+
+    Returns:
+        Shape [t, h, w, 3]. Inside their outlines, kept tokens are the pixels of the frame.
+    """
+    pictures = slot_pictures(clip, grid)
+    grey = pictures.mean(axis=-1, keepdims=True)
+    drawn: Picture = (0.3 * grey + 0 * pictures).astype(np.uint8)  # dropped: dark, without colour
+    size, line = grid.patch_size * _scale(grid), max(1, grid.patch_size * _scale(grid) // 16)
+    for tokens, color in ((visible, ENCODED_COLOR), (target, TARGET_COLOR)):
+        for slot, rows, columns in (_box(int(token), grid, size) for token in tokens):
+            inner = (slice(rows.start + line, rows.stop - line), slice(columns.start + line, columns.stop - line))
+            drawn[slot, rows, columns] = color
+            drawn[slot][inner] = pictures[slot][inner]
+    return drawn
+
+
+def draw_scores(clip: Tensor, scores: Tensor, grid: TokenGrid) -> Picture:
+    """Lay the score of every token over its frame: dark blue does not change, yellow changes most of the clip.
+
+    Args:
+        clip: Shape [3, T, H, W], values 0 to 1 or uint8.
+        scores: Change of every token, shape [N].
+        grid: The tokens of the clip.
+
+    Returns:
+        Shape [t, h, w, 3].
+    """
+    from matplotlib import colormaps
+
+    share = (scores / scores.max().clamp(min=1e-12)).reshape(grid.shape).cpu().numpy()
+    size = grid.patch_size * _scale(grid)
+    heat = colormaps["cividis"](share)[..., :3].repeat(size, axis=1).repeat(size, axis=2) * 255
+    mixed: Picture = (0.4 * slot_pictures(clip, grid) + 0.6 * heat).astype(np.uint8)
+    return mixed
+
+
+def draw_pairs(candidates: Tensor, pairs: Tensor, counts: Tensor, tubelet_size: int) -> Picture:
+    """Draw candidate pairs of frames with their counts; those that were chosen are framed.
+
+    Args:
+        candidates: Shape [3, T', H, W], values 0 to 1 or uint8.
+        pairs: Numbers of the chosen pairs, shape [k].
+        counts: Selected tokens of each candidate pair, shape [n].
+        tubelet_size: Frames of a pair.
+
+    Returns:
+        One picture, shape [h, w, 3].
+    """
+    _, num_frames, height, width = candidates.shape
+    whole = TokenGrid(num_frames // tubelet_size, 1, 1, tubelet_size, 1)
+    frames = candidates[:, : whole.num_slots * tubelet_size : tubelet_size].permute(1, 2, 3, 0).cpu()
+    if frames.is_floating_point():
+        frames = (frames.clamp(0, 1) * 255).round().to(torch.uint8)
+    pictures = frames.numpy().copy()
+    line = max(2, min(height, width) // 28)
+    for pair in pairs.tolist():
+        inner = pictures[pair, line:-line, line:-line].copy()
+        pictures[pair] = ENCODED_COLOR
+        pictures[pair, line:-line, line:-line] = inner
+    captions = [str(count) for count in counts.tolist()]
+    return strip([list(pictures)], captions=captions)
+
+
+def strip(rows: Sequence[Sequence[Picture]], *, captions: Sequence[str] = (), labels: Sequence[str] = ()) -> Picture:
+    """Join pictures of one size to a sheet.
+
+    Args:
+        rows: Rows of pictures, each [h, w, 3].
+        captions: One below each column.
+        labels: One above each row.
+
+    Returns:
+        One picture, shape [h', w', 3], white between.
+    """
+    height, width = rows[0][0].shape[:2]
+    num_columns = max(len(row) for row in rows)
+    above = CAPTION_HEIGHT if labels else 0
+    full = len(rows) * (height + above + GAP) - GAP + (CAPTION_HEIGHT if captions else 0)
+    sheet = Image.new("RGB", (num_columns * (width + GAP) - GAP, full), "white")
+    pen = ImageDraw.Draw(sheet)
+    for number, row in enumerate(rows):
+        top = number * (height + above + GAP)
+        if labels:
+            pen.text((0, top), labels[number], fill="black")
+        for column, picture in enumerate(row):
+            sheet.paste(Image.fromarray(np.ascontiguousarray(picture)), (column * (width + GAP), top + above))
+    for column, caption in enumerate(captions):
+        pen.text((column * (width + GAP) + 2, full - CAPTION_HEIGHT), caption, fill="black")
+    return np.asarray(sheet)
+
+
+def _scale(grid: TokenGrid) -> int:
+    """How much pictures of the grid are enlarged."""
+    return max(1, -(-MIN_WIDTH // (grid.num_columns * grid.patch_size)))
+
+
+def _box(token: int, grid: TokenGrid, size: int) -> tuple[int, slice, slice]:
+    """Slot, rows and columns of a token's pixels in pictures whose tokens have ``size`` pixels."""
+    slot, place = divmod(token, grid.tokens_per_slot)
+    row, column = divmod(place, grid.num_columns)
+    return slot, slice(row * size, (row + 1) * size), slice(column * size, (column + 1) * size)
