@@ -57,6 +57,15 @@ def test_embedding_all_at_once_is_float32_at_least(given: torch.dtype) -> None:
     assert tokens.dtype == changes.dtype == torch.float32
 
 
+def test_autocast_makes_no_coarser_embeddings() -> None:
+    grid = GRIDS[0]
+    embed, patches = embedding(grid).float(), random_patches(grid=grid)
+    with torch.autocast("cpu", torch.bfloat16):
+        coarse = embed.embed_all(patches, grid)
+    for ours, expected in zip(coarse, embed.embed_all(patches, grid), strict=True):
+        assert torch.equal(ours, expected)
+
+
 def test_known_embeddings_are_handed_on_as_they_are() -> None:
     grid = GRIDS[0]
     known = torch.randn(2, grid.num_tokens, 10, dtype=torch.float64)

@@ -8,10 +8,12 @@ from dataclasses import replace
 import pytest
 import torch
 from small_models import FINETUNE, GRID, PRETRAIN, autoencoder, classifier, encoder, jitter, random_patches
+from torch import nn
 
 from everest.config import FrameSelectionConfig, SelectionConfig
 from everest.errors import SelectionError
 from everest.models import Encoder
+from everest.models.positions import sine_positions
 from everest.tokens import TokenGrid, gather_tokens, patchify, take_pairs, unpatchify
 
 FRAMES = FrameSelectionConfig(enabled=True, alpha=1.5)
@@ -105,6 +107,14 @@ def test_clips_of_a_batch_do_not_see_each_other() -> None:
     for clip in range(3):
         alone = model(patches[clip : clip + 1], model.select(patches[clip : clip + 1], FINETUNE, "finetune"))
         torch.testing.assert_close(together[clip : clip + 1], alone, rtol=0, atol=1e-12)
+
+
+def test_positions_follow_the_number_of_a_token() -> None:
+    model, patches = fresh_encoder().double(), random_patches().double()
+    model.blocks = nn.ModuleList()
+    selection = model.select(patches, FINETUNE, "finetune")
+    everywhere = model.norm(model.patch_embed(patches) + sine_positions(GRID.num_tokens, 24))
+    torch.testing.assert_close(model(patches, selection), gather_tokens(everywhere, selection.visible))
 
 
 def test_a_token_knows_its_place() -> None:

@@ -64,6 +64,7 @@ def bench_step(
 
     Raises:
         ConfigError: Something that cannot be measured.
+        SelectionError: Clips of this size cannot be cut into tubelets.
     """
     if steps < 1 or (warmup is not None and warmup < 0):
         raise ConfigError(f"time at least one step after at least no warm-up, given: {steps} steps, {warmup} warm-up")

@@ -36,30 +36,30 @@ def tiny() -> Stages:
             base_lr=3e-3,
             min_lr=1e-5,
             global_batch_size=16,
-            epochs=40,
-            warmup_epochs=4,
+            epochs=400,  # three steps each
+            warmup_epochs=40,
             betas=(0.9, 0.95),
             clip_grad_norm=1.0,
         ),
-        run=RunConfig(save_every_epochs=20),
+        run=RunConfig(save_every_epochs=200, log_every_steps=5),
     )
     finetune = FinetuneConfig(
         model=ModelConfig(size="tiny"),
         clip=_CLIP,
         selection=SelectionConfig(method="rero", keep_ratio=0.6, encode_ratio=0.1),
-        augment=AugmentConfig(crop="random_resized", min_area=0.5, flip=True),
+        augment=AugmentConfig(crop="multi_scale", flip=True),
         data=DataConfig(batch_size=16, num_workers=0, memory_cache=True),
         optim=OptimConfig(
             base_lr=1e-2,
             min_lr=1e-6,
             global_batch_size=16,
-            epochs=30,
-            warmup_epochs=3,
-            layer_decay=0.75,
+            epochs=80,
+            warmup_epochs=8,
+            layer_decay=0.9,
             clip_grad_norm=1.0,
             label_smoothing=0.1,
         ),
         evaluation=EvaluationConfig(num_segments=2, num_crops=1),
-        run=RunConfig(save_every_epochs=15),
+        run=RunConfig(save_every_epochs=80),
     )
     return pretrain, finetune

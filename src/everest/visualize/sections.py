@@ -130,7 +130,7 @@ def reconstruction_section(examples: Mapping[str, Reconstruction], heading: str 
         "less its own mean, over its own standard deviation. To show a picture, both must be put back.",
         "Third row: the true mean and standard deviation of each hidden patch are used. They leak the patch's "
         "brightness, colour and contrast, so this row looks better than what the model knows. Fourth row: those of the "
-        "nearest visible patch are used, which the model could know. Grey patches are dropped: they are not predicted at all.",
+        "nearest visible patch are used, which the model could know. Grey patches are dropped: nobody predicts them.",
     )
     labels = (
         "original",
@@ -163,7 +163,7 @@ def frames_section(examples: Sequence[FramesExample], heading: str = "Selected f
     words = (
         "Information-intensive frame selection takes more pairs of frames than needed and draws some of them, the "
         "likelier the more changing tokens a pair has. The number under each pair is its count; orange frames mark the "
-        "pairs that were drawn. It is a draw: a pair with a lower count may win. The recipe of this run may have it turned off.",
+        "pairs that were drawn. It is a draw: a pair with a lower count may win.",
     )
     figures = tuple(
         Figure(

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from everest.tokens import TokenGrid
@@ -20,7 +20,8 @@ ENCODED_COLOR = (230, 159, 0)  # orange and blue: told apart by everybody
 TARGET_COLOR = (86, 180, 233)
 MIN_WIDTH = 200
 GAP = 4
-CAPTION_HEIGHT = 14
+CAPTION_HEIGHT = 18
+FONT_SIZE = 13
 
 
 def slot_pictures(clip: Tensor, grid: TokenGrid) -> Picture:
@@ -126,14 +127,15 @@ def strip(rows: Sequence[Sequence[Picture]], *, captions: Sequence[str] = (), la
     full = len(rows) * (height + above + GAP) - GAP + (CAPTION_HEIGHT if captions else 0)
     sheet = Image.new("RGB", (num_columns * (width + GAP) - GAP, full), "white")
     pen = ImageDraw.Draw(sheet)
+    font = ImageFont.load_default(size=FONT_SIZE)
     for number, row in enumerate(rows):
         top = number * (height + above + GAP)
         if labels:
-            pen.text((0, top), labels[number], fill="black")
+            pen.text((0, top), labels[number], fill="black", font=font)
         for column, picture in enumerate(row):
             sheet.paste(Image.fromarray(np.ascontiguousarray(picture)), (column * (width + GAP), top + above))
     for column, caption in enumerate(captions):
-        pen.text((column * (width + GAP) + 2, full - CAPTION_HEIGHT), caption, fill="black")
+        pen.text((column * (width + GAP) + 2, full - CAPTION_HEIGHT), caption, fill="black", font=font)
     return np.asarray(sheet)
 
 
