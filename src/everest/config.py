@@ -52,8 +52,7 @@ class ClipConfig(Config):
 
     Attributes:
         num_frames: Frames in a clip.
-        height: Height in pixels.
-        width: Width in pixels.
+        height, width: Of a clip, in pixels.
         sampling: ``dense``: consecutive frames ``stride`` apart from a random (training) or given (evaluation)
             start. ``segments``: one frame from each of ``num_frames`` equal parts of the video.
         stride: Frames of the video from one sampled frame to the next (dense sampling).
@@ -107,9 +106,9 @@ class AugmentConfig(Config):
     """Random changes to training clips; every change is the same for all frames of a clip.
 
     Attributes:
-        crop: ``multi_scale``: a corner, centre or edge crop at one of ``crop_scales`` of the short side.
-            ``random_resized``: a crop of random area and aspect. ``center``: none.
-        crop_scales: Shares of the short side for ``multi_scale``.
+        crop: ``multi_scale``: corner, centre or edge, at one of ``crop_scales`` of the short side.
+            ``random_resized``: of random area and aspect. ``center``: none.
+        crop_scales: For ``multi_scale``.
         min_area: Smallest share of the area for ``random_resized``.
         flip: Mirror half of the clips. Wrong for data whose classes tell left from right.
         rand_augment_ops: Number of RandAugment operations per clip; 0 turns it off.
@@ -193,7 +192,7 @@ class EvaluationConfig(Config):
 
     Attributes:
         num_segments: Clips spread over the duration.
-        num_crops: Square crops spread over the long side of each clip.
+        num_crops: Crops spread over the long side of each clip.
         batch_size: Views per forward pass.
     """
 
@@ -251,6 +250,8 @@ class TrainConfig(Config):
             )
             if given % size
         ]
+        if self.model.tubelet_size * self.model.patch_size**2 < 2:
+            problems.append("a tubelet of a single pixel has no variance: raise model.tubelet_size or model.patch_size")
         needs_scores = self.selection.method == "rero" or self.frame_selection.enabled
         if needs_scores and self.clip.num_frames < 2 * self.model.tubelet_size:
             problems.append(
@@ -280,14 +281,12 @@ class CheckpointInfo(Config):
 
     Attributes:
         format_version: Raised when the meaning of a field changes.
-        task: What the weights were trained for.
-        model: The network.
+        task, model: What the weights were trained for, and the network.
         clip: How clips were taken and how large they are.
         selection: Which tokens are computed.
         frame_selection: Whether frames are chosen by their information.
         class_names: Names by class index; empty after pre-training.
-        mean: Per channel, of pixel values scaled to 0..1.
-        std: Per channel, of pixel values scaled to 0..1.
+        mean, std: Per channel, of pixel values scaled to 0..1.
     """
 
     format_version: Literal[1] = 1
@@ -391,10 +390,11 @@ def parse(kind: type[AnyConfig], values: Mapping[str, Any]) -> AnyConfig:
 
 def _parse(text: str) -> Any:
     """Read a value as JSON where it is JSON, and as a bare word where not; 'none' means null."""
-    if text.strip().lower() in {"none", "null"}:
-        return None
+    text = text.strip()
+    words = {"none": None, "null": None, "true": True, "false": False}
+    if text.lower() in words:
+        return words[text.lower()]
     try:
         return json.loads(text)
     except json.JSONDecodeError:
-        lowered = text.strip().lower()
-        return lowered == "true" if lowered in {"true", "false"} else text.strip()
+        return text

@@ -129,7 +129,7 @@ class TestRefused:
             load_model(path)
         model = tiny_classifier()
         before = copied_state(model)
-        with pytest.raises(WeightsError, match="missing"):
+        with pytest.raises(WeightsError, match="not written by EVEREST"):
             initialize_from(model, path)
         assert same_state(model.state_dict(), before)
 
@@ -194,9 +194,16 @@ class TestInitializeFrom:
 
     def test_finetuned_weights_give_everything(self, finetuned: Path) -> None:
         model = tiny_classifier()
-        report = initialize_from(model, finetuned)
+        report = initialize_from(model, finetuned, read_info(finetuned).class_names)
         assert same_state(model.state_dict(), load_file(finetuned))
         assert report.missing == report.unexpected == ()
+
+    def test_a_head_of_other_classes_starts_fresh(self, finetuned: Path) -> None:
+        model = tiny_classifier()
+        fresh = model.head.weight.clone()
+        report = initialize_from(model, finetuned, ("x", "y", "z"))
+        assert torch.equal(model.head.weight, fresh)
+        assert set(report.missing) == {"head.weight", "head.bias"}
 
     def test_a_head_of_other_classes_stays_fresh(self, finetuned: Path) -> None:
         model = tiny_classifier(num_classes=5)

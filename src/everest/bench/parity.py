@@ -4,7 +4,7 @@
 
 A fixture folder holds ``info.json`` (sizes, ratios, token counts), ``input.safetensors`` (``videos`` [B, 3, T, H, W],
 ``mean`` and ``std`` [3], ``noise`` [B, K], ``tube_mask`` [B, N] with 1 = masked, ``targets`` [B]), the weights
-``pretrain_state`` and ``finetune_state``, the position tables ``pos_embed``, and one file per recorded run,
+``pretrain_state`` and ``finetune_state``, and one file per recorded run,
 ``{run}_{f32|f64}.safetensors``, run being ``pretrain_mcm_stable``, ``pretrain_tube``, ``finetune_mcm_stable`` or
 ``finetune_full``. Every run that is there is repeated here and compared quantity by quantity: selections must be
 identical; numbers may differ by 1e-5 (float32) or 1e-10 (float64) of the largest entry of their tensor. One line is
@@ -82,9 +82,9 @@ class Fixture:
             DataError: The folder is not a fixture.
         """
         try:
-            info = json.loads((folder / "info.json").read_text())
-            return cls(folder, info["config"], info, load_file(folder / "input.safetensors"))
-        except (OSError, KeyError, json.JSONDecodeError, safetensors.SafetensorError) as error:
+            info = json.loads((folder / "info.json").read_text(encoding="utf-8"))
+            return cls(folder, dict(info["config"]), info, load_file(folder / "input.safetensors"))
+        except (OSError, KeyError, TypeError, ValueError, safetensors.SafetensorError) as error:
             raise DataError(f"{folder}: not a fixture folder: {type(error).__name__}: {error}") from None
 
     @property
@@ -117,11 +117,15 @@ def compare_folder(folder: Path) -> Iterator[Comparison]:
     if not files:
         raise DataError(f"{folder}: no recorded run; expected files such as {RUNS[0]}_f32.safetensors")
     for run, suffix in files:
-        golden = load_file(folder / f"{run}_{suffix}.safetensors")
+        golden = _state(fixture, f"{run}_{suffix}")
         repeat = _pretrain if run.startswith("pretrain") else _finetune
-        ours = repeat(fixture, golden, DTYPES[suffix])
-        for name, value in ours.items():
-            yield _compare(f"{run}_{suffix}", name, value, golden[name], TOLERANCE[DTYPES[suffix]])
+        try:
+            ours = repeat(fixture, golden, DTYPES[suffix])
+            pairs = [(name, value, golden[name]) for name, value in ours.items()]
+        except KeyError as error:
+            raise DataError(f"{folder}: {run}_{suffix} or what belongs to it has no {error}") from None
+        for name, value, recorded in pairs:
+            yield _compare(f"{run}_{suffix}", name, value, recorded, TOLERANCE[DTYPES[suffix]])
 
 
 def _pretrain(fixture: Fixture, golden: dict[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:

@@ -56,7 +56,8 @@ class PatchEmbed(nn.Module):
         Returns:
             Embeddings, shape [B, N, D], and changes of slots 1 to t - 1, shape [B, t - 1, L, D].
         """
-        with torch.autocast(patches.device.type, enabled=False):
+        kind = patches.device.type
+        with torch.autocast("cpu" if kind == "meta" else kind, enabled=False):  # autocast does not know meta
             patches = patches.to(torch.promote_types(patches.dtype, torch.float32))
             weight = self.proj.weight.flatten(1).to(patches.dtype)  # [D, P]
             bias = None if self.proj.bias is None else self.proj.bias.to(patches.dtype)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from everest.config import FrameSelectionConfig, SelectionConfig, Task
+from everest.errors import SelectionError
 from everest.models.embedding import PatchEmbed
 from everest.models.layers import NORM_EPSILON, make_blocks
 from everest.models.positions import sine_positions
@@ -66,7 +67,16 @@ class Encoder(nn.Module):
 
         Returns:
             Shape [B, V, D].
+
+        Raises:
+            SelectionError: Patches or a selection of another grid or batch.
         """
+        expected = (len(selection.visible), self.grid.num_tokens, self.grid.num_pixels)
+        if selection.grid != self.grid or patches.shape != expected:
+            raise SelectionError(
+                f"the encoder takes {self.grid} and patches {list(expected)}, "
+                f"given: {selection.grid} and {list(patches.shape)}"
+            )
         visible = gather_tokens(patches, selection.visible)  # [B, V, P]
         x = self.patch_embed(visible, selection.embedded) + gather_tokens(self.positions, selection.visible)
         for block in self.blocks:

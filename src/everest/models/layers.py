@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from everest.models.lean import gelu_linear, norm_linear
+
 NORM_EPSILON = 1e-6
 
 
@@ -25,10 +27,11 @@ class Attention(nn.Module):
         self.v_bias = nn.Parameter(torch.zeros(width))
         self.proj = nn.Linear(width, width)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Mix tokens: [B, K, D] to [B, K, D]."""
+    def forward(self, x: Tensor, norm: nn.LayerNorm | None = None) -> Tensor:
+        """Mix tokens, normalised first where ``norm`` is given: [B, K, D] to [B, K, D]."""
         bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
-        qkv = F.linear(x, self.qkv.weight, bias).reshape(*x.shape[:2], 3, self.num_heads, -1)  # [B, K, 3, h, d]
+        qkv = norm_linear(x, norm, self.qkv.weight, bias)
+        qkv = qkv.reshape(*x.shape[:2], 3, self.num_heads, -1)  # [B, K, 3, h, d]
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each [B, h, K, d]
         mixed = F.scaled_dot_product_attention(q, k, v)
         return self.proj(mixed.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
@@ -42,9 +45,10 @@ class Mlp(nn.Module):
         self.fc1 = nn.Linear(width, 4 * width)
         self.fc2 = nn.Linear(4 * width, width)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Change each token by itself: [B, K, D] to [B, K, D]."""
-        return self.fc2(F.gelu(self.fc1(x)))  # type: ignore[no-any-return]
+    def forward(self, x: Tensor, norm: nn.LayerNorm | None = None) -> Tensor:
+        """Change each token by itself, normalised first where ``norm`` is given: [B, K, D] to [B, K, D]."""
+        inside = norm_linear(x, norm, self.fc1.weight, self.fc1.bias)  # [B, K, H], before the GELU
+        return gelu_linear(inside, self.fc2.weight, self.fc2.bias)
 
 
 class Block(nn.Module):
@@ -66,8 +70,8 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """One layer: [B, K, D] to [B, K, D]."""
-        x = x + self._drop(self.attn(self.norm1(x)))
-        return x + self._drop(self.mlp(self.norm2(x)))
+        x = x + self._drop(self.attn(x, self.norm1))
+        return x + self._drop(self.mlp(x, self.norm2))
 
     def _drop(self, branch: Tensor) -> Tensor:
         """Skip a branch for some clips and scale the others up, so that the mean stays."""

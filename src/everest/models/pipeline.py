@@ -11,7 +11,7 @@ from torch import Tensor
 from everest.config import CheckpointInfo
 from everest.models.classifier import Classifier
 from everest.models.encoder import Encoder
-from everest.tokens import FrameSelection, TokenSelection, patchify, select_tokens
+from everest.tokens import FrameSelection, TokenSelection, patchify
 from everest.video import normalize
 
 
@@ -46,10 +46,7 @@ def select_input(
         info: Which selections, for which task.
         generator: Source of randomness on the device of the clips.
     """
-    random = info.task == "pretrain"
-    clips, frames = encoder.select_frames(
-        clips, info.frame_selection, info.selection.keep_ratio, generator=generator, random=random
-    )
+    clips, frames = _choose_frames(encoder, clips, info, generator)
     patches = patchify(clips, encoder.grid)
     return ModelInput(patches, encoder.select(patches, info.selection, info.task, generator=generator), frames)
 
@@ -66,11 +63,22 @@ def classify_clips(model: Classifier, clips: Tensor, info: CheckpointInfo) -> Te
     Returns:
         Probabilities, shape [B, K], float32.
     """
-    chosen = select_input(model.encoder, normalize(clips, info.mean, info.std), info)
-    selection = chosen.selection
-    if info.selection.method != "rero":  # the controls draw their tokens: the same ones for every clip
+    chosen = _choose_frames(model.encoder, normalize(clips, info.mean, info.std), info, None)[0]
+    patches = patchify(chosen, model.grid)
+    if info.selection.method == "rero":
+        selection = model.encoder.select(patches, info.selection, info.task)
+    else:  # the controls draw their tokens: the same ones for every clip
         generator = torch.Generator(clips.device).manual_seed(0)
-        one = select_tokens(info.selection, info.task, model.grid, 1, generator=generator, device=clips.device)
+        one = model.encoder.select(patches[:1], info.selection, info.task, generator=generator)
         selection = TokenSelection(one.visible.expand(len(clips), -1), one.target.expand(len(clips), -1), model.grid)
-    logits: Tensor = model(chosen.patches, selection)
+    logits: Tensor = model(patches, selection)
     return logits.float().softmax(dim=-1)
+
+
+def _choose_frames(
+    encoder: Encoder, clips: Tensor, info: CheckpointInfo, generator: torch.Generator | None
+) -> tuple[Tensor, FrameSelection | None]:
+    random = info.task == "pretrain"
+    return encoder.select_frames(
+        clips, info.frame_selection, info.selection.keep_ratio, generator=generator, random=random
+    )

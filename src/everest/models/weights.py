@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import safetensors
+import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -48,12 +49,19 @@ def save_weights(model: nn.Module, info: CheckpointInfo, path: Path) -> None:
         model: A :class:`MaskedAutoencoder` or :class:`Classifier`.
         info: What travels with the weights.
         path: Where to; an existing file is replaced only when the new one is complete.
+
+    Raises:
+        WeightsError: The file cannot be written.
     """
     state = {key: value.detach().to("cpu").contiguous() for key, value in model.state_dict().items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
-    save_file(state, partial, metadata={METADATA_KEY: info.model_dump_json()})
-    partial.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(state, partial, metadata={METADATA_KEY: info.model_dump_json()})
+        partial.replace(path)
+    except (OSError, safetensors.SafetensorError) as error:
+        partial.unlink(missing_ok=True)
+        raise WeightsError(f"{path}: cannot be written: {error}") from None
 
 
 def read_info(path: Path) -> CheckpointInfo:
@@ -106,16 +114,19 @@ def load_model(checkpoint: Path) -> tuple[MaskedAutoencoder | Classifier, Checkp
     """
     path = find_weights(checkpoint)
     info = read_info(path)
+    if info.task == "finetune" and not info.class_names:
+        raise WeightsError(f"{path}: says that it is a classifier, but names no class")
     model: MaskedAutoencoder | Classifier
-    if info.task == "pretrain":
-        model = build_autoencoder(info.model, info.clip)
-    else:
-        model = build_classifier(info.model, info.clip, len(info.class_names))
+    with torch.random.fork_rng():  # loading does not move the random state on
+        if info.task == "pretrain":
+            model = build_autoencoder(info.model, info.clip)
+        else:
+            model = build_classifier(info.model, info.clip, len(info.class_names))
     load_state(model, _read_state(path), source=str(path), strict=True)
     return model.eval(), info
 
 
-def initialize_from(classifier: Classifier, checkpoint: Path) -> LoadReport:
+def initialize_from(classifier: Classifier, checkpoint: Path, class_names: tuple[str, ...] = ()) -> LoadReport:
     """Start fine-tuning from a checkpoint.
 
     The encoder is copied; so is the final norm of a pre-trained encoder, into the norm before the head. The head of
@@ -124,6 +135,7 @@ def initialize_from(classifier: Classifier, checkpoint: Path) -> LoadReport:
     Args:
         classifier: The model to start; changed in place.
         checkpoint: A run folder or a weights file, pre-trained or fine-tuned.
+        class_names: Of the classifier; a head is only taken over from the very same classes.
 
     Raises:
         WeightsError: A tensor of the encoder is missing or of another shape; a checkpoint that does not fit is
@@ -134,8 +146,8 @@ def initialize_from(classifier: Classifier, checkpoint: Path) -> LoadReport:
         "fc_norm." + k.removeprefix("encoder.norm.") if k.startswith("encoder.norm.") else k: v
         for k, v in _read_state(path).items()
     }
-    head = state.get("head.weight")
-    if head is not None and head.shape != classifier.head.weight.shape:
+    info = read_info(path)
+    if info.class_names != class_names:
         state = {k: v for k, v in state.items() if not k.startswith("head.")}
     return load_state(classifier, state, source=str(path), may_miss=("head.", "fc_norm."))
 

@@ -8,6 +8,7 @@ order of VideoMAE's checkpoints.
 import torch
 from torch import Tensor
 
+from everest.errors import SelectionError
 from everest.models.autoencoder import Prediction
 from everest.tokens import TokenGrid, gather_tokens
 
@@ -72,6 +73,11 @@ def pixel_loss(prediction: Prediction, targets: Tensor) -> Tensor:
 
     Returns:
         A scalar.
+
+    Raises:
+        SelectionError: Targets of another shape.
     """
+    if targets.shape != prediction.values.shape:
+        raise SelectionError(f"{prediction} needs targets of its shape, given: {list(targets.shape)}")
     dtype = torch.promote_types(prediction.values.dtype, torch.float32)
     return torch.nn.functional.mse_loss(prediction.values.to(dtype), targets.to(dtype))

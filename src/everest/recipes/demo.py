@@ -33,33 +33,33 @@ def tiny() -> Stages:
         augment=AugmentConfig(crop="multi_scale", flip=True),
         data=DataConfig(batch_size=16, num_workers=0, memory_cache=True),
         optim=OptimConfig(
-            base_lr=3e-3,
+            base_lr=5e-3,
             min_lr=1e-5,
             global_batch_size=16,
-            epochs=400,  # three steps each
-            warmup_epochs=40,
+            epochs=200,  # three steps each
+            warmup_epochs=20,
             betas=(0.9, 0.95),
             clip_grad_norm=1.0,
         ),
-        run=RunConfig(save_every_epochs=200, log_every_steps=5),
+        run=RunConfig(save_every_epochs=100, log_every_steps=5),
     )
     finetune = FinetuneConfig(
         model=ModelConfig(size="tiny"),
         clip=_CLIP,
-        selection=SelectionConfig(method="rero", keep_ratio=0.6, encode_ratio=0.1),
+        selection=SelectionConfig(method="rero", keep_ratio=0.3, encode_ratio=0.1),
         augment=AugmentConfig(crop="multi_scale", flip=True),
         data=DataConfig(batch_size=16, num_workers=0, memory_cache=True),
         optim=OptimConfig(
             base_lr=1e-2,
             min_lr=1e-6,
             global_batch_size=16,
-            epochs=80,
-            warmup_epochs=8,
+            epochs=50,
+            warmup_epochs=5,
             layer_decay=0.9,
             clip_grad_norm=1.0,
             label_smoothing=0.1,
         ),
-        evaluation=EvaluationConfig(num_segments=2, num_crops=1),
-        run=RunConfig(save_every_epochs=80),
+        evaluation=EvaluationConfig(num_segments=3, num_crops=1),
+        run=RunConfig(save_every_epochs=50),
     )
     return pretrain, finetune

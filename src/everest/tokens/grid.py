@@ -33,8 +33,8 @@ class TokenGrid:
         """Cut a clip of the given size; SelectionError if a size is not a multiple of the tubelet's."""
         sizes = {"frames": num_frames, "pixels of height": height, "pixels of width": width}
         for (name, size), unit in zip(sizes.items(), (tubelet_size, patch_size, patch_size), strict=True):
-            if size < unit or size % unit:
-                near = max(unit, size - size % unit)
+            if unit < 1 or size < unit or size % unit:
+                near = max(unit, size - size % max(unit, 1))
                 raise SelectionError(
                     f"{size} {name} cannot be cut into tubelets of {unit}: use a multiple, such as {near}"
                 )

@@ -27,7 +27,7 @@ class TokenCounts(NamedTuple):
 
 @dataclass(frozen=True)
 class TokenSelection:
-    """The tokens of a batch of clips that are computed.
+    """The tokens of a batch of clips that are computed; shapes are checked, not the numbers, which may be on a GPU.
 
     Attributes:
         visible: Numbers of the encoded tokens, ascending, shape [B, V], int64.
@@ -48,6 +48,10 @@ class TokenSelection:
             if index.ndim != 2 or index.dtype != torch.int64 or len(index) != len(self.visible):
                 given = f"{index.dtype} {list(index.shape)}"
                 raise SelectionError(f"{name} takes one list of token numbers per clip, int64 [B, K], given: {given}")
+        if self.embedded is not None and self.embedded.shape[:2] != self.visible.shape:
+            raise SelectionError(
+                f"embeddings {list(self.embedded.shape)} do not fit visible {list(self.visible.shape)}"
+            )
         num_visible, num_target = self.visible.shape[1], self.target.shape[1]
         if num_visible < 1 or num_visible + num_target > self.grid.num_tokens:
             raise SelectionError(f"{num_visible} visible and {num_target} target tokens do not fit {self.grid}")

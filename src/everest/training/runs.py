@@ -105,7 +105,11 @@ def run_finetuning(
     run = _Run(config, data, out, resume, say)
     info = describe_checkpoint(config, data.class_names)
     model = build_classifier(config.model, config.clip, data.num_classes)
-    started = f"encoder from {init}: {initialize_from(model, init)}" if init else "encoder from fresh weights"
+    started = (
+        f"encoder from {init}: {initialize_from(model, init, data.class_names)}"
+        if init
+        else "encoder from fresh weights"
+    )
 
     def hook(epoch: int, network: nn.Module) -> dict[str, float]:
         if on_epoch is None or not isinstance(network, Classifier):
