@@ -36,12 +36,12 @@ def tiny() -> Stages:
             base_lr=5e-3,
             min_lr=1e-5,
             global_batch_size=16,
-            epochs=200,  # three steps each
-            warmup_epochs=20,
+            epochs=300,  # three steps each
+            warmup_epochs=30,
             betas=(0.9, 0.95),
             clip_grad_norm=1.0,
         ),
-        run=RunConfig(save_every_epochs=100, log_every_steps=5),
+        run=RunConfig(save_every_epochs=150, log_every_steps=5),
     )
     finetune = FinetuneConfig(
         model=ModelConfig(size="tiny"),
