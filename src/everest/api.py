@@ -39,7 +39,8 @@ class FinetunedRun:
 
     Attributes:
         run: The training.
-        evaluation: On the split ``test`` (``val`` where there is no ``test``); None where the data has neither.
+        evaluation: On the split ``test`` (``val`` where there is no ``test``); None where the data has neither, and in
+            all processes but the main one.
     """
 
     run: TrainedRun
@@ -115,7 +116,7 @@ def finetune(
         resume=resume,
         on_epoch=on_epoch,
     )
-    if held_out is None or not isinstance(run.model, Classifier):
+    if held_out is None or not run.is_main or not isinstance(run.model, Classifier):
         return FinetunedRun(run, None)
     evaluation = assess(run.model, run.info, held_out)
     with atomic_write(run.folder.path / EVALUATION_NAME) as file:

@@ -33,7 +33,8 @@ def pretrain(options: Namespace) -> int:
         recipe=options.recipe, data=options.data, out=options.out, settings=options.settings, resume=options.resume
     )
     values = {"out": str(options.out), "weights": str(run.folder.weights), "num_steps": run.num_steps}
-    _print(options, values | {"failed": run.failed}, f"weights: {run.folder.weights}")
+    if run.is_main:
+        _print(options, values | {"failed": run.failed}, f"weights: {run.folder.weights}")
     return EXIT_OK
 
 
@@ -53,7 +54,8 @@ def finetune(options: Namespace) -> int:
     values = {"out": str(options.out), "weights": str(run.folder.weights), "num_steps": run.num_steps}
     values |= {"failed": run.failed, "evaluation": None if evaluation is None else evaluation.to_dict()}
     told = "no split to evaluate on" if evaluation is None else evaluation.summary()
-    _print(options, values, f"weights: {run.folder.weights}\n{told}")
+    if run.is_main:
+        _print(options, values, f"weights: {run.folder.weights}\n{told}")
     return EXIT_FAILURES if evaluation is not None and evaluation.failures else EXIT_OK
 
 

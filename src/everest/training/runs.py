@@ -33,6 +33,7 @@ class TrainedRun:
         info: What travels with its weights.
         num_steps: Optimiser steps of the run.
         failed: Reason by path of every video that could not be read.
+        is_main: Whether this process is the one that writes and prints.
     """
 
     folder: RunFolder
@@ -40,6 +41,7 @@ class TrainedRun:
     info: CheckpointInfo
     num_steps: int
     failed: dict[str, str] = field(default_factory=dict)
+    is_main: bool = True
 
     def __repr__(self) -> str:
         return f"TrainedRun({self.info.task}, {self.num_steps} steps, {str(self.folder.path)!r})"
@@ -181,7 +183,7 @@ class _Run:
             self.tell(f"weights: {self.folder.weights}")
         engine.wait()
         trained = trainer.trained.to("cpu").eval()
-        return TrainedRun(self.folder, trained, info, trainer.num_steps, dict(loader.failed))
+        return TrainedRun(self.folder, trained, info, trainer.num_steps, dict(loader.failed), engine.is_main)
 
     def tell(self, line: str) -> None:
         """Say a line and write it into the log, once for all processes."""

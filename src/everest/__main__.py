@@ -1,0 +1,7 @@
+"""``python -m everest``: the program, also for launchers such as ``torchrun -m everest``."""
+
+import sys
+
+from everest.cli import main
+
+sys.exit(main())
