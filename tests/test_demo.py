@@ -11,6 +11,7 @@ from everest.demo import WITH, WITHOUT, run_demo
 from everest.errors import RunError
 from everest.models import load_model
 
+SETTINGS = ("run.evaluate_every_epochs=1",)
 QUICK = ("clip.height=32", "clip.width=32", "optim.epochs=1", "optim.warmup_epochs=0", "run.tensorboard=false")
 
 
@@ -18,7 +19,7 @@ QUICK = ("clip.height=32", "clip.width=32", "optim.epochs=1", "optim.warmup_epoc
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("demo") / "out"
     said: list[str] = []
-    result = run_demo(folder, settings=QUICK, say=said.append)
+    result = run_demo(folder, settings=QUICK + SETTINGS, say=said.append)
     assert result.out == folder
     assert "always the most frequent class" in result.summary()
     assert sum(line.startswith(("1/4", "2/4", "3/4", "4/4")) for line in said) == 4
@@ -53,6 +54,7 @@ def test_the_report_is_one_page_that_shows_everything(out: Path) -> None:
     assert "TRUE statistics" in page
     assert "not how well falls are detected" in page
     assert page.count("data:image/") >= 12
+    assert "Accuracy on clips that were not trained on" in page  # the curve, beside that of the loss
 
 
 def test_its_runs_can_be_used(out: Path) -> None:

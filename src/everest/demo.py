@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from everest.api import finetune_config, pretrain_config
-from everest.config import FinetuneConfig, PretrainConfig, flatten, override
+from everest.config import CheckpointInfo, FinetuneConfig, PretrainConfig, flatten, override
 from everest.datasets import Manifest, load_data
 from everest.errors import RunError
 from everest.evaluation import Evaluation, evaluate
@@ -113,11 +113,18 @@ def _train(
     with _timed("pre-training", timings):
         pretrained = run_pretraining(pretrain, train, folder / "pretrain", say=say)
     finetuned, evaluations = {}, {}
+
+    def on_epoch(epoch: int, model: Classifier, info: CheckpointInfo) -> dict[str, float]:
+        every = finetune.run.evaluate_every_epochs
+        if not every or epoch % every:
+            return {}
+        return {"top1": evaluate(model, info, test, finetune.evaluation, num_workers=0).top1}
+
     starts = ((WITH, "finetune", pretrained.folder.path), (WITHOUT, "scratch", None))
     for number, (name, place, init) in enumerate(starts, start=2):
         say(f"{number}/4 fine-tuning, {name}")
         with _timed(f"fine-tuning, {name}", timings):
-            finetuned[name] = run_finetuning(finetune, train, folder / place, init=init, say=say)
+            finetuned[name] = run_finetuning(finetune, train, folder / place, init=init, say=say, on_epoch=on_epoch)
     say("4/4 evaluating on people who were not trained on")
     for name, run in finetuned.items():
         with _timed(f"evaluating, {name}", timings):

@@ -89,7 +89,9 @@ def test_a_run_folder_holds_all_that_is_needed(data: Manifest, tmp_path: Path) -
 
 
 def test_training_lowers_the_loss(data: Manifest, tmp_path: Path) -> None:
-    run = run_finetuning(finetune_config("optim.epochs=40", "optim.base_lr=0.1", "augment.flip=false"), data, tmp_path / "run", say=quiet)
+    run = run_finetuning(
+        finetune_config("optim.epochs=40", "optim.base_lr=0.1", "augment.flip=false"), data, tmp_path / "run", say=quiet
+    )
     losses = [line["loss"] for line in read_metrics(run.folder.metrics)]
     assert sum(losses[-4:]) < 0.8 * sum(losses[:4])
 

@@ -60,6 +60,6 @@ def tiny() -> Stages:
             label_smoothing=0.1,
         ),
         evaluation=EvaluationConfig(num_segments=3, num_crops=1),
-        run=RunConfig(save_every_epochs=50),
+        run=RunConfig(save_every_epochs=50, evaluate_every_epochs=5),
     )
     return pretrain, finetune

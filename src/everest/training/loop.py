@@ -77,6 +77,7 @@ class Trainer:
         folder: RunFolder,
         *,
         data_digest: str,
+        on_save: Callable[[nn.Module], None] = lambda network: None,
     ) -> None:
         self.config, self.loader, self.engine, self.folder = config, loader, engine, folder
         self.model = model.to(engine.device)
@@ -85,7 +86,7 @@ class Trainer:
             compile_blocks(self.model)
         depth = len(self.model.encoder.blocks)  # type: ignore[union-attr, arg-type]
         self._wrapped, self._optimizer = engine.prepare(self.model, build_optimizer(self.model, config.optim, depth))
-        self._data_digest = data_digest
+        self._data_digest, self._on_save = data_digest, on_save
         self.step = 0
         self.num_steps = config.optim.epochs * loader.num_steps
         self._num_warmup_steps = min(self.num_steps, round(config.optim.warmup_epochs * loader.num_steps))
@@ -159,7 +160,7 @@ class Trainer:
                     self.save()
 
     def save(self) -> None:
-        """Write the training state, in the main process."""
+        """Write the training state, and the weights beside it, in the main process."""
         if not self.engine.is_main:
             return
         state: dict[str, Any] = {
@@ -169,6 +170,7 @@ class Trainer:
             "data_digest": self._data_digest,
         }
         save_state(self.folder.checkpoints, self.step, state, self.config.run.keep_checkpoints)
+        self._on_save(self.trained)
 
     def _run_epoch(
         self,

@@ -170,7 +170,15 @@ class _Run:
             RunFolder.create(self.folder.path, config, resume=self.resume)
             self._write_data()
         engine.wait()
-        trainer = Trainer(config, model, loader, engine, self.folder, data_digest=self.data.digest)
+        trainer = Trainer(
+            config,
+            model,
+            loader,
+            engine,
+            self.folder,
+            data_digest=self.data.digest,
+            on_save=lambda network: save_weights(network, info, self.folder.weights),
+        )
         going_on = self.resume == "auto" and trainer.resume()
         self.tell(f"{len(self.data)} clips of {self.data.num_files} videos from {self.data.source}")
         for line in (self.data.note, *started, *trainer.describe()):
@@ -178,9 +186,9 @@ class _Run:
         if going_on:
             self.tell(f"going on at step {trainer.step:,} of {trainer.num_steps:,}")
         trainer.run(loss, "pre-training" if info.task == "pretrain" else "fine-tuning", on_epoch)
-        if engine.is_main:
+        if engine.is_main and not self.folder.weights.is_file():  # resumed after its end, the weights lost
             save_weights(trainer.trained, info, self.folder.weights)
-            self.tell(f"weights: {self.folder.weights}")
+        self.tell(f"weights: {self.folder.weights}")
         engine.wait()
         trained = trainer.trained.to("cpu").eval()
         return TrainedRun(self.folder, trained, info, trainer.num_steps, dict(loader.failed), engine.is_main)
