@@ -14,11 +14,9 @@ from everest.config import (
     OptimConfig,
     PretrainConfig,
     SelectionConfig,
-    flatten,
-    override,
-    parse,
 )
 from everest.errors import ConfigError
+from everest.settings import flatten, override, parse
 
 
 def finetune_config() -> FinetuneConfig:

@@ -6,15 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from everest.config import (
-    CheckpointInfo,
-    DataConfig,
-    EvaluationConfig,
-    FinetuneConfig,
-    PretrainConfig,
-    RunConfig,
-    override,
-)
+from everest.config import CheckpointInfo, DataConfig, EvaluationConfig, FinetuneConfig, PretrainConfig, RunConfig
 from everest.datasets import Manifest, load_data
 from everest.errors import ConfigError, WeightsError
 from everest.evaluation import Evaluation, choose_device, parse_views
@@ -22,6 +14,7 @@ from everest.evaluation import evaluate as evaluate_classifier
 from everest.inference import Predictor
 from everest.models import Classifier, load_model
 from everest.recipes import get_recipe
+from everest.settings import override
 from everest.training import TrainedRun, run_finetuning, run_pretraining
 from everest.training.engine import choose_dtype
 from everest.training.files import atomic_write

@@ -131,8 +131,8 @@ def recipe_list(options: Namespace) -> int:
 
 def recipe_show(options: Namespace) -> int:
     """Show the settings of a recipe."""
-    from everest.config import flatten
     from everest.recipes import get_recipe
+    from everest.settings import flatten
 
     recipe = get_recipe(options.name)
     stages = {"pretrain": recipe.pretrain, "finetune": recipe.finetune}

@@ -1,22 +1,19 @@
 """Every setting of a run, typed, checked as a whole, and changed by dotted keys.
 
-A recipe returns one :class:`PretrainConfig` or :class:`FinetuneConfig`; ``--set KEY=VALUE`` changes single settings
-through :func:`override`. A misspelt key is an error that names the nearest one. The resolved configuration is
-written into the run folder, and what inference needs travels inside the checkpoint as :class:`CheckpointInfo`.
+A recipe returns one :class:`PretrainConfig` or :class:`FinetuneConfig`; ``settings.py`` changes single settings by
+their keys. The resolved configuration is written into the run folder, and what inference needs travels inside the
+checkpoint as :class:`CheckpointInfo`.
 """
 
-import json
-from collections.abc import Iterable, Mapping
 from fractions import Fraction
-from typing import Any, Literal, Self, TypeVar
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-
-from everest.errors import ConfigError, nearest
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 ModelSize = Literal["tiny", "small", "base", "large", "huge"]
 SelectionMethod = Literal["rero", "random", "random_equal", "tube", "running_cell", "all"]
 Task = Literal["pretrain", "finetune"]
+Decoder = Literal["auto", "pyav", "torchcodec"]
 
 Ratio = Field(gt=0.0, le=1.0)
 
@@ -141,6 +138,8 @@ class DataConfig(Config):
         max_failed_share: Training stops when more than this share of the videos cannot be read.
         holdout: Share of each class that is held out as ``test`` when the data has no splits.
         memory_cache: Keep decoded spans in memory: for data sets of a few hundred short clips.
+        decoder: ``auto`` takes torchcodec where it can be used, and PyAV for every other file.
+        time_limit_seconds: A video that takes longer to decode counts as one that cannot be read.
     """
 
     batch_size: int = Field(16, ge=1)
@@ -149,6 +148,8 @@ class DataConfig(Config):
     max_failed_share: float = Field(0.05, ge=0.0, le=1.0)
     holdout: float = Field(0.2, gt=0.0, lt=1.0)
     memory_cache: bool = False
+    decoder: Decoder = "auto"
+    time_limit_seconds: float = Field(60.0, gt=0.0)
 
 
 class OptimConfig(Config):
@@ -300,9 +301,6 @@ class CheckpointInfo(Config):
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
 
 
-AnyConfig = TypeVar("AnyConfig", bound=Config)
-
-
 def num_candidate_pairs(num_pairs: int, config: FrameSelectionConfig) -> int:
     """Candidates for ``num_pairs`` wanted pairs of frames: floor(alpha * num_pairs), computed exactly, if turned on."""
     return int(Fraction(str(config.alpha)) * num_pairs) if config.enabled else num_pairs
@@ -312,89 +310,3 @@ def num_sampled_frames(config: TrainConfig | CheckpointInfo) -> int:
     """Frames to take from a video for one clip: more than the model takes where frames are selected."""
     size = config.model.tubelet_size
     return num_candidate_pairs(config.clip.num_frames // size, config.frame_selection) * size
-
-
-def flatten(config: Config) -> dict[str, Any]:
-    """List every setting by its dotted key.
-
-    Args:
-        config: Any configuration.
-
-    Returns:
-        ``{"optim.base_lr": 0.001, ...}`` in the order of definition, values as JSON has them.
-    """
-    flat: dict[str, Any] = {}
-
-    def walk(prefix: str, values: Mapping[str, Any]) -> None:
-        for key, value in values.items():
-            if isinstance(value, dict):
-                walk(f"{prefix}{key}.", value)
-            else:
-                flat[prefix + key] = value
-
-    walk("", config.model_dump(mode="json"))
-    return flat
-
-
-def override(config: AnyConfig, settings: Iterable[str]) -> AnyConfig:
-    """Change single settings.
-
-    Args:
-        config: The configuration to start from; it is not changed.
-        settings: ``KEY=VALUE`` strings. Keys are those of :func:`flatten`; values are JSON or bare words.
-
-    Returns:
-        A new configuration, checked as a whole.
-
-    Raises:
-        ConfigError: A setting without ``=``, an unknown key (the nearest one is named), or values that do not fit;
-            all problems of the values are listed at once.
-    """
-    values = config.model_dump(mode="json")
-    known = flatten(config).keys() - {"task"}
-    for setting in settings:
-        key, equals, text = setting.partition("=")
-        key = key.strip()
-        if not equals:
-            raise ConfigError(f"--set {setting!r}: expected KEY=VALUE, such as optim.epochs=10")
-        if key not in known:
-            raise ConfigError(f"unknown key {key!r}: {nearest(key, known)}")
-        *parents, leaf = key.split(".")
-        node = values
-        for parent in parents:
-            node = node[parent]
-        node[leaf] = _parse(text)
-    return parse(type(config), values)
-
-
-def parse(kind: type[AnyConfig], values: Mapping[str, Any]) -> AnyConfig:
-    """Build a configuration from plain values, such as those of a JSON file.
-
-    Args:
-        kind: The class to build.
-        values: Nested mappings, as :meth:`pydantic.BaseModel.model_dump` gives them.
-
-    Raises:
-        ConfigError: One line that lists every problem.
-    """
-    try:
-        return kind.model_validate(values)
-    except ValidationError as error:
-        problems = [
-            f"{'.'.join(map(str, e['loc']))}: {e['msg'].removeprefix('Value error, ')}"
-            + (f" (given: {e['input']!r})" if not isinstance(e["input"], dict | Config) else "")
-            for e in error.errors()
-        ]
-        raise ConfigError("; ".join(p.removeprefix(": ") for p in problems)) from None
-
-
-def _parse(text: str) -> Any:
-    """Read a value as JSON where it is JSON, and as a bare word where not; 'none' means null."""
-    text = text.strip()
-    words = {"none": None, "null": None, "true": True, "false": False}
-    if text.lower() in words:
-        return words[text.lower()]
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError:
-        return text

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from everest.api import finetune_config, pretrain_config
-from everest.config import CheckpointInfo, FinetuneConfig, PretrainConfig, flatten, override
+from everest.config import CheckpointInfo, FinetuneConfig, PretrainConfig
 from everest.datasets import Manifest, load_data
 from everest.errors import RunError
 from everest.evaluation import Evaluation, evaluate
 from everest.models import Classifier
+from everest.settings import flatten, override
 from everest.training import TrainedRun, run_finetuning, run_pretraining
 from everest.training.environment import describe_environment
 from everest.training.files import atomic_write

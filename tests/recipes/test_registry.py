@@ -2,9 +2,10 @@
 
 import pytest
 
-from everest.config import FinetuneConfig, PretrainConfig, flatten, override, parse
+from everest.config import FinetuneConfig, PretrainConfig
 from everest.errors import ConfigError
 from everest.recipes import Recipe, get_recipe, list_recipes
+from everest.settings import flatten, override, parse
 
 RECIPES = list_recipes()
 PAPER = ("ucf101", "hmdb51", "k400-small", "k400-base", "k400-large", "ssv2", "oscc")

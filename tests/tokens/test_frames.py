@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from everest.config import FrameSelectionConfig, num_candidate_pairs, parse
+from everest.config import FrameSelectionConfig, num_candidate_pairs
 from everest.errors import ConfigError, SelectionError
+from everest.settings import parse
 from everest.tokens import (
     FrameSelection,
     TokenGrid,

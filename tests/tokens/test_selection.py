@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from everest.config import SelectionConfig, SelectionMethod, Task, parse
+from everest.config import SelectionConfig, SelectionMethod, Task
 from everest.errors import ConfigError, SelectionError
+from everest.settings import parse
 from everest.tokens import TokenGrid, TokenSelection, count_tokens, num_tokens, rank_by_score, select_tokens, split_kept
 
 PAPER = TokenGrid(8, 14, 14, 2, 16)

@@ -13,9 +13,9 @@ from everest.config import (
     OptimConfig,
     PretrainConfig,
     SelectionConfig,
-    override,
 )
 from everest.errors import RunError
+from everest.settings import override
 from everest.training.rundir import FREE_KEYS, RunFolder
 
 PARTS = {

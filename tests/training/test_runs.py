@@ -8,11 +8,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from everest.config import FinetuneConfig, PretrainConfig, override
+from everest.config import FinetuneConfig, PretrainConfig
 from everest.datasets import Manifest, load_data
 from everest.errors import DataError, RunError, WeightsError
 from everest.models import load_model
 from everest.recipes import get_recipe, list_recipes
+from everest.settings import override
 from everest.training import run_finetuning, run_pretraining
 from everest.training.metrics import read_metrics
 from everest.training.state import latest_state

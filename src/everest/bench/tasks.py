@@ -12,19 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from everest.bench.plain import PlainAutoencoder, PlainClassifier, build_plain, plain_choice, plain_targets
-from everest.config import (
-    AugmentConfig,
-    CheckpointInfo,
-    FinetuneConfig,
-    ModelSize,
-    OptimConfig,
-    SelectionMethod,
-    Task,
-    parse,
-)
+from everest.config import AugmentConfig, CheckpointInfo, FinetuneConfig, ModelSize, OptimConfig, SelectionMethod, Task
 from everest.datasets import Batch
 from everest.errors import ConfigError, nearest
 from everest.models import SIZES, Classifier, MaskedAutoencoder, build_autoencoder, build_classifier, grid_of
+from everest.settings import parse
 from everest.tokens import count_tokens
 from everest.training.engine import choose_dtype
 from everest.training.loop import compile_blocks

@@ -71,7 +71,7 @@ def _check_file(records: list[ClipRecord]) -> CheckRow:
     path = records[0].path
     row = CheckRow(path)
     try:
-        with VideoReader(path) as reader:
+        with VideoReader(records[0].source) as reader:
             info = reader.info
             row = CheckRow(
                 path,

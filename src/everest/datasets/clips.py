@@ -177,7 +177,7 @@ class TrainClips(Dataset[Sample]):
     def _decode_for_cache(self, index: int) -> tuple[Tensor, float] | str:
         short_side = math.ceil(CACHE_MARGIN * max(self.clip.height, self.clip.width))
         try:
-            with VideoReader(self.records[index].path) as reader:
+            with VideoReader(self.records[index].source) as reader:
                 first, num_available = span_of(self.records[index], reader.info)
                 chunks = [
                     _shrink(reader.read(indices).frames, short_side)

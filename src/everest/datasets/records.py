@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from everest.errors import ManifestError
+from everest.video.source import ShardMember, VideoSource
 
 VIDEO_EXTENSIONS = frozenset(
     ("3gp", "avi", "flv", "gif", "m2ts", "m4v", "mkv", "mov", "mp4", "mpeg", "mpg", "mts", "ogv", "ts", "webm", "wmv")
@@ -29,11 +30,12 @@ class ClipRecord:
     """One clip: a video file or a span of it.
 
     Attributes:
-        path: The file, absolute.
+        path: The file, absolute; for a member of a shard the path of the shard and the name in it.
         label: Index into the manifest's class names; None where there is no label.
         split: ``train``, ``val``, ``test`` or any other name; None where there are no splits.
         start_seconds: Where the clip begins; None: at the start of the file.
         end_seconds: Where it ends (exclusive); None: at the end of the file.
+        member: Where the video lies in a shard; None for a file of its own.
     """
 
     path: Path
@@ -41,6 +43,12 @@ class ClipRecord:
     split: str | None = None
     start_seconds: float | None = None
     end_seconds: float | None = None
+    member: ShardMember | None = None
+
+    @property
+    def source(self) -> VideoSource:
+        """What a :class:`~everest.video.VideoReader` opens."""
+        return self.path if self.member is None else self.member
 
 
 @dataclass(frozen=True, repr=False)

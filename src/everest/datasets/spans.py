@@ -65,7 +65,7 @@ def read_span(record: ClipRecord, plan: FramePlan) -> list[Tensor]:
     Raises:
         VideoError: The video cannot be read.
     """
-    with VideoReader(record.path) as reader:
+    with VideoReader(record.source) as reader:
         first, num_available = span_of(record, reader.info)
         clips = plan(num_available, reader.info.fps)
         wanted = sorted({first + index for indices in clips for index in indices})

@@ -14,11 +14,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from everest.config import CheckpointInfo, parse
+from everest.config import CheckpointInfo
 from everest.errors import ConfigError, WeightsError
 from everest.models.autoencoder import MaskedAutoencoder
 from everest.models.classifier import Classifier
 from everest.models.zoo import build_autoencoder, build_classifier
+from everest.settings import parse
 
 METADATA_KEY = "everest"
 WEIGHTS_NAME = "weights.safetensors"

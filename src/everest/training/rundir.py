@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from everest.config import FinetuneConfig, PretrainConfig, TrainConfig, flatten, parse
+from everest.config import FinetuneConfig, PretrainConfig, TrainConfig
 from everest.errors import ConfigError, RunError
+from everest.settings import flatten, parse
 from everest.training.environment import describe_environment
 from everest.training.files import atomic_write
 

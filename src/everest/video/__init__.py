@@ -14,6 +14,7 @@ from everest.video.sampling import (
     segment_indices,
     view_starts,
 )
+from everest.video.source import ShardMember, VideoSource
 from everest.video.transforms import (
     crop_and_resize,
     normalize,
@@ -24,8 +25,10 @@ from everest.video.transforms import (
 
 __all__ = [
     "Clip",
+    "ShardMember",
     "VideoInfo",
     "VideoReader",
+    "VideoSource",
     "augment_clip",
     "crop_and_resize",
     "dense_indices",

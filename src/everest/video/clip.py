@@ -4,12 +4,12 @@ Shapes: T frames, H height, W width, C channels (always 3, RGB).
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from everest.errors import VideoError
+from everest.video.source import VideoSource
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Clip:
 
     frames: Tensor
     pts_seconds: Tensor
-    source: Path
+    source: VideoSource
 
     def __post_init__(self) -> None:
         if self.frames.ndim != 4 or self.frames.shape[-1] != 3 or self.frames.dtype != torch.uint8:

@@ -21,6 +21,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from everest.errors import VideoError
+from everest.video.source import VideoSource, open_member
 
 # Formats that hold pictures or text, which FFmpeg would decode as if they were videos.
 _NOT_VIDEO = ("_pipe", "image2", "tty")
@@ -46,11 +47,11 @@ class PlacedFrame:
     frame: VideoFrame
 
 
-def open_stream(path: Path) -> tuple[InputContainer, VideoStream]:
-    """Open a file and choose its first stream that is not a cover picture.
+def open_stream(path: VideoSource) -> tuple[InputContainer, VideoStream]:
+    """Open a video and choose its first stream that is not a cover picture.
 
     Args:
-        path: The file.
+        path: The file, or the part of one.
 
     Returns:
         The container, which the caller closes, and the stream, set to decode in the calling thread.
@@ -58,15 +59,19 @@ def open_stream(path: Path) -> tuple[InputContainer, VideoStream]:
     Raises:
         VideoError: There is no such file, or it holds no moving picture.
     """
-    problem = "no such file" if not path.exists() else "is a folder" if path.is_dir() else ""
-    if problem:
-        raise VideoError(f"{path}: {problem}; a video file is expected")
+    if isinstance(path, Path):
+        problem = "no such file" if not path.exists() else "is a folder" if path.is_dir() else ""
+        problem = problem or ("" if path.is_file() else "is a pipe or device")  # opening one could wait for ever
+        if problem:
+            raise VideoError(f"{path}: {problem}; a video file is expected")
+        if path.stat().st_size == 0:
+            raise VideoError(f"{path}: the file is empty")
+    # The prefix keeps a name such as "concat:x" from being taken for a network or list protocol.
+    opened: Any = f"file:{path}" if isinstance(path, Path) else open_member(path)
     try:
-        # The prefix keeps a name such as "concat:x" from being taken for a network or list protocol.
-        container = av.open(f"file:{path}", metadata_errors="ignore")
+        container: InputContainer = av.open(opened, metadata_errors="ignore")
     except FFmpegError as error:
-        reason = "the file is empty" if path.stat().st_size == 0 else f"not a readable video ({_reason(error)})"
-        raise VideoError(f"{path}: {reason}") from None
+        raise VideoError(f"{path}: not a readable video ({_reason(error)})") from None
     streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     if not streams or container.format.name.endswith(_NOT_VIDEO):
         container.close()
@@ -97,7 +102,7 @@ class FrameStream:
         VideoError: The file cannot be opened, has no moving picture, or its first frame cannot be decoded.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: VideoSource) -> None:
         self.path = path
         self.num_decoded = 0
         self._container, self.stream = open_stream(self.path)
@@ -265,7 +270,7 @@ class FrameStream:
         self.close()
 
 
-def count_pictures(path: Path) -> tuple[int, float | None]:
+def count_pictures(path: VideoSource) -> tuple[int, float | None]:
     """Count the pictures of a file that states neither their number nor its duration; nothing is decoded.
 
     Args:
@@ -288,7 +293,7 @@ def count_pictures(path: Path) -> tuple[int, float | None]:
     return num_packets, span
 
 
-def _frame_rate(stream: VideoStream, path: Path) -> Fraction:
+def _frame_rate(stream: VideoStream, path: VideoSource) -> Fraction:
     """Read the average frame rate."""
     rate = stream.average_rate or stream.guessed_rate
     if not rate:

@@ -23,6 +23,7 @@ from torch import Tensor
 from everest.errors import VideoError
 from everest.video.clip import Clip
 from everest.video.decoding import FrameStream, PlacedFrame, count_pictures
+from everest.video.source import VideoSource
 
 # How far before or after its grid position a frame may be shown, in grid steps: half a step means the nearest frame;
 # with variable frame rate the frame on show counts, and the margin only absorbs time stamps rounded to milliseconds.
@@ -51,7 +52,7 @@ class VideoInfo:
             :meth:`VideoReader.read` has applied it.
     """
 
-    path: Path
+    path: VideoSource
     num_frames: int
     fps: float
     duration_seconds: float
@@ -76,8 +77,8 @@ class VideoReader:
         VideoError: The file is missing, empty, not a video, or its first frame cannot be decoded.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | VideoSource) -> None:
+        self.path = Path(path) if isinstance(path, str) else path
         self._stream = FrameStream(self.path)
         try:
             self.info, self._max_overshoot = _describe(self._stream)
@@ -177,7 +178,7 @@ class VideoReader:
         )
 
 
-def probe(path: str | Path) -> VideoInfo:
+def probe(path: str | VideoSource) -> VideoInfo:
     """Look at a video without reading more than its header and first frames.
 
     Args:
@@ -190,7 +191,7 @@ def probe(path: str | Path) -> VideoInfo:
         return reader.info
 
 
-def read_clip(path: str | Path, indices: Sequence[int]) -> Clip:
+def read_clip(path: str | VideoSource, indices: Sequence[int]) -> Clip:
     """Open a video, read frames, and close it.
 
     Args:
