@@ -32,7 +32,7 @@ from everest.datasets import (
     build_view_loader,
     load_data,
 )
-from everest.datasets.loader import resolve_num_workers
+from everest.datasets.workers import resolve_num_workers
 from everest.errors import ConfigError, DataError
 
 SMALL = load_data("bundled").split("train")

@@ -5,9 +5,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from everest.datasets.loader import resolve_num_workers
 from everest.datasets.records import ClipRecord, Manifest
 from everest.datasets.spans import chunked, span_of
+from everest.datasets.workers import resolve_num_workers
 from everest.errors import VideoError
 from everest.video.reader import VideoInfo, VideoReader
 

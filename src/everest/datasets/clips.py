@@ -5,17 +5,19 @@ Shapes: R clips of one video, V views, C channels, T frames, H height, W width.
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from everest.config import AugmentConfig, ClipConfig, EvaluationConfig
+from everest.config import AugmentConfig, ClipConfig, Decoder, EvaluationConfig
 from everest.datasets.records import ClipRecord
 from everest.datasets.spans import FramePlan, chunked, read_span, sampled_step, span_of
+from everest.datasets.watch import Watch, Watched
 from everest.errors import DataError, VideoError
 from everest.video.augment import augment_clip
 from everest.video.reader import VideoReader
@@ -92,6 +94,8 @@ class TrainClips(Dataset[Sample]):
         clips_per_video: Clips taken from each opened video, R (repeated augmentation).
         seed: Base of all randomness.
         memory_cache: Keep the decoded frames of every record, shrunk to what training needs.
+        decoder: What reads the files.
+        time_limit_seconds: A video that takes longer counts as one that cannot be read.
 
     Raises:
         DataError: There are no records; or, on access, none of them can be read.
@@ -107,6 +111,8 @@ class TrainClips(Dataset[Sample]):
         clips_per_video: int = 1,
         seed: int = 0,
         memory_cache: bool = False,
+        decoder: Decoder = "auto",
+        time_limit_seconds: float = 60.0,
     ) -> None:
         if not records:
             raise DataError("no clips to train on; at least one is needed")
@@ -117,6 +123,10 @@ class TrainClips(Dataset[Sample]):
         self.clips_per_video = clips_per_video
         self.seed = seed
         self.memory_cache = memory_cache
+        self.decoder: Decoder = decoder
+        self.time_limit_seconds = time_limit_seconds
+        self.watch: Watch | None = None
+        self._unreadable: dict[int, str] = {}
         self._cache: dict[int, tuple[Tensor, float] | str] = {}  # frames [T,H,W,C] and rate, or what is wrong
 
     def __len__(self) -> int:
@@ -129,7 +139,8 @@ class TrainClips(Dataset[Sample]):
             index = (wanted + offset) % len(self.records)
             record = self.records[index]
             try:
-                frames = self._clips(index, epoch, position)
+                with reading(self, index, self._unreadable):
+                    frames = self._clips(index, epoch, position)
             except VideoError as error:
                 failures[str(record.path)] = _reason(error, record)
                 continue
@@ -137,6 +148,10 @@ class TrainClips(Dataset[Sample]):
             return Sample(frames, label, index, tuple(failures.items()))
         path, reason = next(iter(failures.items()))
         raise DataError(f"none of the {len(failures)} videos can be read; the first one: {path}: {reason}")
+
+    def mark_unreadable(self, record_index: int, reason: str) -> None:
+        """Treat a record as one that cannot be read, for this reason, from now on."""
+        self._unreadable[record_index] = reason
 
     def preload(self, num_threads: int = 1) -> None:
         """Fill the memory cache, so that worker processes share it instead of each filling their own."""
@@ -199,6 +214,8 @@ class ViewClips(Dataset[Views]):
         clip: Length, size and sampling.
         evaluation: Numbers of segments and crops.
         num_sampled_frames: As for :class:`TrainClips`.
+        decoder: What reads the files.
+        time_limit_seconds: A video that takes longer counts as one that cannot be read.
     """
 
     def __init__(
@@ -208,11 +225,17 @@ class ViewClips(Dataset[Views]):
         evaluation: EvaluationConfig,
         *,
         num_sampled_frames: int | None = None,
+        decoder: Decoder = "auto",
+        time_limit_seconds: float = 60.0,
     ) -> None:
         self.records = tuple(records)
         self.clip = clip
         self.evaluation = evaluation
         self.num_sampled_frames = num_sampled_frames or clip.num_frames
+        self.decoder: Decoder = decoder
+        self.time_limit_seconds = time_limit_seconds
+        self.watch: Watch | None = None
+        self._unreadable: dict[int, str] = {}
 
     def __len__(self) -> int:
         return len(self.records)
@@ -222,12 +245,17 @@ class ViewClips(Dataset[Views]):
         label = -1 if record.label is None else record.label
         height, width = self.clip.height, self.clip.width
         try:
-            segments = read_span(record, self._plan)
+            with reading(self, index, self._unreadable):
+                segments = read_span(record, self._plan)
         except VideoError as error:
             none = torch.empty(0, 3, self.num_sampled_frames, height, width, dtype=torch.uint8)  # [V=0,C,T,H,W]
             return Views(none, label, index, _reason(error, record))
         views = [view for s in segments for view in view_crops(s, height, width, self.evaluation.num_crops)]
         return Views(torch.stack(views), label, index)  # [V,C,T,H,W]
+
+    def mark_unreadable(self, record_index: int, reason: str) -> None:
+        """Treat a record as one that cannot be read, for this reason, from now on."""
+        self._unreadable[record_index] = reason
 
     def _plan(self, num_available: int, fps: float) -> list[list[int]]:
         num_frames, num_segments = self.num_sampled_frames, self.evaluation.num_segments
@@ -237,6 +265,19 @@ class ViewClips(Dataset[Views]):
         step = sampled_step(self.clip, num_frames, fps)
         starts = view_starts(num_available, num_frames, step, num_segments)
         return [dense_indices(num_available, num_frames, step, start) for start in starts]
+
+
+@contextmanager
+def reading(clips: Watched, record_index: int, unreadable: dict[int, str]) -> Iterator[None]:
+    """Note that a record is being read, unless it is known that it cannot be.
+
+    Raises:
+        VideoError: It is known that it cannot be read.
+    """
+    if record_index in unreadable:
+        raise VideoError(unreadable[record_index])
+    with clips.watch.reading(record_index) if clips.watch is not None else nullcontext():
+        yield
 
 
 def make_generator(*numbers: int) -> torch.Generator:

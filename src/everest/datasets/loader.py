@@ -3,25 +3,21 @@
 Shapes: B clips, R clips of one video, C channels, T frames, H height, W width.
 """
 
-import gc
-import os
-import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
-from everest.config import ClipConfig, EvaluationConfig, FinetuneConfig, TrainConfig, num_sampled_frames
+from everest.config import ClipConfig, Decoder, EvaluationConfig, FinetuneConfig, TrainConfig, num_sampled_frames
 from everest.datasets.clips import SampleKey, TrainClips, ViewClips, Views
 from everest.datasets.records import Manifest
 from everest.datasets.sampler import BatchPlan, EpochSampler, plan_batches
+from everest.datasets.workers import Workers, resolve_num_workers
 from everest.errors import DataError
 
-MAX_AUTO_WORKERS = 8
-PREFETCH_FACTOR = 2  # batches that wait per worker
 NUM_LISTED = 5  # files that a message names
 
 OnFailure = Callable[[str, str], None]  # path, reason
@@ -90,15 +86,25 @@ class TrainLoader:
         *,
         num_workers: int = 0,
         max_failed_share: float = 0.05,
+        time_limit_seconds: float = 60.0,
         pin_memory: bool = False,
         on_failure: OnFailure | None = None,
     ) -> None:
         self.sampler = sampler
         self.failed: dict[str, str] = {}
+        self._clips = clips
         self._num_files = len({record.path for record in clips.records})
+        self._asked: set[Path] = set()
         self._max_failed_share = max_failed_share
         self._on_failure = on_failure
-        self._loader = _data_loader(_MicroBatches(clips), sampler, num_workers, pin_memory, persistent=True)
+        self._workers = Workers(
+            _MicroBatches(clips),
+            clips,
+            num_workers=num_workers,
+            time_limit_seconds=time_limit_seconds,
+            pin_memory=pin_memory,
+            persistent=True,
+        )
 
     @property
     def plan(self) -> BatchPlan:
@@ -120,27 +126,38 @@ class TrainLoader:
         Raises:
             DataError: More than ``max_failed_share`` of the files cannot be read.
         """
-        self.sampler.set_epoch(epoch, start_step)
-        _clean_before_fork(self._loader)
-        for batch in self._loader:
+
+        def remaining(num_done: int) -> EpochSampler:
+            self.sampler.set_epoch(epoch, start_step, num_done)
+            return self.sampler
+
+        for batch in self._workers.read(remaining):
             if isinstance(batch, DataError):
                 # A new error, for one that this frame refers to would keep the frame and with it the workers alive.
                 raise DataError(str(batch))
-            self._count(batch.failures)
+            self._count(batch)
             yield batch
+        if self.sampler.world_size > 1:  # this process has seen a part of the files: the share is that of what it saw
+            self._check(len(self._asked))
 
-    def _count(self, failures: tuple[tuple[str, str], ...]) -> None:
+    def _count(self, batch: Batch) -> None:
         """Remember failed files, name each once, and stop when there are too many."""
-        for path, reason in failures:
+        for path, reason in batch.failures:
             if path not in self.failed:
                 self.failed[path] = reason
                 if self._on_failure is not None:
                     self._on_failure(path, reason)
-        if len(self.failed) / self._num_files > self._max_failed_share:
+        self._asked.update(self._clips.records[index].path for index in batch.record_indices.tolist())
+        self._asked.update(Path(path) for path, _ in batch.failures)
+        self._check(self._num_files)
+
+    def _check(self, num_files: int) -> None:
+        """Stop when too many of so many files have failed."""
+        if len(self.failed) / num_files > self._max_failed_share:
             listed = "; ".join(f"{path}: {why}" for path, why in list(self.failed.items())[:NUM_LISTED])
             more = f"; and {len(self.failed) - NUM_LISTED} more" if len(self.failed) > NUM_LISTED else ""
             raise DataError(
-                f"{len(self.failed)} of {self._num_files} videos cannot be read, more than data.max_failed_share "
+                f"{len(self.failed)} of {num_files} videos cannot be read, more than data.max_failed_share "
                 f"({self._max_failed_share:g}) allows; remove them from the data or raise it: {listed}{more}"
             )
 
@@ -152,16 +169,25 @@ class ViewLoader:
         indices: The records that this device evaluates.
     """
 
-    def __init__(self, clips: ViewClips, indices: range, *, num_workers: int = 0, pin_memory: bool = False) -> None:
+    def __init__(
+        self,
+        clips: ViewClips,
+        indices: range,
+        *,
+        num_workers: int = 0,
+        time_limit_seconds: float = 60.0,
+        pin_memory: bool = False,
+    ) -> None:
         self.indices = indices
-        self._loader = _data_loader(clips, indices, num_workers, pin_memory, persistent=False)
+        self._workers = Workers(
+            clips, clips, num_workers=num_workers, time_limit_seconds=time_limit_seconds, pin_memory=pin_memory
+        )
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def __iter__(self) -> Iterator[Views]:
-        _clean_before_fork(self._loader)
-        yield from self._loader
+        yield from self._workers.read(lambda num_done: self.indices[num_done:])
 
 
 def build_train_loader(
@@ -198,6 +224,8 @@ def build_train_loader(
         clips_per_video=repeats,
         seed=config.run.seed,
         memory_cache=config.data.memory_cache,
+        decoder=config.data.decoder,
+        time_limit_seconds=config.data.time_limit_seconds,
     )
     num_workers = resolve_num_workers(config.data.num_workers)
     if config.data.memory_cache and num_workers:
@@ -210,6 +238,7 @@ def build_train_loader(
         sampler,
         num_workers=num_workers,
         max_failed_share=config.data.max_failed_share,
+        time_limit_seconds=config.data.time_limit_seconds,
         pin_memory=config.run.device in {"auto", "cuda"} and torch.cuda.is_available(),
         on_failure=on_failure,
     )
@@ -225,6 +254,8 @@ def build_view_loader(
     pin_memory: bool = False,
     rank: int = 0,
     world_size: int = 1,
+    decoder: Decoder = "auto",
+    time_limit_seconds: float = 60.0,
 ) -> ViewLoader:
     """Make the loader of an evaluation.
 
@@ -238,53 +269,17 @@ def build_view_loader(
         pin_memory: Hand over pinned memory, for copies to a GPU.
         rank: This device, which takes every ``world_size``-th record.
         world_size: Number of devices.
+        decoder: What reads the files.
+        time_limit_seconds: A video that takes longer is listed as one that cannot be read.
     """
-    clips = ViewClips(manifest.records, clip, evaluation, num_sampled_frames=num_sampled_frames)
+    clips = ViewClips(
+        manifest.records,
+        clip,
+        evaluation,
+        num_sampled_frames=num_sampled_frames,
+        decoder=decoder,
+        time_limit_seconds=time_limit_seconds,
+    )
     indices = range(rank, len(clips), world_size)
     workers = min(resolve_num_workers(num_workers), len(indices))
-    return ViewLoader(clips, indices, num_workers=workers, pin_memory=pin_memory)
-
-
-def resolve_num_workers(num_workers: int) -> int:
-    """Replace -1 by one process per spare core, at most eight."""
-    if num_workers >= 0:
-        return num_workers
-    affinity = getattr(os, "sched_getaffinity", None)  # not on macOS and Windows
-    num_cores = len(affinity(0)) if affinity else os.cpu_count() or 1
-    return min(max(0, num_cores - 1), MAX_AUTO_WORKERS)
-
-
-def _data_loader(
-    dataset: Dataset[Any], sampler: EpochSampler | range, num_workers: int, pin_memory: bool, *, persistent: bool
-) -> DataLoader[Any]:
-    return DataLoader(
-        dataset,
-        batch_size=None,  # items are whole batches
-        sampler=sampler,
-        num_workers=num_workers,
-        collate_fn=_as_is,
-        pin_memory=pin_memory,
-        worker_init_fn=_start_worker,
-        persistent_workers=persistent and num_workers > 0,
-        prefetch_factor=PREFETCH_FACTOR if num_workers > 0 else None,
-        generator=torch.Generator(),  # its own: drawing from the global one would change the training's randomness
-    )
-
-
-def _clean_before_fork(loader: DataLoader[Any]) -> None:
-    """Free unreachable objects here, and not in the workers.
-
-    A decoded frame that waits for the garbage collector may own threads, which a forked process does not have; a
-    worker that collects it waits for them for ever.
-    """
-    if loader.num_workers > 0:
-        gc.collect()
-
-
-def _as_is(item: Any) -> Any:
-    return item
-
-
-def _start_worker(_: int) -> None:
-    torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C stops the program, which stops its workers
+    return ViewLoader(clips, indices, num_workers=workers, time_limit_seconds=time_limit_seconds, pin_memory=pin_memory)

@@ -99,6 +99,7 @@ class EpochSampler:
         self.num_steps = max(1, num_records // self.videos_per_step)
         self._epoch = 0
         self._start_step = 0
+        self._num_skipped = 0
 
     def order(self, epoch: int) -> Tensor:
         """Draw the record index at every position of an epoch, shape [num_steps * videos_per_step], int64."""
@@ -108,12 +109,13 @@ class EpochSampler:
         draws = [torch.randperm(self.num_records, generator=generator) for _ in range(num_draws)]
         return torch.cat(draws)[:num_positions]
 
-    def set_epoch(self, epoch: int, start_step: int = 0) -> None:
+    def set_epoch(self, epoch: int, start_step: int = 0, num_skipped: int = 0) -> None:
         """Choose what the next iteration yields.
 
         Args:
             epoch: From 0.
             start_step: Optimiser steps of the epoch that are done already.
+            num_skipped: Forward passes after these steps that are done already.
 
         Raises:
             ConfigError: The epoch has fewer steps.
@@ -122,14 +124,16 @@ class EpochSampler:
             raise ConfigError(f"an epoch has {self.num_steps} steps; it cannot start at step {start_step}")
         self._epoch = epoch
         self._start_step = start_step
+        self._num_skipped = num_skipped
 
     def __len__(self) -> int:
-        return (self.num_steps - self._start_step) * self.plan.accumulation_steps
+        return (self.num_steps - self._start_step) * self.plan.accumulation_steps - self._num_skipped
 
     def __iter__(self) -> Iterator[tuple[SampleKey, ...]]:
         epoch, size = self._epoch, self.videos_per_batch
         order = self.order(epoch).tolist()
-        for step in range(self._start_step, self.num_steps):
-            for accumulation in range(self.plan.accumulation_steps):
-                begin = step * self.videos_per_step + (accumulation * self.world_size + self.rank) * size
-                yield tuple((epoch, position, order[position]) for position in range(begin, begin + size))
+        num_passes = self.plan.accumulation_steps
+        for index in range(self._start_step * num_passes + self._num_skipped, self.num_steps * num_passes):
+            step, accumulation = divmod(index, num_passes)
+            begin = step * self.videos_per_step + (accumulation * self.world_size + self.rank) * size
+            yield tuple((epoch, position, order[position]) for position in range(begin, begin + size))

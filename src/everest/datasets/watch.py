@@ -1,0 +1,128 @@
+"""Which file each worker process reads, so that one that hangs can be stopped and one that dies can be named."""
+
+import multiprocessing
+import os
+import re
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch.utils.data import get_worker_info
+
+_FIELDS = 3  # of a worker: its process, the record that it reads or -1, and since when in nanoseconds
+_PIDS = re.compile(r"pid(?:\(s\))?:? ([0-9, ]+)")
+_LOOK_SECONDS = 0.2  # between two looks at the workers
+_GRACE = 1.25  # a reader notices by itself that its time is up, unless it hangs: only then it is stopped from outside
+
+
+@dataclass(frozen=True)
+class DeadWorker:
+    """A worker process that ended before its time.
+
+    Attributes:
+        record_index: What it was reading; None where it was between two files.
+        was_stopped: It was over the time limit.
+    """
+
+    record_index: int | None
+    was_stopped: bool
+
+
+class Watch:
+    """A table in shared memory, one row for each worker process. Made in the parent, inherited by the workers.
+
+    Args:
+        num_workers: Rows.
+        time_limit_seconds: A worker that reads one record for longer is killed (by :meth:`guard`).
+    """
+
+    def __init__(self, num_workers: int, time_limit_seconds: float) -> None:
+        self.num_workers = num_workers
+        self.time_limit_seconds = time_limit_seconds
+        self._table = multiprocessing.RawArray("q", [0, -1, 0] * max(num_workers, 1))
+        self._stopped: set[int] = set()
+
+    @contextmanager
+    def reading(self, record_index: int) -> Iterator[None]:
+        """Note in a worker what it reads; in the parent process nothing is noted."""
+        worker = get_worker_info()
+        if worker is None:
+            yield
+            return
+        row = worker.id * _FIELDS
+        self._table[row + 2] = time.monotonic_ns()
+        self._table[row] = os.getpid()
+        self._table[row + 1] = record_index
+        try:
+            yield
+        finally:
+            self._table[row + 1] = -1
+
+    @contextmanager
+    def guard(self) -> Iterator[None]:
+        """Kill workers that are over the limit for as long as the block lasts. For the parent process."""
+        over = threading.Event()
+        thread = threading.Thread(target=self._look, args=(over,), name="everest-watch", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+    def _look(self, over: threading.Event) -> None:
+        limit = int(self.time_limit_seconds * _GRACE * 1e9)
+        while not over.wait(min(_LOOK_SECONDS, self.time_limit_seconds / 4)):
+            for row in range(0, len(self._table), _FIELDS):
+                pid, record_index, since = self._table[row : row + _FIELDS]
+                if record_index >= 0 and time.monotonic_ns() - since > limit and _is_running(pid):
+                    self._stopped.add(pid)
+                    _kill(pid)
+
+    def find_dead(self, message: str) -> DeadWorker | None:
+        """Find out who died from the words in which the loader says it; None where it says something else."""
+        match = _PIDS.search(message)
+        if match is None or "worker" not in message:
+            return None
+        dead = {int(pid) for pid in match[1].replace(",", " ").split()}
+        # After one death the loader may name only a part of those that died at the same time.
+        rows = [self._table[row : row + _FIELDS] for row in range(0, len(self._table), _FIELDS)]
+        rows = [row for row in rows if row[0] in dead]
+        busy = [row for row in rows if row[1] >= 0]
+        first = min(busy, key=lambda row: row[2], default=None)
+        if first is None:
+            return DeadWorker(None, False)
+        return DeadWorker(first[1], first[0] in self._stopped)
+
+    def clear(self) -> None:
+        """Forget everything, for new workers."""
+        self._table[:] = [0, -1, 0] * (len(self._table) // _FIELDS)
+        self._stopped.clear()
+
+
+def _is_running(pid: int) -> bool:
+    """Whether a process of ours has not ended; what it left behind is not collected, which is its owner's task."""
+    if not hasattr(os, "waitid"):
+        return True
+    try:
+        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+    except ChildProcessError:
+        return False
+
+
+def _kill(pid: int) -> None:
+    with suppress(ProcessLookupError):  # it has ended in the meantime
+        os.kill(pid, signal.SIGKILL if hasattr(signal, "SIGKILL") else signal.SIGTERM)
+
+
+class Watched(Protocol):
+    """A data set that notes what it reads, and can be told what not to read any more."""
+
+    watch: Watch | None
+
+    def mark_unreadable(self, record_index: int, reason: str) -> None:
+        """Treat a record as one that cannot be read, for this reason, from now on."""

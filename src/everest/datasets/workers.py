@@ -1,0 +1,167 @@
+"""Worker processes that survive what they read: one that hangs or dies costs a file, not the run."""
+
+import gc
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from everest.datasets.watch import DeadWorker, Watch, Watched
+from everest.errors import DataError
+
+MAX_AUTO_WORKERS = 8
+PREFETCH_FACTOR = 2  # items that wait per worker
+MAX_SILENT_DEATHS = 3  # of workers that were not reading anything, one after the other
+
+_LOG = logging.getLogger("everest")
+
+
+class Workers:
+    """Reads items of a data set in worker processes, in the order that a sampler gives.
+
+    A worker that reads one record for longer than the limit is killed. When a worker is gone, for that or another
+    reason, the record that it was reading is marked as unreadable and reading goes on, with new workers, at the first
+    item that was not handed over. So the items that come out are the same, but for that record.
+
+    Args:
+        dataset: Gives the items. What it reads are the records of ``watched``.
+        watched: Notes what it reads; mostly the same object.
+        num_workers: Processes; 0 reads in this one, where nothing can be cut off.
+        time_limit_seconds: For one record.
+        pin_memory: Hand over pinned memory.
+        persistent: Keep the processes from one use to the next.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset[Any],
+        watched: Watched,
+        *,
+        num_workers: int,
+        time_limit_seconds: float,
+        pin_memory: bool = False,
+        persistent: bool = False,
+    ) -> None:
+        self.num_workers = num_workers
+        self._dataset = dataset
+        self._watched = watched
+        self._time_limit_seconds = time_limit_seconds
+        self._pin_memory = pin_memory
+        self._persistent = persistent
+        self._kept: DataLoader[Any] | None = None
+        self._watch = Watch(num_workers, time_limit_seconds)
+        watched.watch = self._watch if num_workers else None
+
+    def read(self, remaining: Callable[[int], Iterable[Any]]) -> Iterator[Any]:
+        """Read items.
+
+        Args:
+            remaining: Gives the sampler for what is left after a number of items; the same object every time where
+                the processes are kept.
+
+        Raises:
+            DataError: Workers die again and again without reading anything.
+        """
+        num_done = num_silent = 0
+        while True:
+            loader = self._kept or self._make(remaining(num_done))
+            if self._kept is not None:
+                remaining(num_done)  # the sampler that the kept loader has is told where to go on
+            dead: DeadWorker | None = None
+            with self._watch.guard() if self.num_workers else nullcontext():
+                items = _iterate(loader)
+                while dead is None:
+                    try:
+                        item = next(items)
+                    except StopIteration:
+                        return
+                    except RuntimeError as error:
+                        dead = self._watch.find_dead(str(error))
+                        if dead is None:
+                            raise
+                        break
+                    yield item
+                    num_done += 1
+                    num_silent = 0
+            del items, loader
+            self._kept = None
+            num_silent = num_silent + 1 if dead.record_index is None else 0
+            if num_silent >= MAX_SILENT_DEATHS:
+                raise DataError(
+                    f"worker processes were killed {num_silent} times while they read nothing: memory has probably run "
+                    "out; lower data.num_workers or data.batch_size"
+                )
+            self._blame(dead)
+
+    def _make(self, sampler: Iterable[Any]) -> DataLoader[Any]:
+        self._watch.clear()
+        workers = self.num_workers
+        loader: DataLoader[Any] = DataLoader(
+            self._dataset,
+            batch_size=None,  # items are whole batches
+            sampler=sampler,
+            num_workers=workers,
+            collate_fn=_as_is,
+            pin_memory=self._pin_memory,
+            worker_init_fn=_start_worker,
+            persistent_workers=self._persistent and workers > 0,
+            prefetch_factor=PREFETCH_FACTOR if workers > 0 else None,
+            generator=torch.Generator(),  # its own: drawing from the global one would change the training's randomness
+        )
+        if self._persistent:
+            self._kept = loader
+        return loader
+
+    def _blame(self, dead: DeadWorker) -> None:
+        if dead.record_index is None:
+            _LOG.warning("a worker process died while it read nothing; it is replaced")
+            return
+        reason = (
+            f"reading took longer than {self._time_limit_seconds:g} s and was stopped"
+            if dead.was_stopped
+            else "the process that read it died: the decoder crashed, or memory ran out"
+        )
+        self._watched.mark_unreadable(dead.record_index, reason)
+
+
+def resolve_num_workers(num_workers: int) -> int:
+    """Replace -1 by one process per spare core, at most eight; processes that share the machine share its cores."""
+    if num_workers >= 0:
+        return num_workers
+    affinity = getattr(os, "sched_getaffinity", None)  # not on macOS and Windows
+    num_cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    num_local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # set by torchrun
+    return min(max(0, num_cores // num_local - 1), MAX_AUTO_WORKERS)
+
+
+def _iterate(loader: DataLoader[Any]) -> Iterator[Any]:
+    """Start the worker processes, if they are not running.
+
+    torch installs a handler that raises the death of a worker wherever the main thread stands, in the middle of an
+    optimiser step for one. It is taken out again: the loader finds out by itself when it waits for that worker.
+    """
+    if loader.num_workers > 0:
+        # A decoded frame that waits for the garbage collector may own threads, which a forked process does not have;
+        # a worker that collects it waits for them for ever.
+        gc.collect()
+    is_main = threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGCHLD) if is_main and hasattr(signal, "SIGCHLD") else None
+    items = iter(loader)
+    if before is not None:
+        signal.signal(signal.SIGCHLD, before)
+    return items
+
+
+def _as_is(item: Any) -> Any:
+    return item
+
+
+def _start_worker(_: int) -> None:
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C stops the program, which stops its workers

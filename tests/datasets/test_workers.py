@@ -1,0 +1,170 @@
+"""Files that hang or kill the process that reads them cost themselves and nothing else."""
+
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.data import get_worker_info
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
+
+from everest.config import (
+    AugmentConfig,
+    ClipConfig,
+    DataConfig,
+    EvaluationConfig,
+    ModelConfig,
+    OptimConfig,
+    PretrainConfig,
+    SelectionConfig,
+)
+from everest.datasets import Batch, Manifest, TrainLoader, build_train_loader, build_view_loader, load_data, spans
+from everest.datasets.watch import Watch
+from everest.datasets.workers import resolve_num_workers
+from everest.errors import DataError
+from everest.video import VideoReader
+
+SMALL = load_data("bundled").split("train")
+CLIP = ClipConfig(num_frames=4, height=32, width=32, stride=2)
+
+
+@pytest.fixture(autouse=True)
+def _look_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch looks every five seconds whether its workers live."""
+    monkeypatch.setattr(_MultiProcessingDataLoaderIter._try_get_data, "__defaults__", (0.3,))
+
+
+def one_clip_per_file(num: int = 8) -> Manifest:
+    records = {record.path: record for record in SMALL.records}
+    return Manifest(tuple(records.values())[:num], SMALL.class_names, SMALL.source)
+
+
+def loader_of(manifest: Manifest, num_workers: int, time_limit_seconds: float = 0.4) -> TrainLoader:
+    return build_train_loader(
+        manifest,
+        PretrainConfig(
+            model=ModelConfig(size="tiny"),
+            clip=CLIP,
+            selection=SelectionConfig(keep_ratio=0.5, encode_ratio=0.25),
+            augment=AugmentConfig(),
+            data=DataConfig(
+                batch_size=2, num_workers=num_workers, max_failed_share=0.5, time_limit_seconds=time_limit_seconds
+            ),
+            optim=OptimConfig(global_batch_size=2),
+        ),
+    )
+
+
+def hang() -> None:
+    threading.Event().wait()
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def die_in_workers(monkeypatch: pytest.MonkeyPatch, bad: Path, act: Callable[[], None]) -> None:
+    """Let every worker process that opens a file do something else."""
+
+    class Reader(VideoReader):
+        def __init__(self, path: Path, **options: object) -> None:
+            if path == bad and get_worker_info() is not None:
+                act()
+            super().__init__(path, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(spans, "VideoReader", Reader)
+
+
+@pytest.mark.parametrize(("act", "reason"), [(hang, "reading took longer than 0.4 s"), (die, "crashed")])
+def test_a_file_that_stops_its_worker_is_replaced_and_named(
+    act: Callable[[], None], reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = one_clip_per_file()
+    bad = 3
+    expected = loader_of(manifest, num_workers=0)
+    expected._clips.mark_unreadable(bad, "for comparison")
+    wanted = [list(expected.epoch(epoch)) for epoch in (0, 1)]
+
+    die_in_workers(monkeypatch, manifest.records[bad].path, act)
+    loader = loader_of(manifest, num_workers=2)
+    found = [list(loader.epoch(epoch)) for epoch in (0, 1)]
+
+    assert [len(epoch) for epoch in found] == [4, 4]
+    for ours, theirs in zip(found[0] + found[1], wanted[0] + wanted[1], strict=True):
+        assert torch.equal(ours.frames, theirs.frames)
+        assert torch.equal(ours.record_indices, theirs.record_indices)
+    assert list(loader.failed) == [str(manifest.records[bad].path)]
+    assert reason in loader.failed[str(manifest.records[bad].path)]
+
+
+def test_an_evaluation_goes_on_without_the_file_that_stopped_its_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    manifest = one_clip_per_file(6)
+    evaluation = EvaluationConfig(num_segments=2, num_crops=1)
+    wanted = list(build_view_loader(manifest, CLIP, evaluation, num_workers=0))
+    die_in_workers(monkeypatch, manifest.records[2].path, hang)
+    found = list(build_view_loader(manifest, CLIP, evaluation, num_workers=2, time_limit_seconds=0.4))
+    assert [views.record_index for views in found] == list(range(6))
+    assert [views.error is not None for views in found] == [index == 2 for index in range(6)]
+    assert "was stopped" in str(found[2].error)
+    assert all(torch.equal(a.frames, b.frames) for a, b in zip(found, wanted, strict=True) if a.record_index != 2)
+
+
+def test_too_many_files_that_stop_their_workers_stop_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    manifest = one_clip_per_file(8)
+
+    class Reader(VideoReader):
+        def __init__(self, path: Path, **options: object) -> None:
+            if path != manifest.records[0].path:
+                die()
+            super().__init__(path, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(spans, "VideoReader", Reader)
+    loader = loader_of(manifest, num_workers=1)
+    with pytest.raises(DataError, match="7 of 8 videos cannot be read"):
+        list(loader.epoch(0))
+
+
+def test_the_death_of_a_worker_does_not_interrupt_what_the_main_thread_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch's own handler would raise here, while nobody waits for the loader."""
+    manifest = one_clip_per_file(8)
+    order = loader_of(manifest, num_workers=0).sampler.order(0).tolist()
+    die_in_workers(monkeypatch, manifest.records[order[2]].path, die)  # in the second batch
+    batches = loader_of(manifest, num_workers=1).epoch(0)
+    next(batches)
+    deadline = time.monotonic() + 1.0
+    while time.monotonic() < deadline:  # a training step, in which the worker dies
+        torch.ones(8) @ torch.ones(8)
+    rest: list[Batch] = list(batches)
+    assert len(rest) == 3
+
+
+def test_workers_that_die_between_files_are_replaced_but_not_for_ever(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    loader = loader_of(one_clip_per_file(4), num_workers=1)
+    monkeypatch.setattr(type(loader._clips), "__getitem__", lambda *_: die())
+    with caplog.at_level(logging.WARNING, "everest"), pytest.raises(DataError, match="memory"):
+        list(loader.epoch(0))
+    assert "a worker process died" in caplog.text
+
+
+def test_errors_of_a_loader_that_are_no_deaths_stay_what_they_are() -> None:
+    watch = Watch(2, 1.0)
+    assert watch.find_dead("Caught ValueError in DataLoader worker process 0.") is None
+    assert watch.find_dead("cuda error: pid 12") is None
+    dead = watch.find_dead("DataLoader worker (pid(s) 12, 13) exited unexpectedly")
+    assert dead is not None
+    assert dead.record_index is None
+
+
+def test_processes_of_one_machine_share_its_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    assert resolve_num_workers(-1) == 7
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    assert resolve_num_workers(-1) == 3
+    assert resolve_num_workers(5) == 5
