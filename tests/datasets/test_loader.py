@@ -183,7 +183,9 @@ def test_too_many_failures_stop_training(with_failures: Manifest, num_workers: i
 @pytest.mark.parametrize("num_workers", [0, 1])
 def test_when_nothing_can_be_read_the_message_is_one_line(tmp_path: Path, num_workers: int) -> None:
     manifest = Manifest(tuple(ClipRecord(tmp_path / f"{i}.mp4") for i in range(8)), (), tmp_path)
+    manifest.records[0].path.write_bytes(SMALL.records[0].path.read_bytes())
     loader = build_train_loader(manifest, config(num_workers=num_workers, max_failed_share=1.0))
+    manifest.records[0].path.unlink()
     message = failure(loader)
     assert message.startswith("none of the 8 videos can be read; the first one: ")
     assert "\n" not in message
@@ -191,6 +193,12 @@ def test_when_nothing_can_be_read_the_message_is_one_line(tmp_path: Path, num_wo
     del loader
     gc.collect()
     assert time.monotonic() - started < 4  # no reference is left that keeps workers waiting, which takes 5 s
+
+
+def test_paths_that_are_all_wrong_are_found_before_anything_is_read(tmp_path: Path) -> None:
+    manifest = Manifest(tuple(ClipRecord(tmp_path / f"{i}.mp4") for i in range(8)), (), tmp_path)
+    with pytest.raises(DataError, match=r"none of the first 8 videos can be read: .*0\.mp4: no such file"):
+        build_train_loader(manifest, config(max_failed_share=1.0))
 
 
 def test_a_preloaded_cache_serves_the_workers(with_failures: Manifest) -> None:

@@ -16,9 +16,11 @@ from everest.datasets.clips import SampleKey, TrainClips, ViewClips, Views
 from everest.datasets.records import Manifest
 from everest.datasets.sampler import BatchPlan, EpochSampler, plan_batches
 from everest.datasets.workers import Workers, resolve_num_workers
-from everest.errors import DataError
+from everest.errors import DataError, VideoError
+from everest.video.reader import probe
 
 NUM_LISTED = 5  # files that a message names
+NUM_PROBED = 16  # files that are tried before a run starts
 
 OnFailure = Callable[[str, str], None]  # path, reason
 
@@ -209,11 +211,12 @@ def build_train_loader(
 
     Raises:
         ConfigError: The global batch cannot be divided over devices and passes.
-        DataError: A clip has no label in fine-tuning.
+        DataError: A clip has no label in fine-tuning, or none of the first files can be opened.
     """
     if isinstance(config, FinetuneConfig) and not manifest.labelled:
         num_missing = sum(record.label is None for record in manifest.records)
         raise DataError(f"{manifest.source}: {num_missing} of {len(manifest)} clips have no label to fine-tune on")
+    _require_readable(manifest)
     repeats = config.data.clips_per_video
     plan = plan_batches(config.optim.global_batch_size, config.data.batch_size, world_size, repeats)
     clips = TrainClips(
@@ -242,6 +245,20 @@ def build_train_loader(
         pin_memory=config.run.device in {"auto", "cuda"} and torch.cuda.is_available(),
         on_failure=on_failure,
     )
+
+
+def _require_readable(manifest: Manifest) -> None:
+    """Open files until one can be opened: paths that are all wrong are found before anything is written."""
+    firsts = list({record.path: record for record in manifest.records}.values())[:NUM_PROBED]
+    reasons = []
+    for record in firsts:
+        try:
+            probe(record.source)
+        except VideoError as error:
+            reasons.append(str(error))
+        else:
+            return
+    raise DataError(f"{manifest.source}: none of the first {len(firsts)} videos can be read: {reasons[0]}")
 
 
 def build_view_loader(
