@@ -90,10 +90,10 @@ def test_a_jump_does_not_decode_from_the_start() -> None:
 def test_only_the_needed_span_is_decoded_and_each_frame_once() -> None:
     with VideoReader(FALLS / "Fall" / "Subject1_Fall_13.mp4") as reader:
         reader.read([12, 14, 13, 12, 12, 18])
-        assert reader.num_decoded <= 20
+        assert reader.num_decoded <= 10  # of the group of pictures that begins at 12, and the very first
         before = reader.num_decoded
         reader.read([18])
-        assert reader.num_decoded == before
+        assert reader.num_decoded - before <= 7
 
 
 def test_far_frames_of_one_read_are_reached_by_jumps(footage: Tensor, write_video: Writer) -> None:

@@ -6,9 +6,10 @@ frames; which frame answers to which grid position is decided in ``reader.py``.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -21,6 +22,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from everest.errors import VideoError
+from everest.video.groups import AnyPacket, Clock, Groups
 from everest.video.source import VideoSource, open_member
 
 # Formats that hold pictures or text, which FFmpeg would decode as if they were videos.
@@ -29,6 +31,8 @@ _NOT_VIDEO = ("_pipe", "image2", "tty")
 _BLIND_JUMP = 64
 # With an index the saving is known; a jump has to save this many positions to be worth its cost.
 _INDEXED_JUMP = 4
+# Packets that are looked at to find out which frame is shown first.
+_MAX_HEAD = 64
 # How far before the wanted time a key frame is looked for, in seconds: key frames are indexed by decoding time,
 # which may be before or after the time at which they are shown.
 _LOOK_BACK = (0.0, 0.5, 2.0, 8.0)
@@ -117,28 +121,92 @@ class FrameStream:
             self._can_jump = not self._counts
             self._can_jump_blind = True
             self._origin: int | None = None
-            self._start()
+            self._head: list[AnyPacket] = []  # packets that were read before it was known how to decode
+            self._groups: Groups | None = None
+            if not self._start_by_groups():
+                self._start()
         except BaseException:
             self.close()
             raise
 
+    def _start_by_groups(self) -> bool:
+        """Decode nothing but the first frame of a freshly opened file; False where that cannot be done so simply."""
+        if self._counts:
+            return False
+        clock: Clock = "dts" if self._is_avi else "pts"
+        for packet in self._container.demux(self.stream):
+            self._head.append(packet)
+            stamp, first = getattr(packet, clock), getattr(self._head[0], clock)
+            is_plain = packet.size and stamp is not None and not packet.is_discard and stamp >= first
+            if not is_plain or not self._head[0].is_keyframe or len(self._head) > _MAX_HEAD:
+                return False
+            if self._is_avi or (packet.dts is not None and packet.dts > first):
+                break  # nothing that comes later is shown before the first packet
+        context: Any = self.stream.codec_context
+        try:
+            frames = [*self._head[0].decode(), *context.decode(None)]
+        except FFmpegError:
+            frames = []
+        context.flush_buffers()
+        self.num_decoded += len(frames)
+        if len(frames) != 1 or getattr(frames[0], clock) != first:
+            return False
+        self._origin, self._count = first, 1
+        self.current = PlacedFrame(0.0, frames[0])
+        ticks = float(1 / (self._time_base * self._rate))
+        self._groups = Groups(self._container, self.stream, tuple(self._head), origin=first, ticks=ticks, clock=clock)
+        return True
+
+    def pick(self, latest: Sequence[float]) -> list[PlacedFrame] | None:
+        """Find single frames by decoding only what they depend on.
+
+        Args:
+            latest: Positions, rising: each asks for the last frame that is shown at or before it.
+
+        Returns:
+            One frame for each; None where the file has to be decoded frame by frame, with :meth:`go_near` and
+            :meth:`advance`.
+        """
+        if self._groups is None:
+            return None
+        before = self._groups.num_decoded
+        found = self._groups.pick([self._stamp(position) for position in latest])
+        self.num_decoded += self._groups.num_decoded - before
+        self._head = []
+        if found is None:
+            return None
+        placed = {id(f): PlacedFrame(self._position(f.stamp), f.frame) for f in found}
+        return [placed[id(f)] for f in found]
+
+    def _decode_all(self) -> None:
+        """Go over to decoding frame by frame, from the first one on."""
+        if self._groups is None:
+            return
+        self._groups = None
+        if self._head:
+            self._start()
+        else:
+            self._rewind()
+
     def _start(self) -> None:
-        """Decode the first frame of a freshly opened file."""
+        """Decode the first frame of a freshly opened file, and the one after it."""
         self._count = 0
-        self._frames = self._decode()
+        self._frames = self._decode(self._head)
+        self._head = []
         first = self._next()
         if first is None:
             raise VideoError(f"{self.path}: no frame can be decoded ({self.failure or 'there is none'})")
         self.current = self.upcoming = first
         self.upcoming = self._next()
 
-    def _decode(self) -> Iterator[VideoFrame]:
-        """Decode from wherever the container stands."""
+    def _decode(self, head: Sequence[AnyPacket] = ()) -> Iterator[VideoFrame]:
+        """Decode packets that were read already, and then from wherever the container stands."""
         self.failure = ""
         try:
-            for frame in self._container.decode(self.stream):
-                self.num_decoded += 1
-                yield frame
+            for packet in chain(head, self._container.demux(self.stream)):
+                for frame in packet.decode():
+                    self.num_decoded += 1
+                    yield frame
         except FFmpegError as error:
             self.failure = _reason(error)
 
@@ -165,6 +233,10 @@ class FrameStream:
             return float(self._count)
         if stamp is None:  # a single frame without a time follows the one before
             return self.upcoming.position + 1.0 if self.upcoming else 0.0
+        return self._position(stamp)
+
+    def _position(self, stamp: int) -> float:
+        """Convert a time stamp to a grid position."""
         return float((stamp - (self._origin or 0)) * self._time_base * self._rate)
 
     @property
@@ -188,6 +260,7 @@ class FrameStream:
         Returns:
             False at the end of the file, where nothing changes.
         """
+        self._decode_all()
         if self.upcoming is None:
             return False
         self.current = self.upcoming
@@ -200,6 +273,7 @@ class FrameStream:
         Args:
             position: Where the wanted frame is. Afterwards ``current`` is at or before it, or is the first frame.
         """
+        self._decode_all()
         is_behind = position < self.current.position
         if self._can_jump and (is_behind or self._jump_pays(position)) and self._jump(position):
             return

@@ -8,7 +8,7 @@ Shapes: T frames, H height, W width, C channels (always 3, RGB).
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -115,8 +115,7 @@ class VideoReader:
         distinct = torch.empty(len(wanted), self.info.height, self.info.width, 3, dtype=torch.uint8)  # [T,H,W,C]
         seconds = torch.empty(len(wanted), dtype=torch.float64)
         shown: PlacedFrame | None = None
-        for row, index in enumerate(wanted):
-            frame = self._find(index)
+        for row, frame in enumerate(self._find_all(wanted)):
             if frame is shown:  # one long frame fills several positions of the grid
                 distinct[row], seconds[row] = distinct[row - 1], seconds[row - 1]
             else:
@@ -129,10 +128,24 @@ class VideoReader:
         order = torch.tensor([rows[index] for index in indices])
         return Clip(distinct[order], seconds[order], self.path)
 
+    def _find_all(self, wanted: Sequence[int]) -> Iterator[PlacedFrame]:
+        """Decode the frames that are shown at grid positions, in rising order."""
+        span = wanted[-1] - wanted[0] + 1
+        found = self._stream.pick([self._latest(index) for index in wanted]) if len(wanted) < span or span < 2 else None
+        if found is not None:
+            yield from found
+            return
+        for index in wanted:
+            yield self._find(index)
+
+    def _latest(self, index: int) -> float:
+        """Compute until when the frame of a grid position may begin to be shown."""
+        return index + (_CONSTANT_MARGIN if self._stream.is_constant else _VARIABLE_MARGIN)
+
     def _find(self, index: int) -> PlacedFrame:
         """Decode up to the frame that is shown at a grid position."""
         stream = self._stream
-        latest = index + (_CONSTANT_MARGIN if stream.is_constant else _VARIABLE_MARGIN)
+        latest = self._latest(index)
         stream.go_near(latest)
         while stream.upcoming is not None and stream.upcoming.position <= latest:
             stream.advance()
