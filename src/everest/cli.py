@@ -125,7 +125,17 @@ def _add_data(commands: Any) -> None:
     actions = data.add_subparsers(metavar="ACTION", required=True)
     index = _add(actions, "index", do.data_index, "write one manifest for a folder or a list of videos")
     index.add_argument("source", metavar="SOURCE")
-    index.add_argument("--format", choices=("auto", "folder", "list"), default="auto", help="what SOURCE is")
+    index.add_argument(
+        "--format",
+        default="auto",
+        metavar="NAME",
+        help="auto, folder, unlabelled, list, shards, ucf101, hmdb51, kinetics400, ssv2 or oscc (default: auto)",
+    )
+    index.add_argument("--annotations", metavar="DIR", help="where the official annotations are, if not in SOURCE")
+    index.add_argument("--videos", metavar="DIR", help="where the videos of a known data set are, if not in SOURCE")
+    index.add_argument(
+        "--fold", type=int, default=1, metavar="N", help="split of UCF101 or HMDB51, 1 to 3 (default: 1)"
+    )
     index.add_argument("--out", required=True, type=Path, metavar="MANIFEST", help="a CSV file that does not exist yet")
     check = _add(actions, "check", do.data_check, "decode every video and report those that cannot be read")
     check.add_argument("manifest", metavar="MANIFEST", help="a manifest, a folder, or the word bundled")

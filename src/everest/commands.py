@@ -7,7 +7,7 @@ installation.
 import json
 import sys
 from argparse import Namespace
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -147,15 +147,14 @@ def recipe_show(options: Namespace) -> int:
 
 def data_index(options: Namespace) -> int:
     """Write one manifest."""
-    from everest.datasets import index_folder, load_data, read_manifest, write_manifest
+    from everest.datasets import Index, index_source, read_manifest, write_manifest
 
-    if options.format == "folder":
-        manifest = index_folder(options.source)
-    else:
-        manifest = read_manifest(options.source) if options.format == "list" else load_data(options.source)
-    write_manifest(manifest, options.out)
-    values = {"manifest": str(options.out), "digest": manifest.digest, "counts": manifest.counts()}
-    _print(options, values, f"{manifest}\nwritten: {options.out}")
+    index = index_source(
+        options.source, options.format, annotations=options.annotations, videos=options.videos, fold=options.fold
+    )
+    write_manifest(index.manifest, options.out)
+    written = Index(replace(read_manifest(options.out), note=index.manifest.note), index.missing, index.unannotated)
+    _print(options, {"manifest": str(options.out)} | written.to_dict(), f"{written.summary()}\nwritten: {options.out}")
     return EXIT_OK
 
 

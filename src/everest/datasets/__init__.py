@@ -3,6 +3,7 @@
 from everest.datasets.check import CheckRow, check_manifest
 from everest.datasets.clips import Sample, TrainClips, ViewClips, Views
 from everest.datasets.folder import index_folder
+from everest.datasets.index import FORMATS, Index, index_source
 from everest.datasets.loader import (
     Batch,
     TrainLoader,
@@ -16,12 +17,14 @@ from everest.datasets.sampler import BatchPlan, EpochSampler, plan_batches
 from everest.datasets.source import hold_out, load_data
 
 __all__ = [
+    "FORMATS",
     "VIDEO_EXTENSIONS",
     "Batch",
     "BatchPlan",
     "CheckRow",
     "ClipRecord",
     "EpochSampler",
+    "Index",
     "Manifest",
     "Sample",
     "TrainClips",
@@ -34,6 +37,7 @@ __all__ = [
     "check_manifest",
     "hold_out",
     "index_folder",
+    "index_source",
     "load_data",
     "plan_batches",
     "read_manifest",
