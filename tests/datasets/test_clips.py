@@ -126,7 +126,7 @@ def test_repeated_clips_are_different_draws_of_the_same_video(monkeypatch: pytes
     opened = []
     original = VideoReader.__init__
 
-    def counted(self: VideoReader, path: Path) -> None:
+    def counted(self: VideoReader, path: Path, **options: object) -> None:
         opened.append(path)
         original(self, path)
 

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -27,7 +28,7 @@ from everest.datasets import Batch, Manifest, TrainLoader, build_train_loader, b
 from everest.datasets.watch import Watch
 from everest.datasets.workers import resolve_num_workers
 from everest.errors import DataError
-from everest.video import VideoReader
+from everest.video import Reader, open_video
 
 SMALL = load_data("bundled").split("train")
 CLIP = ClipConfig(num_frames=4, height=32, width=32, stride=2)
@@ -71,13 +72,12 @@ def die() -> None:
 def die_in_workers(monkeypatch: pytest.MonkeyPatch, bad: Path, act: Callable[[], None]) -> None:
     """Let every worker process that opens a file do something else."""
 
-    class Reader(VideoReader):
-        def __init__(self, path: Path, **options: object) -> None:
-            if path == bad and get_worker_info() is not None:
-                act()
-            super().__init__(path, **options)  # type: ignore[arg-type]
+    def open_or_act(path: Path, *options: Any) -> Reader:
+        if path == bad and get_worker_info() is not None:
+            act()
+        return open_video(path, *options)
 
-    monkeypatch.setattr(spans, "VideoReader", Reader)
+    monkeypatch.setattr(spans, "open_video", open_or_act)
 
 
 @pytest.mark.parametrize(("act", "reason"), [(hang, "reading took longer than 0.4 s"), (die, "crashed")])
@@ -117,13 +117,12 @@ def test_an_evaluation_goes_on_without_the_file_that_stopped_its_worker(monkeypa
 def test_too_many_files_that_stop_their_workers_stop_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     manifest = one_clip_per_file(8)
 
-    class Reader(VideoReader):
-        def __init__(self, path: Path, **options: object) -> None:
-            if path != manifest.records[0].path:
-                die()
-            super().__init__(path, **options)  # type: ignore[arg-type]
+    def open_or_die(path: Path, *options: Any) -> Reader:
+        if path != manifest.records[0].path:
+            die()
+        return open_video(path, *options)
 
-    monkeypatch.setattr(spans, "VideoReader", Reader)
+    monkeypatch.setattr(spans, "open_video", open_or_die)
     loader = loader_of(manifest, num_workers=1)
     with pytest.raises(DataError, match="7 of 8 videos cannot be read"):
         list(loader.epoch(0))

@@ -20,7 +20,7 @@ from everest.datasets.spans import FramePlan, chunked, read_span, sampled_step, 
 from everest.datasets.watch import Watch, Watched
 from everest.errors import DataError, VideoError
 from everest.video.augment import augment_clip
-from everest.video.reader import VideoReader
+from everest.video.backends import open_video
 from everest.video.sampling import dense_indices, random_start, segment_indices, view_starts
 from everest.video.transforms import resize_short_side, view_crops
 
@@ -165,13 +165,17 @@ class TrainClips(Dataset[Sample]):
         def plan(num_available: int, fps: float) -> list[list[int]]:
             return [self._indices(num_available, fps, generator) for generator in generators]
 
-        clips = self._cached(index, plan) if self.memory_cache else read_span(self.records[index], plan)
+        clips = self._cached(index, plan) if self.memory_cache else self._read(index, plan)
         return torch.stack(
             [
                 augment_clip(frames, self.augment, self.clip.height, self.clip.width, generator)
                 for frames, generator in zip(clips, generators, strict=True)
             ]
         )  # [R,C,T,H,W]
+
+    def _read(self, index: int, plan: FramePlan) -> list[Tensor]:
+        limit = self.time_limit_seconds
+        return read_span(self.records[index], plan, decoder=self.decoder, time_limit_seconds=limit)
 
     def _indices(self, num_available: int, fps: float, generator: torch.Generator) -> list[int]:
         if self.clip.sampling == "segments":
@@ -192,7 +196,7 @@ class TrainClips(Dataset[Sample]):
     def _decode_for_cache(self, index: int) -> tuple[Tensor, float] | str:
         short_side = math.ceil(CACHE_MARGIN * max(self.clip.height, self.clip.width))
         try:
-            with VideoReader(self.records[index].source) as reader:
+            with open_video(self.records[index].source, self.decoder) as reader:
                 first, num_available = span_of(self.records[index], reader.info)
                 chunks = [
                     _shrink(reader.read(indices).frames, short_side)
@@ -246,7 +250,8 @@ class ViewClips(Dataset[Views]):
         height, width = self.clip.height, self.clip.width
         try:
             with reading(self, index, self._unreadable):
-                segments = read_span(record, self._plan)
+                limit = self.time_limit_seconds
+                segments = read_span(record, self._plan, decoder=self.decoder, time_limit_seconds=limit)
         except VideoError as error:
             none = torch.empty(0, 3, self.num_sampled_frames, height, width, dtype=torch.uint8)  # [V=0,C,T,H,W]
             return Views(none, label, index, _reason(error, record))

@@ -8,11 +8,12 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from everest.config import ClipConfig
+from everest.config import ClipConfig, Decoder
 from everest.datasets.records import ClipRecord
 from everest.errors import VideoError
+from everest.video.backends import open_video
 from everest.video.clip import Clip
-from everest.video.reader import VideoInfo, VideoReader
+from everest.video.reader import VideoInfo
 from everest.video.sampling import frame_step
 from everest.video.transforms import to_channels_first
 
@@ -52,12 +53,16 @@ def span_of(record: ClipRecord, info: VideoInfo) -> tuple[int, int]:
     return first, max(last - first, 1)
 
 
-def read_span(record: ClipRecord, plan: FramePlan) -> list[Tensor]:
+def read_span(
+    record: ClipRecord, plan: FramePlan, *, decoder: Decoder = "auto", time_limit_seconds: float | None = None
+) -> list[Tensor]:
     """Open a video once and read several clips of a record.
 
     Args:
         record: The video and its span.
         plan: Gives the indices of each clip, from 0 within the span.
+        decoder: What reads the file.
+        time_limit_seconds: Reading that takes longer is an error.
 
     Returns:
         Clips of shape [C, T, H, W], uint8.
@@ -65,7 +70,7 @@ def read_span(record: ClipRecord, plan: FramePlan) -> list[Tensor]:
     Raises:
         VideoError: The video cannot be read.
     """
-    with VideoReader(record.source) as reader:
+    with open_video(record.source, decoder, time_limit_seconds) as reader:
         first, num_available = span_of(record, reader.info)
         clips = plan(num_available, reader.info.fps)
         wanted = sorted({first + index for indices in clips for index in indices})

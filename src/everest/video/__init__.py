@@ -4,6 +4,7 @@
 """
 
 from everest.video.augment import augment_clip
+from everest.video.backends import Reader, describe_decoder, open_video
 from everest.video.clip import Clip
 from everest.video.reader import VideoInfo, VideoReader, probe, read_clip
 from everest.video.sampling import (
@@ -25,6 +26,7 @@ from everest.video.transforms import (
 
 __all__ = [
     "Clip",
+    "Reader",
     "ShardMember",
     "VideoInfo",
     "VideoReader",
@@ -32,9 +34,11 @@ __all__ = [
     "augment_clip",
     "crop_and_resize",
     "dense_indices",
+    "describe_decoder",
     "frame_step",
     "max_start",
     "normalize",
+    "open_video",
     "probe",
     "random_start",
     "read_clip",

@@ -6,6 +6,7 @@ frames; which frame answers to which grid position is decided in ``reader.py``.
 """
 
 import math
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -24,6 +25,7 @@ from av.video.stream import VideoStream
 from everest.errors import VideoError
 from everest.video.groups import AnyPacket, Clock, Groups
 from everest.video.source import VideoSource, open_member
+from everest.video.timing import Deadline
 
 # Formats that hold pictures or text, which FFmpeg would decode as if they were videos.
 _NOT_VIDEO = ("_pipe", "image2", "tty")
@@ -100,15 +102,19 @@ class FrameStream:
         current: The frame that was reached last.
         upcoming: The frame after it; None at the end of the file.
         num_decoded: Frames decoded so far, including those that nobody asked for.
+        seek_seconds: Time spent on jumps and on finding groups of pictures.
         failure: Why nothing can be decoded after ``current``, where that is not the end of the file; else empty.
 
     Raises:
-        VideoError: The file cannot be opened, has no moving picture, or its first frame cannot be decoded.
+        VideoError: The file cannot be opened, has no moving picture, or its first frame cannot be decoded; later: the
+            time is over.
     """
 
-    def __init__(self, path: VideoSource) -> None:
+    def __init__(self, path: VideoSource, time_limit_seconds: float | None = None) -> None:
         self.path = path
         self.num_decoded = 0
+        self.seek_seconds = 0.0
+        self._deadline = Deadline(path, time_limit_seconds)
         self._container, self.stream = open_stream(self.path)
         try:
             self._rate = _frame_rate(self.stream, path)
@@ -154,7 +160,15 @@ class FrameStream:
         self._origin, self._count = first, 1
         self.current = PlacedFrame(0.0, frames[0])
         ticks = float(1 / (self._time_base * self._rate))
-        self._groups = Groups(self._container, self.stream, tuple(self._head), origin=first, ticks=ticks, clock=clock)
+        self._groups = Groups(
+            self._container,
+            self.stream,
+            tuple(self._head),
+            origin=first,
+            ticks=ticks,
+            clock=clock,
+            deadline=self._deadline,
+        )
         return True
 
     def pick(self, latest: Sequence[float]) -> list[PlacedFrame] | None:
@@ -169,9 +183,10 @@ class FrameStream:
         """
         if self._groups is None:
             return None
-        before = self._groups.num_decoded
+        before = self._groups.num_decoded, self._groups.seek_seconds
         found = self._groups.pick([self._stamp(position) for position in latest])
-        self.num_decoded += self._groups.num_decoded - before
+        self.num_decoded += self._groups.num_decoded - before[0]
+        self.seek_seconds += self._groups.seek_seconds - before[1]
         self._head = []
         if found is None:
             return None
@@ -213,6 +228,7 @@ class FrameStream:
     def _next(self) -> PlacedFrame | None:
         """Decode one frame and place it; frames whose time runs backward are not shown and are passed over."""
         for frame in self._frames:
+            self._deadline.check()
             position = self._place(frame)
             self._count += 1
             newest = self.upcoming
@@ -242,6 +258,11 @@ class FrameStream:
     @property
     def _time_base(self) -> Fraction:
         return self.stream.time_base or 1 / self._rate
+
+    @property
+    def has_good_times(self) -> bool:
+        """Whether the container keeps the time of presentation of every frame: mp4, mov, mkv and webm do."""
+        return not self._counts and any(name in self._container.format.name for name in ("mp4", "matroska"))
 
     @property
     def container_seconds(self) -> float | None:
@@ -275,8 +296,12 @@ class FrameStream:
         """
         self._decode_all()
         is_behind = position < self.current.position
-        if self._can_jump and (is_behind or self._jump_pays(position)) and self._jump(position):
-            return
+        if self._can_jump and (is_behind or self._jump_pays(position)):
+            started = time.perf_counter()
+            has_jumped = self._jump(position)
+            self.seek_seconds += time.perf_counter() - started
+            if has_jumped:
+                return
         if position < self.current.position:
             self._rewind()
 

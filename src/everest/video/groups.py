@@ -7,6 +7,7 @@ a file is not made so, or anything is out of the ordinary, :meth:`Groups.pick` g
 frame (see ``decoding.py``), which gives the same frames.
 """
 
+import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from av.container import InputContainer
 from av.error import FFmpegError
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
+
+from everest.video.timing import Deadline
 
 # Packets of a group that are held in memory; longer groups are decoded frame by frame.
 _MAX_PACKETS = 2000
@@ -67,9 +70,11 @@ class Groups:
         origin: Time stamp of the first frame that is shown.
         ticks: Units of the time stamps from one frame to the next.
         clock: Which time stamps are right: those of presentation or those of decoding.
+        deadline: Looked at with every packet.
 
     Attributes:
         num_decoded: Frames that the decoder has given out.
+        seek_seconds: Time spent on finding groups.
     """
 
     def __init__(
@@ -81,8 +86,11 @@ class Groups:
         origin: int,
         ticks: float,
         clock: Clock = "pts",
+        deadline: Deadline,
     ) -> None:
         self.num_decoded = 0
+        self.seek_seconds = 0.0
+        self._deadline = deadline
         self._container, self._stream = container, stream
         self._context: Any = stream.codec_context
         self._origin, self._ticks = origin, ticks
@@ -105,7 +113,9 @@ class Groups:
         found: list[Found] = []
         try:
             while len(found) < len(latest):
+                started = time.perf_counter()
                 group = self._group_of(latest[len(found)], latest[-1])
+                self.seek_seconds += time.perf_counter() - started
                 rows = [t for t in latest[len(found) :] if group.next_key is None or t < group.next_key]
                 found += self._decode(group, rows)
         except (_Irregular, FFmpegError):
@@ -150,6 +160,7 @@ class Groups:
         return group
 
     def _append(self, group: _Group, packet: AnyPacket) -> None:
+        self._deadline.check()
         stamp = self._stamp(packet)
         is_wrong = stamp is None or packet.is_corrupt or not (group.packets or packet.is_keyframe)
         if stamp is None or is_wrong or len(group.packets) >= _MAX_PACKETS:
@@ -167,6 +178,7 @@ class Groups:
         found: dict[int, Found] = {}
         try:
             for stamp, packet in group.packets[:end]:
+                self._deadline.check()
                 self._context.skip_frame = "DEFAULT" if stamp in wanted else "NONREF"
                 self._keep(packet.decode(), wanted, found)
             self._keep(self._context.decode(None), wanted, found)

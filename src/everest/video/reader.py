@@ -8,8 +8,9 @@ Shapes: T frames, H height, W width, C channels (always 3, RGB).
 """
 
 import math
+import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -24,6 +25,7 @@ from everest.errors import VideoError
 from everest.video.clip import Clip
 from everest.video.decoding import FrameStream, PlacedFrame, count_pictures
 from everest.video.source import VideoSource
+from everest.video.timing import ReadSeconds
 
 # How far before or after its grid position a frame may be shown, in grid steps: half a step means the nearest frame;
 # with variable frame rate the frame on show counts, and the margin only absorbs time stamps rounded to milliseconds.
@@ -69,27 +71,40 @@ class VideoReader:
     when that saves work, and decodes on from where it stands when it does not. Files that cannot be jumped in are
     decoded from the start.
 
+    Args:
+        path: The file, or the part of one.
+        time_limit_seconds: From opening on; reading that takes longer is an error. None: no limit.
+
     Attributes:
         path: The file.
         info: Size, length and frame rate.
+        seconds: Where the time went.
 
     Raises:
         VideoError: The file is missing, empty, not a video, or its first frame cannot be decoded.
     """
 
-    def __init__(self, path: str | VideoSource) -> None:
+    def __init__(self, path: str | VideoSource, *, time_limit_seconds: float | None = None) -> None:
+        started = time.perf_counter()
         self.path = Path(path) if isinstance(path, str) else path
-        self._stream = FrameStream(self.path)
+        self.seconds = ReadSeconds()
+        self._stream = FrameStream(self.path, time_limit_seconds)
         try:
             self.info, self._max_overshoot = _describe(self._stream)
         except BaseException:
             self.close()
             raise
+        self.seconds.open = time.perf_counter() - started
 
     @property
     def num_decoded(self) -> int:
         """Frames decoded so far, including those passed on the way to a wanted one."""
         return self._stream.num_decoded
+
+    @property
+    def is_regular(self) -> bool:
+        """Whether every decoder finds the same frames: a constant frame rate in a container that keeps good times."""
+        return self._stream.is_constant and self._stream.has_good_times
 
     def read(self, indices: Sequence[int]) -> Clip:
         """Read frames.
@@ -112,6 +127,7 @@ class VideoReader:
                     f"{self.path}: frame index {index} is out of range; "
                     f"the video has indices 0 to {self.info.num_frames - 1}"
                 )
+        started, before = time.perf_counter(), replace(self.seconds)
         distinct = torch.empty(len(wanted), self.info.height, self.info.width, 3, dtype=torch.uint8)  # [T,H,W,C]
         seconds = torch.empty(len(wanted), dtype=torch.float64)
         shown: PlacedFrame | None = None
@@ -122,6 +138,9 @@ class VideoReader:
                 distinct[row] = self._upright(frame)
                 seconds[row] = frame.position / self.info.fps
             shown = frame
+        self.seconds.seek = self._stream.seek_seconds
+        passed = time.perf_counter() - started
+        self.seconds.decode += passed - (self.seconds.seek - before.seek) - (self.seconds.convert - before.convert)
         if list(indices) == wanted:
             return Clip(distinct, seconds, self.path)
         rows = {index: row for row, index in enumerate(wanted)}
@@ -160,6 +179,7 @@ class VideoReader:
 
     def _upright(self, placed: PlacedFrame) -> Tensor:
         """Convert a frame to RGB and turn it upright."""
+        started = time.perf_counter()
         turned = self.info.rotation_degrees % 180 != 0
         height, width = (self.info.width, self.info.height) if turned else (self.info.height, self.info.width)
         try:
@@ -169,7 +189,9 @@ class VideoReader:
             pixels = placed.frame.to_ndarray(format="rgb24", width=width, height=height, threads=1)  # [H,W,C]
         except (FFmpegError, ValueError) as error:
             raise VideoError(f"{self.path}: a frame cannot be converted to RGB: {error}") from None
-        return torch.from_numpy(np.rot90(pixels, self.info.rotation_degrees // 90).copy())
+        upright = torch.from_numpy(np.rot90(pixels, self.info.rotation_degrees // 90).copy())
+        self.seconds.convert += time.perf_counter() - started
+        return upright
 
     def close(self) -> None:
         """Close the file. Closing twice is allowed."""
