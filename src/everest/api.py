@@ -6,7 +6,15 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from everest.config import CheckpointInfo, DataConfig, EvaluationConfig, FinetuneConfig, PretrainConfig, RunConfig
+from everest.config import (
+    CheckpointInfo,
+    DataConfig,
+    Decoder,
+    EvaluationConfig,
+    FinetuneConfig,
+    PretrainConfig,
+    RunConfig,
+)
 from everest.datasets import Manifest, load_data
 from everest.errors import ConfigError, WeightsError
 from everest.evaluation import Evaluation, choose_device, parse_views
@@ -93,7 +101,10 @@ def finetune(
     manifest = load_data(data, holdout=config.data.holdout)
     held_out = next((manifest.split(name) for name in ("test", "val") if name in manifest.splits), None)
 
-    assess = partial(_evaluate, views=config.evaluation, run=config.run, num_workers=config.data.num_workers)
+    views = config.evaluation
+    if views.decoder == "auto":  # what one part of a run says of the decoder goes for the other
+        views = views.model_copy(update={"decoder": config.data.decoder})
+    assess = partial(_evaluate, views=views, run=config.run, num_workers=config.data.num_workers)
 
     def on_epoch(epoch: int, model: Classifier, info: CheckpointInfo) -> dict[str, float]:
         every = config.run.evaluate_every_epochs
@@ -125,6 +136,7 @@ def evaluate(
     views: str | EvaluationConfig | None = None,
     run: RunConfig | None = None,
     num_workers: int = -1,
+    decoder: Decoder | None = None,
 ) -> Evaluation:
     """Evaluate a classifier on labelled clips, every video decoded once for all its views.
 
@@ -136,6 +148,7 @@ def evaluate(
         views: Segments x crops, such as ``5x3``; None takes those of the run folder's recipe, or 5x3.
         run: Device and precision; None chooses.
         num_workers: Decoding processes; -1 takes one per spare core.
+        decoder: What reads the files; None: as ``views`` say, or PyAV.
 
     Raises:
         EverestError: Something given cannot be used. Videos that cannot be read are listed in the result instead.
@@ -149,6 +162,7 @@ def evaluate(
         views = DEFAULT_VIEWS if trained is None else trained.evaluation
     manifest = load_data(data, holdout=(DataConfig() if trained is None else trained.data).holdout).split(split)
     views = parse_views(views) if isinstance(views, str) else views
+    views = views if decoder is None else views.model_copy(update={"decoder": decoder})
     return _evaluate(model, info, manifest, views=views, run=run or RunConfig(), num_workers=num_workers)
 
 

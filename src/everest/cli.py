@@ -108,6 +108,7 @@ def _add_use(commands: Any) -> None:
     predict.add_argument("--top", type=int, default=5, metavar="N", help="classes to print (default: 5)")
     for parser in (evaluate, predict):
         parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
+        parser.add_argument("--decoder", choices=("auto", "pyav", "torchcodec"), help="what reads the files")
         _add_json(parser)
 
 

@@ -67,7 +67,9 @@ def evaluate(options: Namespace) -> int:
     if options.out is not None and options.out.exists() and any(options.out.iterdir()):
         raise ConfigError(f"{options.out} holds files already: choose a new or empty folder")
     run = RunConfig(device=options.device)
-    result = api.evaluate(options.checkpoint, options.data, split=options.split, views=options.views, run=run)
+    result = api.evaluate(
+        options.checkpoint, options.data, split=options.split, views=options.views, run=run, decoder=options.decoder
+    )
     if options.out is not None:
         from everest.visualize import confusion
 
@@ -84,11 +86,13 @@ def predict(options: Namespace) -> int:
     """Name what happens in videos; what cannot be read is said, and the rest is predicted."""
     from everest import api
     from everest.evaluation import parse_views
-    from everest.inference import FailedPrediction
+    from everest.inference import DEFAULT_VIEWS, FailedPrediction
     from everest.training.progress import Progress
 
     predictor = api.load(options.checkpoint, device=options.device)
-    views = None if options.views is None else parse_views(options.views)
+    views = DEFAULT_VIEWS if options.views is None else parse_views(options.views)
+    if options.decoder is not None:
+        views = views.model_copy(update={"decoder": options.decoder})
     with Progress("predicting", len(options.videos)) as progress:
         results = predictor.predict_many(
             options.videos, lambda done, _: progress.update(done), views=views, top=options.top

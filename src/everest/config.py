@@ -138,7 +138,7 @@ class DataConfig(Config):
         max_failed_share: Training stops when more than this share of the videos cannot be read.
         holdout: Share of each class that is held out as ``test`` when the data has no splits.
         memory_cache: Keep decoded spans in memory: for data sets of a few hundred short clips.
-        decoder: ``auto`` takes torchcodec where it can be used, and PyAV for every other file.
+        decoder: What reads the files: ``pyav``, or ``torchcodec`` where it is installed; ``auto`` takes PyAV.
         time_limit_seconds: A video that takes longer to decode counts as one that cannot be read.
     """
 
@@ -195,11 +195,15 @@ class EvaluationConfig(Config):
         num_segments: Clips spread over the duration.
         num_crops: Crops spread over the long side of each clip.
         batch_size: Views per forward pass.
+        decoder: What reads the files, as in training.
+        time_limit_seconds: A video that takes longer to decode is listed as one that cannot be read.
     """
 
     num_segments: int = Field(5, ge=1)
     num_crops: int = Field(3, ge=1)
     batch_size: int = Field(16, ge=1)
+    decoder: Decoder = "auto"
+    time_limit_seconds: float = Field(60.0, gt=0.0)
 
 
 class RunConfig(Config):

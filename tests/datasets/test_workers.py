@@ -104,10 +104,10 @@ def test_a_file_that_stops_its_worker_is_replaced_and_named(
 
 def test_an_evaluation_goes_on_without_the_file_that_stopped_its_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     manifest = one_clip_per_file(6)
-    evaluation = EvaluationConfig(num_segments=2, num_crops=1)
+    evaluation = EvaluationConfig(num_segments=2, num_crops=1, time_limit_seconds=0.4)
     wanted = list(build_view_loader(manifest, CLIP, evaluation, num_workers=0))
     die_in_workers(monkeypatch, manifest.records[2].path, hang)
-    found = list(build_view_loader(manifest, CLIP, evaluation, num_workers=2, time_limit_seconds=0.4))
+    found = list(build_view_loader(manifest, CLIP, evaluation, num_workers=2))
     assert [views.record_index for views in found] == list(range(6))
     assert [views.error is not None for views in found] == [index == 2 for index in range(6)]
     assert "was stopped" in str(found[2].error)

@@ -11,7 +11,8 @@ from video_files import FALLS, Writer, decode_all
 
 from everest.errors import VideoError
 from everest.video import VideoReader
-from everest.video.decoding import FrameStream, count_pictures
+from everest.video.decoding import FrameStream
+from everest.video.opening import count_pictures
 from everest.video.reader import _parse_duration
 
 CLIP = FALLS / "Fall" / "Subject1_Fall_13.mp4"  # 15 frames per second, a key frame every 12

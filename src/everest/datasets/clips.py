@@ -218,8 +218,6 @@ class ViewClips(Dataset[Views]):
         clip: Length, size and sampling.
         evaluation: Numbers of segments and crops.
         num_sampled_frames: As for :class:`TrainClips`.
-        decoder: What reads the files.
-        time_limit_seconds: A video that takes longer counts as one that cannot be read.
     """
 
     def __init__(
@@ -229,15 +227,11 @@ class ViewClips(Dataset[Views]):
         evaluation: EvaluationConfig,
         *,
         num_sampled_frames: int | None = None,
-        decoder: Decoder = "auto",
-        time_limit_seconds: float = 60.0,
     ) -> None:
         self.records = tuple(records)
         self.clip = clip
         self.evaluation = evaluation
         self.num_sampled_frames = num_sampled_frames or clip.num_frames
-        self.decoder: Decoder = decoder
-        self.time_limit_seconds = time_limit_seconds
         self.watch: Watch | None = None
         self._unreadable: dict[int, str] = {}
 
@@ -250,8 +244,8 @@ class ViewClips(Dataset[Views]):
         height, width = self.clip.height, self.clip.width
         try:
             with reading(self, index, self._unreadable):
-                limit = self.time_limit_seconds
-                segments = read_span(record, self._plan, decoder=self.decoder, time_limit_seconds=limit)
+                decoder, limit = self.evaluation.decoder, self.evaluation.time_limit_seconds
+                segments = read_span(record, self._plan, decoder=decoder, time_limit_seconds=limit)
         except VideoError as error:
             none = torch.empty(0, 3, self.num_sampled_frames, height, width, dtype=torch.uint8)  # [V=0,C,T,H,W]
             return Views(none, label, index, _reason(error, record))

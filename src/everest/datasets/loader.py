@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from everest.config import ClipConfig, Decoder, EvaluationConfig, FinetuneConfig, TrainConfig, num_sampled_frames
+from everest.config import ClipConfig, EvaluationConfig, FinetuneConfig, TrainConfig, num_sampled_frames
 from everest.datasets.clips import SampleKey, TrainClips, ViewClips, Views
 from everest.datasets.records import Manifest
 from everest.datasets.sampler import BatchPlan, EpochSampler, plan_batches
@@ -177,13 +177,11 @@ class ViewLoader:
         indices: range,
         *,
         num_workers: int = 0,
-        time_limit_seconds: float = 60.0,
         pin_memory: bool = False,
     ) -> None:
         self.indices = indices
-        self._workers = Workers(
-            clips, clips, num_workers=num_workers, time_limit_seconds=time_limit_seconds, pin_memory=pin_memory
-        )
+        limit = clips.evaluation.time_limit_seconds
+        self._workers = Workers(clips, clips, num_workers=num_workers, time_limit_seconds=limit, pin_memory=pin_memory)
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -271,8 +269,6 @@ def build_view_loader(
     pin_memory: bool = False,
     rank: int = 0,
     world_size: int = 1,
-    decoder: Decoder = "auto",
-    time_limit_seconds: float = 60.0,
 ) -> ViewLoader:
     """Make the loader of an evaluation.
 
@@ -286,17 +282,8 @@ def build_view_loader(
         pin_memory: Hand over pinned memory, for copies to a GPU.
         rank: This device, which takes every ``world_size``-th record.
         world_size: Number of devices.
-        decoder: What reads the files.
-        time_limit_seconds: A video that takes longer is listed as one that cannot be read.
     """
-    clips = ViewClips(
-        manifest.records,
-        clip,
-        evaluation,
-        num_sampled_frames=num_sampled_frames,
-        decoder=decoder,
-        time_limit_seconds=time_limit_seconds,
-    )
+    clips = ViewClips(manifest.records, clip, evaluation, num_sampled_frames=num_sampled_frames)
     indices = range(rank, len(clips), world_size)
     workers = min(resolve_num_workers(num_workers), len(indices))
-    return ViewLoader(clips, indices, num_workers=workers, time_limit_seconds=time_limit_seconds, pin_memory=pin_memory)
+    return ViewLoader(clips, indices, num_workers=workers, pin_memory=pin_memory)

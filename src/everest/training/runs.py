@@ -18,6 +18,7 @@ from everest.training.files import atomic_write
 from everest.training.loop import EpochHook, LossFunction, Trainer
 from everest.training.losses import finetuning_loss, pretraining_loss
 from everest.training.rundir import RunFolder
+from everest.video import describe_decoder
 
 Resume = Literal["auto", "never"]
 ClassifierHook = Callable[[int, Classifier, CheckpointInfo], dict[str, float]]
@@ -181,7 +182,7 @@ class _Run:
         )
         going_on = self.resume == "auto" and trainer.resume()
         self.tell(f"{len(self.data)} clips of {self.data.num_files} videos from {self.data.source}")
-        for line in (self.data.note, *started, *trainer.describe()):
+        for line in (self.data.note, *started, describe_decoder(config.data.decoder), *trainer.describe()):
             self.tell(line)
         if going_on:
             self.tell(f"going on at step {trainer.step:,} of {trainer.num_steps:,}")

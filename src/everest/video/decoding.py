@@ -11,24 +11,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import av
-from av.container import InputContainer
 from av.error import FFmpegError
-from av.stream import Disposition
 from av.video.frame import VideoFrame
-from av.video.stream import VideoStream
 
 from everest.errors import VideoError
 from everest.video.groups import AnyPacket, Clock, Groups
-from everest.video.source import VideoSource, open_member
+from everest.video.opening import frame_rate, open_stream, say_reason
+from everest.video.source import VideoSource
 from everest.video.timing import Deadline
 
-# Formats that hold pictures or text, which FFmpeg would decode as if they were videos.
-_NOT_VIDEO = ("_pipe", "image2", "tty")
 # Without an index, jumping pays only over more positions than a common distance of key frames.
 _BLIND_JUMP = 64
 # With an index the saving is known; a jump has to save this many positions to be worth its cost.
@@ -51,41 +45,6 @@ class PlacedFrame:
 
     position: float
     frame: VideoFrame
-
-
-def open_stream(path: VideoSource) -> tuple[InputContainer, VideoStream]:
-    """Open a video and choose its first stream that is not a cover picture.
-
-    Args:
-        path: The file, or the part of one.
-
-    Returns:
-        The container, which the caller closes, and the stream, set to decode in the calling thread.
-
-    Raises:
-        VideoError: There is no such file, or it holds no moving picture.
-    """
-    if isinstance(path, Path):
-        problem = "no such file" if not path.exists() else "is a folder" if path.is_dir() else ""
-        problem = problem or ("" if path.is_file() else "is a pipe or device")  # opening one could wait for ever
-        if problem:
-            raise VideoError(f"{path}: {problem}; a video file is expected")
-        if path.stat().st_size == 0:
-            raise VideoError(f"{path}: the file is empty")
-    # The prefix keeps a name such as "concat:x" from being taken for a network or list protocol.
-    opened: Any = f"file:{path}" if isinstance(path, Path) else open_member(path)
-    try:
-        container: InputContainer = av.open(opened, metadata_errors="ignore")
-    except FFmpegError as error:
-        raise VideoError(f"{path}: not a readable video ({_reason(error)})") from None
-    streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
-    if not streams or container.format.name.endswith(_NOT_VIDEO):
-        container.close()
-        raise VideoError(f"{path}: holds no moving picture; a video file is expected")
-    # More threads are not safe beside worker processes, and cost more than they gain on small pictures.
-    streams[0].thread_type = "NONE"
-    streams[0].codec_context.thread_count = 1
-    return container, streams[0]
 
 
 class FrameStream:
@@ -117,7 +76,7 @@ class FrameStream:
         self._deadline = Deadline(path, time_limit_seconds)
         self._container, self.stream = open_stream(self.path)
         try:
-            self._rate = _frame_rate(self.stream, path)
+            self._rate = frame_rate(self.stream, path)
             self.fps = float(self._rate)
             guessed = float(self.stream.guessed_rate or self._rate)
             self.is_constant = abs(self.fps - guessed) <= 0.01 * guessed
@@ -223,7 +182,7 @@ class FrameStream:
                     self.num_decoded += 1
                     yield frame
         except FFmpegError as error:
-            self.failure = _reason(error)
+            self.failure = say_reason(error)
 
     def _next(self) -> PlacedFrame | None:
         """Decode one frame and place it; frames whose time runs backward are not shown and are passed over."""
@@ -367,39 +326,3 @@ class FrameStream:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def count_pictures(path: VideoSource) -> tuple[int, float | None]:
-    """Count the pictures of a file that states neither their number nor its duration; nothing is decoded.
-
-    Args:
-        path: The file. It is read to its end.
-
-    Returns:
-        Number of packets that hold a picture, and the span of their time stamps in seconds (None without any).
-    """
-    container, stream = open_stream(path)
-    stamps: list[int] = []
-    num_packets = 0
-    with container:
-        try:
-            for packet in container.demux(stream):
-                num_packets += packet.size > 0
-                stamps += [] if packet.pts is None else [packet.pts]
-        except FFmpegError as error:
-            raise VideoError(f"{path}: reading breaks off after {num_packets} packets: {_reason(error)}") from None
-        span = float((max(stamps) - min(stamps)) * (stream.time_base or 0)) if stamps else None
-    return num_packets, span
-
-
-def _frame_rate(stream: VideoStream, path: VideoSource) -> Fraction:
-    """Read the average frame rate."""
-    rate = stream.average_rate or stream.guessed_rate
-    if not rate:
-        raise VideoError(f"{path}: the file states no frame rate; convert it to mp4 first")
-    return Fraction(rate)
-
-
-def _reason(error: FFmpegError) -> str:
-    """Say in a few words what FFmpeg did not like."""
-    return (error.strerror or type(error).__name__).rstrip(".").lower()

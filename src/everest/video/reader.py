@@ -23,7 +23,8 @@ from torch import Tensor
 
 from everest.errors import VideoError
 from everest.video.clip import Clip
-from everest.video.decoding import FrameStream, PlacedFrame, count_pictures
+from everest.video.decoding import FrameStream, PlacedFrame
+from everest.video.opening import count_pictures
 from everest.video.source import VideoSource
 from everest.video.timing import ReadSeconds
 

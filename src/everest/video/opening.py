@@ -1,0 +1,88 @@
+"""Open a video file and learn what its header says, without decoding anything."""
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+from av.container import InputContainer
+from av.error import FFmpegError
+from av.stream import Disposition
+from av.video.stream import VideoStream
+
+from everest.errors import VideoError
+from everest.video.source import VideoSource, open_member
+
+# Formats that hold pictures or text, which FFmpeg would decode as if they were videos.
+_NOT_VIDEO = ("_pipe", "image2", "tty")
+
+
+def open_stream(path: VideoSource) -> tuple[InputContainer, VideoStream]:
+    """Open a video and choose its first stream that is not a cover picture.
+
+    Args:
+        path: The file, or the part of one.
+
+    Returns:
+        The container, which the caller closes, and the stream, set to decode in the calling thread.
+
+    Raises:
+        VideoError: There is no such file, or it holds no moving picture.
+    """
+    if isinstance(path, Path):
+        problem = "no such file" if not path.exists() else "is a folder" if path.is_dir() else ""
+        problem = problem or ("" if path.is_file() else "is a pipe or device")  # opening one could wait for ever
+        if problem:
+            raise VideoError(f"{path}: {problem}; a video file is expected")
+        if path.stat().st_size == 0:
+            raise VideoError(f"{path}: the file is empty")
+    # The prefix keeps a name such as "concat:x" from being taken for a network or list protocol.
+    opened: Any = f"file:{path}" if isinstance(path, Path) else open_member(path)
+    try:
+        container: InputContainer = av.open(opened, metadata_errors="ignore")
+    except FFmpegError as error:
+        raise VideoError(f"{path}: not a readable video ({say_reason(error)})") from None
+    streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    if not streams or container.format.name.endswith(_NOT_VIDEO):
+        container.close()
+        raise VideoError(f"{path}: holds no moving picture; a video file is expected")
+    # More threads are not safe beside worker processes, and cost more than they gain on small pictures.
+    streams[0].thread_type = "NONE"
+    streams[0].codec_context.thread_count = 1
+    return container, streams[0]
+
+
+def count_pictures(path: VideoSource) -> tuple[int, float | None]:
+    """Count the pictures of a file that states neither their number nor its duration; nothing is decoded.
+
+    Args:
+        path: The file. It is read to its end.
+
+    Returns:
+        Number of packets that hold a picture, and the span of their time stamps in seconds (None without any).
+    """
+    container, stream = open_stream(path)
+    stamps: list[int] = []
+    num_packets = 0
+    with container:
+        try:
+            for packet in container.demux(stream):
+                num_packets += packet.size > 0
+                stamps += [] if packet.pts is None else [packet.pts]
+        except FFmpegError as error:
+            raise VideoError(f"{path}: reading breaks off after {num_packets} packets: {say_reason(error)}") from None
+        span = float((max(stamps) - min(stamps)) * (stream.time_base or 0)) if stamps else None
+    return num_packets, span
+
+
+def frame_rate(stream: VideoStream, path: VideoSource) -> Fraction:
+    """Read the average frame rate."""
+    rate = stream.average_rate or stream.guessed_rate
+    if not rate:
+        raise VideoError(f"{path}: the file states no frame rate; convert it to mp4 first")
+    return Fraction(rate)
+
+
+def say_reason(error: FFmpegError) -> str:
+    """Say in a few words what FFmpeg did not like."""
+    return (error.strerror or type(error).__name__).rstrip(".").lower()
