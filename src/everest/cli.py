@@ -160,7 +160,26 @@ def _add_bench(commands: Any) -> None:
     step.add_argument("--precision", default="auto", choices=("auto", "float32", "bfloat16"))
     step.add_argument("--steps", type=int, default=5, metavar="N", help="timed steps (default: 5)")
     step.add_argument("--compile", action="store_true", help="use torch.compile")
+    _add_bench_loader(actions)
     parity = _add(actions, "parity", do.bench_parity, "compare with recorded numbers of the official release")
     parity.add_argument("folders", nargs="+", metavar="FOLDER")
     for parser in (step, macs):
         _add_json(parser)
+
+
+def _add_bench_loader(actions: Any) -> None:
+    loader = _add(actions, "loader", do.bench_loader, "measure how fast clips are read, beside other ways to read them")
+    loader.add_argument("manifest", metavar="MANIFEST", help="a manifest, a folder, or the word bundled")
+    loader.add_argument("--packed", metavar="MANIFEST", help="the same clips as packed shards")
+    loader.add_argument("--clips-per-video", type=int, default=1, metavar="N", help="also N clips of each opened video")
+    loader.add_argument("--views", metavar="SxC", help="also evaluation views, such as 5x3")
+    loader.add_argument("--items", type=int, default=200, metavar="N", help="videos of a round (default: 200)")
+    loader.add_argument("--rounds", type=int, default=3, metavar="N", help="repetitions (default: 3)")
+    loader.add_argument("--workers", type=int, default=1, metavar="N", help="worker processes (default: 1)")
+    loader.add_argument("--train-step", type=float, metavar="SECONDS", help="say how many workers keep such a step fed")
+    loader.add_argument("--batch", type=int, default=16, metavar="N", help="clips of that step (default: 16)")
+    loader.add_argument("--frames", type=int, default=16, metavar="N", help="frames of a clip (default: 16)")
+    loader.add_argument("--stride", type=int, default=4, metavar="N", help="frames from one to the next (default: 4)")
+    loader.add_argument("--size", type=int, default=224, metavar="N", help="pixels of a side (default: 224)")
+    loader.add_argument("--device", default="cpu", choices=("auto", "cpu", "cuda", "mps"))
+    _add_json(loader)

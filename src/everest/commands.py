@@ -197,6 +197,34 @@ def bench_step(options: Namespace) -> int:
     return EXIT_OK
 
 
+def bench_loader(options: Namespace) -> int:
+    """Measure how fast clips are read."""
+    from everest.bench.loader import bench_loader as measure
+    from everest.bench.loader import format_loader
+    from everest.config import ClipConfig
+    from everest.datasets import load_data
+    from everest.evaluation import choose_device, parse_views
+    from everest.training.progress import Progress
+
+    with Progress("measuring", 100) as progress:
+        values = measure(
+            load_data(options.manifest),
+            packed=None if options.packed is None else load_data(options.packed),
+            clip=ClipConfig(num_frames=options.frames, stride=options.stride, height=options.size, width=options.size),
+            clips_per_video=options.clips_per_video,
+            views=None if options.views is None else parse_views(options.views),
+            num_items=options.items,
+            rounds=options.rounds,
+            num_workers=options.workers,
+            train_step=options.train_step,
+            batch=options.batch,
+            device=choose_device(options.device),
+            on_progress=lambda done, total: progress.update(100 * done // total),
+        )
+    _print(options, values, format_loader(values))
+    return EXIT_OK
+
+
 def bench_macs(options: Namespace) -> int:
     """Count multiply-adds."""
     from everest.bench.macs import count_macs, format_macs

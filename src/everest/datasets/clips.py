@@ -163,7 +163,7 @@ class TrainClips(Dataset[Sample]):
         generators = [make_generator(self.seed, epoch, position, repeat) for repeat in range(self.clips_per_video)]
 
         def plan(num_available: int, fps: float) -> list[list[int]]:
-            return [self._indices(num_available, fps, generator) for generator in generators]
+            return [self.clip_indices(num_available, fps, generator) for generator in generators]
 
         clips = self._cached(index, plan) if self.memory_cache else self._read(index, plan)
         return torch.stack(
@@ -177,7 +177,8 @@ class TrainClips(Dataset[Sample]):
         limit = self.time_limit_seconds
         return read_span(self.records[index], plan, decoder=self.decoder, time_limit_seconds=limit)
 
-    def _indices(self, num_available: int, fps: float, generator: torch.Generator) -> list[int]:
+    def clip_indices(self, num_available: int, fps: float, generator: torch.Generator) -> list[int]:
+        """Draw the frames of a random clip, as positions within the span of a record."""
         if self.clip.sampling == "segments":
             return segment_indices(num_available, self.num_sampled_frames, generator)
         step = sampled_step(self.clip, self.num_sampled_frames, fps)
@@ -245,7 +246,7 @@ class ViewClips(Dataset[Views]):
         try:
             with reading(self, index, self._unreadable):
                 decoder, limit = self.evaluation.decoder, self.evaluation.time_limit_seconds
-                segments = read_span(record, self._plan, decoder=decoder, time_limit_seconds=limit)
+                segments = read_span(record, self.plan, decoder=decoder, time_limit_seconds=limit)
         except VideoError as error:
             none = torch.empty(0, 3, self.num_sampled_frames, height, width, dtype=torch.uint8)  # [V=0,C,T,H,W]
             return Views(none, label, index, _reason(error, record))
@@ -256,7 +257,8 @@ class ViewClips(Dataset[Views]):
         """Treat a record as one that cannot be read, for this reason, from now on."""
         self._unreadable[record_index] = reason
 
-    def _plan(self, num_available: int, fps: float) -> list[list[int]]:
+    def plan(self, num_available: int, fps: float) -> list[list[int]]:
+        """Choose the frames of every segment, as positions within the span of a record."""
         num_frames, num_segments = self.num_sampled_frames, self.evaluation.num_segments
         if self.clip.sampling == "segments":
             offsets = ((segment + 0.5) / num_segments for segment in range(num_segments))

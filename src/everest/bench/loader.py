@@ -1,0 +1,242 @@
+"""Clips per second that reach the trainer, for each way to read them, in one run on the same files.
+
+Shapes: R clips of an item, C channels, T frames, H height, W width.
+"""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from statistics import mean, median
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from everest.bench.arms import Arm, build_arms
+from everest.bench.hardware import describe_hardware
+from everest.config import ClipConfig, EvaluationConfig
+from everest.datasets import Manifest
+from everest.datasets.clips import SampleKey
+from everest.errors import ConfigError, DataError
+
+OnProgress = Callable[[int, int], None]
+
+NUM_STAGED = 48  # items that are read once more in this process, stage by stage
+STAGES = ("open", "seek", "decode", "convert", "transform", "transfer")
+
+
+@dataclass
+class _Measured:
+    """What was measured of one arm."""
+
+    arm: Arm
+    rates: list[float] = field(default_factory=list)  # clips per second of each round
+    stages: dict[str, float] = field(default_factory=dict)  # milliseconds per clip
+
+
+def bench_loader(
+    manifest: Manifest,
+    *,
+    packed: Manifest | None = None,
+    clip: ClipConfig | None = None,
+    clips_per_video: int = 1,
+    views: EvaluationConfig | None = None,
+    num_items: int = 200,
+    rounds: int = 3,
+    num_workers: int = 1,
+    train_step: float | None = None,
+    batch: int = 16,
+    device: torch.device | None = None,
+    on_progress: OnProgress | None = None,
+) -> dict[str, Any]:
+    """Measure how fast clips are read.
+
+    Every way is measured on the same records, draws the same frames and crops, and comes to the point where a batch
+    could be computed on: float32, normalised, on the device. Ours hands over uint8 and normalises there; the way of
+    others (decord, Pillow) makes floats in the worker. Rounds of all ways alternate, so that a disturbance meets all.
+    Files that one of them cannot read are left out for all, and listed.
+
+    Args:
+        manifest: The videos.
+        packed: The same clips as packed shards, in the same order of records or any other.
+        clip: Length, size and stride; None: 16 frames, 224 x 224, stride 4.
+        clips_per_video: Also measure so many clips of each opened video.
+        views: Also measure evaluation views: all of a video at once, and each with a decoding of its own.
+        num_items: Videos of a round, spread evenly over the manifest.
+        rounds: Repetitions; the median counts.
+        num_workers: Worker processes.
+        train_step: Seconds of a training step on ``batch`` clips: says how many workers keep it fed, and measures how
+            much it would wait for the workers of this run.
+        batch: Clips of a training step.
+        device: Where clips go; None: the CPU.
+        on_progress: Called with the number of finished and of all rounds.
+
+    Returns:
+        Values that JSON can hold: ``arms``, each with ``name``, ``clips_per_second`` (median) with the lowest and
+        highest round, ``ms_per_clip`` of a worker, ``stages_ms`` per clip, ``speedup`` over the baseline (None where
+        decord is not installed), and with ``train_step`` the ``workers_needed`` and the ``waiting_share``;
+        ``num_items``, ``left_out``, ``hardware`` and what was asked for.
+
+    Raises:
+        ConfigError: Numbers that cannot be measured with.
+        DataError: No video can be read.
+    """
+    if min(num_items, rounds, num_workers, batch, clips_per_video) < 1:
+        raise ConfigError("items, rounds, workers, batch and clips per video must be at least 1")
+    device = device or torch.device("cpu")
+    arms = build_arms(manifest, packed, clip or ClipConfig(), clips_per_video, views)
+    keys, left_out = _readable(arms, len(manifest), num_items)
+    measured = [_Measured(arm) for arm in arms]
+    loaders = [_loader(arm.dataset, keys, num_workers) for arm in arms]
+    for number in range(rounds):
+        for index, (entry, loader) in enumerate(zip(measured, loaders, strict=True)):
+            entry.rates.append(_rate(entry.arm, loader, device))
+            if on_progress is not None:
+                on_progress(number * len(arms) + index + 1, rounds * len(arms))
+    for entry in measured:
+        entry.stages = _stages(entry.arm, keys[:NUM_STAGED], device)
+    baseline = next((median(entry.rates) for entry in measured if entry.arm.is_baseline), None)
+    rows = [_row(entry, baseline, num_workers) for entry in measured]
+    if train_step is not None:
+        for row, arm, loader in zip(rows, arms, loaders, strict=True):
+            row["workers_needed"] = math.ceil(batch / train_step / row["clips_per_second"] * num_workers)
+            row["waiting_share"] = _waiting(arm, loader, train_step, batch, device)
+    return {
+        "arms": rows,
+        "num_items": len(keys),
+        "rounds": rounds,
+        "num_workers": num_workers,
+        "train_step": train_step,
+        "batch": batch,
+        "manifest_digest": manifest.digest,
+        "left_out": left_out,
+        "clip": (clip or ClipConfig()).model_dump(mode="json"),
+        "hardware": describe_hardware(device),
+    }
+
+
+def format_loader(values: dict[str, Any]) -> str:
+    """Say the result of :func:`bench_loader` to people."""
+    titles = "".join(f"{stage:>10}" for stage in STAGES)
+    lines = [f"{'':28}{'clips/s':>9}{'from':>8}{'to':>8}{'ms/clip':>9}{'speedup':>9} |{titles}"]
+    workers = f"{values['num_workers']} worker processes"
+    for row in values["arms"]:
+        rates = f"{row['clips_per_second']:9.1f}{row['lowest']:8.1f}{row['highest']:8.1f}{row['ms_per_clip']:9.1f}"
+        speedup = "" if row["speedup"] is None else f"x{row['speedup']:.2f}"
+        stages = "".join(f"{row['stages_ms'][stage]:10.2f}" for stage in STAGES if row["stages_ms"])
+        lines.append(f"{row['name']:28}{rates}{speedup:>9} |{stages}")
+    if values["train_step"] is not None:
+        lines.append(f"a training step of {values['train_step']:g} s on {values['batch']} clips:")
+        for row in values["arms"]:
+            waits = f"with {workers} it waits for {row['waiting_share']:.0%} of the time"
+            lines.append(f"  {row['name']:26} needs {row['workers_needed']} worker processes; {waits}")
+    rounds = f"{values['num_items']} videos, {values['rounds']} rounds, {workers}"
+    lines.append(f"{rounds}; {len(values['left_out'])} videos left out, which not every way can read")
+    return "\n".join(lines)
+
+
+def _readable(arms: Sequence[Arm], num_records: int, num_items: int) -> tuple[list[SampleKey], list[str]]:
+    """Choose records that every arm can read, spread over the manifest; this also brings the files into memory."""
+    step = max(num_records / num_items, 1.0)
+    chosen = sorted({int(i * step) for i in range(min(num_items, num_records))})
+    keys, left_out = [], []
+    for position, index in enumerate(chosen):
+        key = (0, position, index)
+        reasons = [f"{arm.name}: {arm.name_of(index)}" for arm in arms if arm.read(key) is None]
+        if reasons:
+            left_out.append(reasons[0])
+        else:
+            keys.append(key)
+    if not keys:
+        raise DataError(f"none of {len(chosen)} videos can be read by every way: {left_out[0]}")
+    return keys, left_out
+
+
+def _loader(dataset: Dataset[Any], keys: list[SampleKey], num_workers: int) -> DataLoader[Any]:
+    return DataLoader(
+        dataset,
+        batch_size=None,
+        sampler=keys,
+        num_workers=num_workers,
+        collate_fn=_as_is,
+        persistent_workers=True,
+        worker_init_fn=_one_thread,
+    )
+
+
+def _rate(arm: Arm, loader: DataLoader[Any], device: torch.device) -> float:
+    """Read all items and count clips per second; the first item, which starts the workers, is not counted."""
+    items = iter(loader)
+    arm.finish(next(items), device)
+    started, num_items = time.perf_counter(), 0
+    for item in items:
+        arm.finish(item, device)
+        num_items += 1
+    _wait_for(device)
+    return max(num_items, 1) * arm.clips_per_item / (time.perf_counter() - started)
+
+
+def _waiting(arm: Arm, loader: DataLoader[Any], train_step: float, batch: int, device: torch.device) -> float:
+    """Train in pretence, and find the share of the time that is spent on waiting for clips."""
+    items = iter(loader)
+    arm.finish(next(items), device)
+    started, waited, num_clips = time.perf_counter(), 0.0, 0
+    while True:
+        asked = time.perf_counter()
+        item = next(items, None)
+        if item is None:
+            break
+        arm.finish(item, device)
+        waited += time.perf_counter() - asked
+        num_clips += arm.clips_per_item
+        if num_clips >= batch:
+            time.sleep(train_step)
+            num_clips = 0
+    return waited / (time.perf_counter() - started)
+
+
+def _stages(arm: Arm, keys: Sequence[SampleKey], device: torch.device) -> dict[str, float]:
+    """Read items in this process, and tell where a clip's milliseconds go."""
+    if arm.read_by_stage is None:
+        return {}
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        rows = []
+        for key in keys:
+            item, seconds = arm.read_by_stage(key)
+            started = time.perf_counter()
+            arm.finish(item, device)
+            _wait_for(device)
+            rows.append({**seconds, "transfer": time.perf_counter() - started})
+    finally:
+        torch.set_num_threads(before)
+    return {stage: 1e3 * mean(row[stage] for row in rows) / arm.clips_per_item for stage in rows[0]}
+
+
+def _row(entry: _Measured, baseline: float | None, num_workers: int) -> dict[str, Any]:
+    rate = median(entry.rates)
+    return {
+        "name": entry.arm.name,
+        "clips_per_item": entry.arm.clips_per_item,
+        "clips_per_second": rate,
+        "lowest": min(entry.rates),
+        "highest": max(entry.rates),
+        "ms_per_clip": 1e3 * num_workers / rate,
+        "stages_ms": entry.stages,
+        "speedup": None if baseline is None else rate / baseline,
+    }
+
+
+def _wait_for(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _as_is(item: Any) -> Any:
+    return item
+
+
+def _one_thread(_: int) -> None:
+    torch.set_num_threads(1)
