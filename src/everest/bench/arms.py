@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from everest.bench.decord_clips import DecordClips, has_decord
 from everest.config import AugmentConfig, ClipConfig, Decoder, EvaluationConfig
 from everest.datasets import ClipRecord, Manifest, TrainClips, ViewClips
-from everest.datasets.clips import SampleKey, make_generator
+from everest.datasets.clips import SampleKey, Views, make_generator
 from everest.datasets.spans import FramePlan, read_span, span_of
 from everest.errors import DataError, VideoError
 from everest.video import augment_clip, normalize, open_video, view_crops
@@ -32,16 +32,18 @@ class Arm:
         dataset: Gives the item of a key: uint8 [R, C, T, H, W], float32 [C, T, H, W], or None where it cannot be read.
         clips_per_item: R, or the number of views.
         is_baseline: The others are compared with it.
+        is_training: Items are training clips, which are brought to float32; views stay uint8 until the model has them.
         read_by_stage: Reads an item and says how many seconds each stage took; None where that is not known.
     """
 
     name: str
-    dataset: "Dataset[Tensor | None]"
+    dataset: "Dataset[Tensor | None] | Dataset[Views | None]"
     clips_per_item: int = 1
     is_baseline: bool = False
+    is_training: bool = True
     read_by_stage: Callable[[SampleKey], tuple[Tensor, dict[str, float]]] | None = None
 
-    def read(self, key: SampleKey) -> Tensor | None:
+    def read(self, key: SampleKey) -> Tensor | Views | None:
         """Read an item in this process."""
         return self.dataset[key]
 
@@ -50,10 +52,12 @@ class Arm:
         records: tuple[ClipRecord, ...] = getattr(self.dataset, "records", ())
         return str(records[index].path)
 
-    def finish(self, item: Tensor, device: torch.device) -> Tensor:
-        """Bring an item to where it could be computed on."""
+    def finish(self, item: Tensor | Views, device: torch.device) -> Tensor:
+        """Bring an item to where it could be computed on: training clips as floats, views as the model takes them."""
+        if isinstance(item, Views):
+            return item.to(device).frames  # [V,C,T,H,W]
         moved = item.to(device, non_blocking=True)
-        return normalize(moved, MEAN, STD) if moved.dtype == torch.uint8 else moved
+        return normalize(moved, MEAN, STD) if self.is_training and moved.dtype == torch.uint8 else moved
 
 
 class OurClips(Dataset["Tensor | None"]):
@@ -95,16 +99,16 @@ class OurClips(Dataset["Tensor | None"]):
         return done, {**seconds, "transform": time.perf_counter() - started}
 
 
-class OurViews(Dataset["Tensor | None"]):
-    """All evaluation views of a record, decoded once: uint8 [V, C, T, H, W]."""
+class OurViews(Dataset["Views | None"]):
+    """All evaluation views of a record, decoded once."""
 
     def __init__(self, manifest: Manifest, clip: ClipConfig, views: EvaluationConfig) -> None:
         self.records = manifest.records
         self.views = ViewClips(manifest.records, clip, views)
 
-    def __getitem__(self, key: SampleKey) -> Tensor | None:
+    def __getitem__(self, key: SampleKey) -> Views | None:
         found = self.views[key[2]]
-        return None if found.error is not None else found.frames
+        return None if found.error is not None else found
 
 
 class ViewByView(Dataset["Tensor | None"]):
@@ -160,6 +164,10 @@ def build_arms(
             arms.append(Arm(name, several, clips_per_video, read_by_stage=several.read_by_stage))
     if views is not None:
         num_views = views.num_segments * views.num_crops
-        arms.append(Arm(f"{num_views} views, decoded once", OurViews(manifest, clip, views), num_views))
-        arms.append(Arm(f"{num_views} views, view by view", ViewByView(manifest, clip, views), num_views))
+        arms.append(
+            Arm(f"{num_views} views, decoded once", OurViews(manifest, clip, views), num_views, is_training=False)
+        )
+        arms.append(
+            Arm(f"{num_views} views, view by view", ViewByView(manifest, clip, views), num_views, is_training=False)
+        )
     return arms

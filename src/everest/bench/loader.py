@@ -53,9 +53,9 @@ def bench_loader(
     """Measure how fast clips are read.
 
     Every way is measured on the same records, draws the same frames and crops, and comes to the point where a batch
-    could be computed on: float32, normalised, on the device. Ours hands over uint8 and normalises there; the way of
-    others (decord, Pillow) makes floats in the worker. Rounds of all ways alternate, so that a disturbance meets all.
-    Files that one of them cannot read are left out for all, and listed.
+    could be computed on: training clips as float32, normalised, on the device. Ours hands over uint8 and normalises
+    there; the way of others (decord, Pillow) makes floats in the worker. Rounds of all ways alternate, so that a
+    disturbance meets all. Files that one of them cannot read are left out for all, and listed.
 
     Args:
         manifest: The videos.

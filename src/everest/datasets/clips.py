@@ -1,6 +1,6 @@
 """Records to clips: decoding, sampling and augmentation, once per video.
 
-Shapes: R clips of one video, V views, C channels, T frames, H height, W width.
+Shapes: R clips of one video, S segments, V views, F distinct frames, C channels, T frames, H height, W width.
 """
 
 import hashlib
@@ -16,13 +16,13 @@ from torch.utils.data import Dataset
 
 from everest.config import AugmentConfig, ClipConfig, Decoder, EvaluationConfig
 from everest.datasets.records import ClipRecord
-from everest.datasets.spans import FramePlan, chunked, read_span, sampled_step, span_of
+from everest.datasets.spans import FramePlan, chunked, read_frames, read_span, sampled_step, span_of
 from everest.datasets.watch import Watch, Watched
 from everest.errors import DataError, VideoError
 from everest.video.augment import augment_clip
 from everest.video.backends import open_video
 from everest.video.sampling import dense_indices, random_start, segment_indices, view_starts
-from everest.video.transforms import resize_short_side, view_crops
+from everest.video.transforms import resize_short_side, resize_to_cover, to_channels_first, view_crops
 
 CACHE_MARGIN = 1.15  # short side of cached frames, relative to the clip: room for crops that are not the whole
 
@@ -54,28 +54,57 @@ class Sample:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Views:
-    """All views of one video for evaluation.
+    """All views of one video for evaluation, each frame kept once: views overlap in time and in space.
 
     Attributes:
-        frames: Shape [V, C, T, H, W], uint8; the crops of the first segment come first. V is 0 where the video
-            cannot be read.
+        scaled: The frames of all segments, scaled so that a crop fits in, shape [C, F, h, w], uint8. F is 0 where the
+            video cannot be read.
+        rows: The frames of each segment, shape [S, T], int64.
+        crop_size: Height and width of a crop.
+        num_crops: Crops of each segment.
         label: Class index; -1 where there is none.
         record_index: The record.
         error: Why the video cannot be read; None where it can.
     """
 
-    frames: Tensor
+    scaled: Tensor
+    rows: Tensor
+    crop_size: tuple[int, int]
+    num_crops: int
     label: int
     record_index: int
     error: str | None = None
 
+    @property
+    def num_views(self) -> int:
+        """Number of views, V; 0 where the video cannot be read."""
+        return len(self.rows) * self.num_crops
+
+    @property
+    def frames(self) -> Tensor:
+        """The views as one tensor, shape [V, C, T, H, W]; the crops of the first segment come first."""
+        if not self.num_views:
+            return self.scaled.new_empty(0, self.scaled.shape[0], self.rows.shape[1], *self.crop_size)
+        return torch.stack(list(self.unbind()))  # [V,C,T,H,W]
+
+    def unbind(self) -> Iterator[Tensor]:
+        """Give the views one by one, each of shape [C, T, H, W]; the crops of a segment share memory."""
+        for rows in self.rows:
+            yield from view_crops(self.scaled[:, rows], *self.crop_size, self.num_crops)  # [C,T,h,w] to [C,T,H,W]
+
+    def to(self, device: torch.device) -> "Views":
+        """Move the frames to a device."""
+        scaled, rows = (tensor.to(device, non_blocking=True) for tensor in (self.scaled, self.rows))
+        return replace(self, scaled=scaled, rows=rows)
+
     def pin_memory(self) -> "Views":
         """Move the frames to pinned memory."""
-        return replace(self, frames=self.frames.pin_memory())
+        return replace(self, scaled=self.scaled.pin_memory(), rows=self.rows.pin_memory())
 
     def __repr__(self) -> str:
+        shape = [self.num_views, self.scaled.shape[0], self.rows.shape[1], *self.crop_size]
         fate = "" if self.error is None else f", error {self.error!r}"
-        return f"Views({list(self.frames.shape)}, label {self.label}, record {self.record_index}{fate})"
+        return f"Views({shape}, label {self.label}, record {self.record_index}{fate})"
 
 
 class TrainClips(Dataset[Sample]):
@@ -242,16 +271,17 @@ class ViewClips(Dataset[Views]):
     def __getitem__(self, index: int) -> Views:
         record = self.records[index]
         label = -1 if record.label is None else record.label
-        height, width = self.clip.height, self.clip.width
+        size, num_crops = (self.clip.height, self.clip.width), self.evaluation.num_crops
+        decoder, limit = self.evaluation.decoder, self.evaluation.time_limit_seconds
         try:
             with reading(self, index, self._unreadable):
-                decoder, limit = self.evaluation.decoder, self.evaluation.time_limit_seconds
-                segments = read_span(record, self.plan, decoder=decoder, time_limit_seconds=limit)
+                decoded, rows = read_frames(record, self.plan, decoder=decoder, time_limit_seconds=limit)
         except VideoError as error:
-            none = torch.empty(0, 3, self.num_sampled_frames, height, width, dtype=torch.uint8)  # [V=0,C,T,H,W]
-            return Views(none, label, index, _reason(error, record))
-        views = [view for s in segments for view in view_crops(s, height, width, self.evaluation.num_crops)]
-        return Views(torch.stack(views), label, index)  # [V,C,T,H,W]
+            scaled = torch.empty(3, 0, *size, dtype=torch.uint8)  # [C,F=0,H,W]
+            rows = torch.empty(0, self.num_sampled_frames, dtype=torch.int64)  # [S=0,T]
+            return Views(scaled, rows, size, num_crops, label, index, _reason(error, record))
+        scaled = resize_to_cover(to_channels_first(decoded), *size)  # [C,F,h,w]
+        return Views(scaled, rows, size, num_crops, label, index)
 
     def mark_unreadable(self, record_index: int, reason: str) -> None:
         """Treat a record as one that cannot be read, for this reason, from now on."""

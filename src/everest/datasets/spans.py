@@ -6,6 +6,7 @@ Shapes: C channels, T frames, H height, W width.
 import math
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 from everest.config import ClipConfig, Decoder
@@ -70,16 +71,34 @@ def read_span(
     Raises:
         VideoError: The video cannot be read.
     """
+    decoded, rows = read_frames(record, plan, decoder=decoder, time_limit_seconds=time_limit_seconds)
+    return [to_channels_first(Clip(decoded.frames[r], decoded.pts_seconds[r], decoded.source)) for r in rows]
+
+
+def read_frames(
+    record: ClipRecord, plan: FramePlan, *, decoder: Decoder = "auto", time_limit_seconds: float | None = None
+) -> tuple[Clip, Tensor]:
+    """Open a video once and read the frames of several clips, each frame once.
+
+    Args:
+        record: The video and its span.
+        plan: Gives the indices of each clip, all of one length, from 0 within the span.
+        decoder: What reads the file.
+        time_limit_seconds: Reading that takes longer is an error.
+
+    Returns:
+        The distinct frames in the order of the video, and for each clip their rows, shape [clips, T], int64.
+
+    Raises:
+        VideoError: The video cannot be read.
+    """
     with open_video(record.source, decoder, time_limit_seconds) as reader:
         first, num_available = span_of(record, reader.info)
         clips = plan(num_available, reader.info.fps)
         wanted = sorted({first + index for indices in clips for index in indices})
         decoded = reader.read(wanted)
     row_of = {index: row for row, index in enumerate(wanted)}
-    rows = [[row_of[first + index] for index in indices] for indices in clips]
-    return [
-        to_channels_first(Clip(decoded.frames[r], decoded.pts_seconds[r], decoded.source)) for r in rows
-    ]  # each [C,T,H,W]
+    return decoded, torch.tensor([[row_of[first + index] for index in indices] for indices in clips])
 
 
 def chunked(first: int, num_frames: int, info: VideoInfo) -> list[range]:

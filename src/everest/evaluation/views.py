@@ -121,8 +121,8 @@ def classify_videos(
         for done, video in enumerate(loader, start=1):
             if video.error is not None:
                 failures[video.record_index] = video.error
-            waiting.extend(video.frames.to(device, non_blocking=True).unbind())
-            owners.extend([video.record_index] * len(video.frames))
+            waiting.extend(video.to(device).unbind())
+            owners.extend([video.record_index] * video.num_views)
             while len(waiting) >= views.batch_size:
                 forward(views.batch_size)
             if on_progress is not None:

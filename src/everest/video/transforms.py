@@ -84,6 +84,22 @@ def resize_short_side(frames: Tensor, size: int) -> Tensor:
     return resize(frames, size * H // short, size * W // short)
 
 
+def resize_to_cover(frames: Tensor, height: int, width: int) -> Tensor:
+    """Scale all frames so that a box fits in exactly: one side is the box's, the other as long or longer.
+
+    Args:
+        frames: uint8, shape [C, T, H, W].
+        height: Height of the box in pixels.
+        width: Width of the box in pixels.
+
+    Returns:
+        uint8, shape [C, T, height, W * height // H], or [C, T, H * width // W, width] where the frames are narrower.
+    """
+    H, W = frames.shape[-2:]
+    is_wide = W * height >= H * width
+    return resize(frames, *((height, W * height // H) if is_wide else (H * width // W, width)))
+
+
 def view_crops(frames: Tensor, height: int, width: int, num_crops: int) -> list[Tensor]:
     """Scale the frames to cover a box and take crops that together show them to both ends.
 
@@ -97,10 +113,8 @@ def view_crops(frames: Tensor, height: int, width: int, num_crops: int) -> list[
     Returns:
         ``num_crops`` views of shape [C, T, height, width], uint8, that share memory.
     """
-    H, W = frames.shape[-2:]
-    is_wide = W * height >= H * width
-    scaled_size = (height, W * height // H) if is_wide else (H * width // W, width)
-    scaled = resize(frames, *scaled_size)
+    scaled = resize_to_cover(frames, height, width)
+    is_wide = scaled.shape[-1] * height >= scaled.shape[-2] * width
     spare = scaled.shape[-1] - width if is_wide else scaled.shape[-2] - height
     offsets = [spare * i // (num_crops - 1) for i in range(num_crops)] if num_crops > 1 else [spare // 2]
     return [scaled.narrow(-1 if is_wide else -2, at, width if is_wide else height) for at in offsets]
