@@ -19,7 +19,7 @@ from av.video.frame import VideoFrame
 
 from everest.errors import VideoError
 from everest.video.groups import AnyPacket, Clock, Groups
-from everest.video.opening import frame_rate, open_stream, say_reason
+from everest.video.opening import frame_rate, open_stream, packets_of, say_reason
 from everest.video.source import VideoSource
 from everest.video.timing import Deadline
 
@@ -74,6 +74,9 @@ class FrameStream:
         self.num_decoded = 0
         self.seek_seconds = 0.0
         self._deadline = Deadline(path, time_limit_seconds)
+        self._head: list[AnyPacket] = []  # packets that were read before it was known how to decode
+        self._groups: Groups | None = None
+        self._frames: Iterator[VideoFrame] = iter(())
         self._container, self.stream = open_stream(self.path)
         try:
             self._rate = frame_rate(self.stream, path)
@@ -85,9 +88,8 @@ class FrameStream:
             self._counts = self._is_avi and self.stream.codec_context.has_b_frames
             self._can_jump = not self._counts
             self._can_jump_blind = True
+            self._has_jumped = False
             self._origin: int | None = None
-            self._head: list[AnyPacket] = []  # packets that were read before it was known how to decode
-            self._groups: Groups | None = None
             if not self._start_by_groups():
                 self._start()
         except BaseException:
@@ -99,7 +101,7 @@ class FrameStream:
         if self._counts:
             return False
         clock: Clock = "dts" if self._is_avi else "pts"
-        for packet in self._container.demux(self.stream):
+        for packet in packets_of(self._container, self.stream):
             self._head.append(packet)
             stamp, first = getattr(packet, clock), getattr(self._head[0], clock)
             is_plain = packet.size and stamp is not None and not packet.is_discard and stamp >= first
@@ -156,6 +158,7 @@ class FrameStream:
         """Go over to decoding frame by frame, from the first one on."""
         if self._groups is None:
             return
+        self._groups.close()
         self._groups = None
         if self._head:
             self._start()
@@ -177,7 +180,7 @@ class FrameStream:
         """Decode packets that were read already, and then from wherever the container stands."""
         self.failure = ""
         try:
-            for packet in chain(head, self._container.demux(self.stream)):
+            for packet in chain(head, packets_of(self._container, self.stream)):
                 for frame in packet.decode():
                     self.num_decoded += 1
                     yield frame
@@ -291,6 +294,7 @@ class FrameStream:
             stamp = max(self._stamp(position - seconds * self.fps), self._origin or 0)
             try:
                 self._container.seek(stamp, stream=self.stream, backward=True)
+                self._has_jumped = True
                 self.upcoming = None
                 self._frames = self._decode()
             except FFmpegError:
@@ -308,6 +312,18 @@ class FrameStream:
         self._rewind()
         return True
 
+    def jump_no_more(self) -> bool:
+        """Go back to the start, to decode on from there: a damaged file may have more frames than a jump finds.
+
+        Returns:
+            False where nothing was ever jumped over, and nothing changes.
+        """
+        if not self._has_jumped:
+            return False
+        self._can_jump = self._has_jumped = False
+        self._rewind()
+        return True
+
     def _rewind(self) -> None:
         """Open the file again: the one way back to the start that every container allows."""
         self._container.close()
@@ -317,6 +333,13 @@ class FrameStream:
 
     def close(self) -> None:
         """Close the file. Closing twice is allowed."""
+        # Generators refer to this object: without a cut, frames and packets would stay until the garbage collector
+        # comes round, and memory would grow with the number of files.
+        self._frames = iter(())
+        if self._groups is not None:
+            self._groups.close()
+        self._groups = None
+        self._head = []
         self._container.close()
 
     def __enter__(self) -> Self:

@@ -19,6 +19,7 @@ from av.error import FFmpegError
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from everest.video.opening import packets_of
 from everest.video.timing import Deadline
 
 # Packets of a group that are held in memory; longer groups are decoded frame by frame.
@@ -124,6 +125,11 @@ class Groups:
             self._context.skip_frame = "DEFAULT"
         return found
 
+    def close(self) -> None:
+        """Forget all packets. The container stays open."""
+        self._packets = iter(())
+        self._pending = self._group = None
+
     def _group_of(self, first: int, last: int) -> _Group:
         """Read the group that holds a time stamp, jumping ahead or back where it is far."""
         group = self._group
@@ -228,7 +234,7 @@ class Groups:
         raise _Irregular
 
     def _chain(self, head: Sequence[AnyPacket]) -> Iterator[AnyPacket]:
-        for packets in (head, self._container.demux(self._stream)):
+        for packets in (head, packets_of(self._container, self._stream)):
             yield from (packet for packet in packets if packet.size)  # an empty one stands at the end
 
 

@@ -1,5 +1,6 @@
 """Open a video file and learn what its header says, without decoding anything."""
 
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,9 @@ from everest.video.source import VideoSource, open_member
 
 # Formats that hold pictures or text, which FFmpeg would decode as if they were videos.
 _NOT_VIDEO = ("_pipe", "image2", "tty")
+# Height times width that is read at most: a little over 8K. Damaged headers claim much more.
+MAX_PIXELS = 8192 * 4608
+_CODEC_OPTIONS = {"max_pixels": str(MAX_PIXELS)}  # for pictures that are larger than the header says
 
 
 def open_stream(path: VideoSource) -> tuple[InputContainer, VideoStream]:
@@ -39,17 +43,40 @@ def open_stream(path: VideoSource) -> tuple[InputContainer, VideoStream]:
     # The prefix keeps a name such as "concat:x" from being taken for a network or list protocol.
     opened: Any = f"file:{path}" if isinstance(path, Path) else open_member(path)
     try:
-        container: InputContainer = av.open(opened, metadata_errors="ignore")
+        container: InputContainer = av.open(opened, options=dict(_CODEC_OPTIONS), metadata_errors="ignore")
     except FFmpegError as error:
         raise VideoError(f"{path}: not a readable video ({say_reason(error)})") from None
     streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     if not streams or container.format.name.endswith(_NOT_VIDEO):
         container.close()
         raise VideoError(f"{path}: holds no moving picture; a video file is expected")
+    stream, context = streams[0], streams[0].codec_context
+    problem = "its codec is unknown" if context is None else _size_problem(context.width, context.height)
+    if problem:
+        container.close()
+        raise VideoError(f"{path}: {problem}; a video file is expected")
     # More threads are not safe beside worker processes, and cost more than they gain on small pictures.
-    streams[0].thread_type = "NONE"
-    streams[0].codec_context.thread_count = 1
-    return container, streams[0]
+    stream.thread_type = "NONE"
+    context.thread_count = 1
+    context.options = dict(_CODEC_OPTIONS)
+    return container, stream
+
+
+def _size_problem(width: int, height: int) -> str:
+    """Refuse pictures for which memory may not be enough, before any is taken."""
+    return f"claims pictures of {height} x {width} pixels" if width * height > MAX_PIXELS else ""
+
+
+def packets_of(container: InputContainer, stream: VideoStream) -> Iterator[Any]:
+    """Read packets to the end of the file; an empty one stands at the end.
+
+    Raises:
+        FFmpegError: Reading breaks off.
+    """
+    try:
+        yield from container.demux(stream)
+    except IndexError:  # PyAV 18.1 stumbles, after the last packet, over other streams that began in the middle
+        return
 
 
 def count_pictures(path: VideoSource) -> tuple[int, float | None]:
@@ -66,7 +93,7 @@ def count_pictures(path: VideoSource) -> tuple[int, float | None]:
     num_packets = 0
     with container:
         try:
-            for packet in container.demux(stream):
+            for packet in packets_of(container, stream):
                 num_packets += packet.size > 0
                 stamps += [] if packet.pts is None else [packet.pts]
         except FFmpegError as error:

@@ -172,6 +172,8 @@ class VideoReader:
         if stream.upcoming is None:
             last = math.floor(stream.current_end - 0.5)  # with variable frame rate the last may be on show for long
             if index - last > (0 if stream.failure else self._max_overshoot):
+                if stream.jump_no_more():
+                    return self._find(index)
                 raise VideoError(
                     f"{self.path}: frame index {index} of {self.info.num_frames} was asked for, but decoding ends "
                     f"after {last} ({stream.failure or 'end of file'}); repair the file or leave it out"
