@@ -1,12 +1,15 @@
 """Where the bytes of a video are: a file of its own, or a part of a shard."""
 
 import io
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import fsspec
 
 from everest.errors import VideoError
+
+_WAITS = (0.5, 2.0)  # seconds until a connection that broke is tried again
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,13 @@ class ShardMember:
 
 
 VideoSource = Path | ShardMember
+Location = Path | str
+"""A path of this machine, or a URL that fsspec can open."""
+
+
+def is_url(location: str) -> bool:
+    """Whether something is a URL such as ``s3://bucket/x`` or ``simplecache::https://host/x``, and not a path."""
+    return "://" in location
 
 
 def open_member(member: ShardMember) -> io.BytesIO:
@@ -43,9 +53,8 @@ def open_member(member: ShardMember) -> io.BytesIO:
         VideoError: The shard cannot be read, or ends before the member does.
     """
     try:
-        if "://" in member.shard:
-            filesystem, path = fsspec.url_to_fs(member.shard)  # type: ignore[no-untyped-call]
-            content = filesystem.cat_file(path, start=member.offset, end=member.offset + member.num_bytes)
+        if is_url(member.shard):
+            content = read_url(member.shard, member.offset, member.offset + member.num_bytes)
         else:
             with Path(member.shard).open("rb") as file:
                 file.seek(member.offset)
@@ -55,3 +64,37 @@ def open_member(member: ShardMember) -> io.BytesIO:
     if len(content) != member.num_bytes:
         raise VideoError(f"{member}: the shard ends early: {len(content)} of {member.num_bytes} bytes are there")
     return io.BytesIO(content)
+
+
+def read_url(url: str, start: int | None = None, end: int | None = None) -> bytes:
+    """Read bytes from a URL; a connection that breaks is tried again, twice.
+
+    Args:
+        url: What fsspec can open.
+        start: The first byte; None: that of the file.
+        end: After the last byte; None: the end of the file.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: No such protocol.
+        ImportError: The driver of the protocol is not installed.
+    """
+    filesystem, path = fsspec.url_to_fs(url)  # type: ignore[no-untyped-call]
+    for seconds in _WAITS:
+        try:
+            return bytes(filesystem.cat_file(path, start=start, end=end))
+        except (FileNotFoundError, PermissionError):
+            raise
+        except OSError:
+            time.sleep(seconds)
+    return bytes(filesystem.cat_file(path, start=start, end=end))
+
+
+def exists_url(url: str) -> bool:
+    """Whether there is something at a URL.
+
+    Raises:
+        OSError: It cannot be told.
+    """
+    filesystem, path = fsspec.url_to_fs(url)  # type: ignore[no-untyped-call]
+    return bool(filesystem.exists(path))
