@@ -9,10 +9,10 @@ STAMP := $(VENV)/.installed
 export OMP_NUM_THREADS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format clean
+.PHONY: help setup demo test test-mutations lint format clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(STAMP)  ## install into .venv; again only when pyproject.toml or constraints.txt has changed
 
@@ -31,6 +31,9 @@ lint: setup  ## style, formatting and types
 
 test: lint  ## lint, then all tests; fails under 85 % coverage
 	$(BIN)/python -m pytest --cov --cov-report=term
+
+test-mutations: setup  ## 1,000 damaged videos through index, check and loaders: half a minute
+	$(BIN)/python -m pytest tests/mutations/many_mutations.py
 
 format: setup  ## rewrite the code in the project's style
 	$(BIN)/ruff check --fix .

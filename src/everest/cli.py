@@ -122,7 +122,7 @@ def _add_recipe(commands: Any) -> None:
 
 
 def _add_data(commands: Any) -> None:
-    data = commands.add_parser("data", help="list and check videos", description="List and check videos.")
+    data = commands.add_parser("data", help="list, check and pack videos", description="List, check and pack videos.")
     actions = data.add_subparsers(metavar="ACTION", required=True)
     index = _add(actions, "index", do.data_index, "write one manifest for a folder or a list of videos")
     index.add_argument("source", metavar="SOURCE")
@@ -141,7 +141,27 @@ def _add_data(commands: Any) -> None:
     check = _add(actions, "check", do.data_check, "decode every video and report those that cannot be read")
     check.add_argument("manifest", metavar="MANIFEST", help="a manifest, a folder, or the word bundled")
     check.add_argument("--workers", type=int, default=-1, metavar="N", help="videos at a time (default: the cores)")
-    for parser in (index, check):
+    check.add_argument(
+        "--quarantine", type=Path, metavar="CLEAN", help="write a manifest of the clips that can be used"
+    )
+    check.add_argument(
+        "--report", type=Path, metavar="FILE", help="one line of JSON for each file (default: MANIFEST.check.jsonl)"
+    )
+    check.add_argument(
+        "--time-limit", type=float, default=60.0, metavar="S", help="seconds for 64 MiB of frames (default: 60)"
+    )
+    pack = _add(actions, "pack", do.data_pack, "re-encode clips into shards that decode fast")
+    pack.add_argument("manifest", metavar="MANIFEST", help="a manifest, a folder, or the word bundled")
+    pack.add_argument("out", type=Path, metavar="OUT", help="a new or empty folder, or one to go on with")
+    pack.add_argument("--short-side", type=int, default=256, metavar="N", help="pixels (default: 256); never enlarged")
+    pack.add_argument("--keyframe-interval", type=int, default=12, metavar="N", help="frames (default: 12)")
+    pack.add_argument("--crf", type=int, default=20, metavar="N", help="quality, 0 to 51, small is good (default: 20)")
+    pack.add_argument("--clips-per-shard", type=int, default=256, metavar="N", help="(default: 256)")
+    pack.add_argument("--workers", type=int, default=-1, metavar="N", help="clips at a time (default: the cores)")
+    pack.add_argument("--time-limit", type=float, default=300.0, metavar="S", help="seconds without progress on a clip")
+    verify = _add(actions, "verify", do.data_verify, "compare shards with the hashes taken when they were written")
+    verify.add_argument("out", type=Path, metavar="OUT", help="a folder that data pack has written")
+    for parser in (index, check, pack, verify):
         _add_json(parser)
 
 

@@ -8,7 +8,6 @@ import json
 import sys
 from argparse import Namespace
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
 from everest.errors import ConfigError
@@ -164,17 +163,59 @@ def data_index(options: Namespace) -> int:
 
 def data_check(options: Namespace) -> int:
     """Decode every video."""
-    from everest.datasets import check_manifest, load_data
+    from everest.datasets import check_manifest, default_report, load_data, write_quarantine
     from everest.training.progress import Progress
 
     manifest = load_data(options.manifest)
-    with Progress("checking", manifest.num_files) as progress:
-        rows = check_manifest(manifest, options.workers, lambda done, _: progress.update(done))
-    bad = [row for row in rows if row.fault is not None]
-    values = {"num_files": len(rows), "num_unreadable": len(bad), "files": [_jsonable(asdict(row)) for row in rows]}
-    lines = [f"{row.path}: {row.fault}" for row in bad]
-    _print(options, values, "\n".join([*lines, f"{len(rows)} files checked, {len(bad)} cannot be read"]))
-    return EXIT_FAILURES if bad else EXIT_OK
+    if options.quarantine is not None and options.quarantine.exists():
+        raise ConfigError(f"{options.quarantine}: exists already; name a manifest that does not exist yet")
+    kept = options.report or default_report(options.manifest)
+    with Progress("checking", len({record.source for record in manifest.records})) as progress:
+        report = check_manifest(
+            manifest,
+            options.workers,
+            lambda done, _: progress.update(done),
+            report=kept,
+            time_limit_seconds=options.time_limit,
+        )
+    values, lines = {**report.to_dict(), "report": str(kept)}, [report.summary(), f"one line for each file: {kept}"]
+    try:
+        if options.quarantine is not None:
+            quarantine = write_quarantine(report, options.quarantine)
+            values["quarantine"] = quarantine.to_dict()
+            lines.append(quarantine.summary())
+    finally:
+        _print(options, values, "\n".join(lines))
+    return EXIT_FAILURES if report.unreadable else EXIT_OK
+
+
+def data_pack(options: Namespace) -> int:
+    """Re-encode clips into shards."""
+    from everest.datasets import PackSettings, load_data, pack_manifest
+    from everest.training.progress import Progress
+
+    manifest = load_data(options.manifest)
+    settings = PackSettings(options.short_side, options.keyframe_interval, options.crf, options.clips_per_shard)
+    with Progress("packing", len(manifest)) as progress:
+        report = pack_manifest(
+            manifest,
+            options.out,
+            settings,
+            num_workers=options.workers,
+            time_limit_seconds=options.time_limit,
+            on_progress=lambda done, _: progress.update(done),
+        )
+    _print(options, report.to_dict(), f"{report.summary()}\nwritten: {report.manifest.source}")
+    return EXIT_FAILURES if report.failures else EXIT_OK
+
+
+def data_verify(options: Namespace) -> int:
+    """Compare shards with the hashes that were taken when they were written."""
+    from everest.datasets import verify_shards
+
+    problems = verify_shards(options.out)
+    _print(options, {"problems": problems}, "\n".join(problems) or "all shards are as they were written")
+    return EXIT_FAILURES if problems else EXIT_OK
 
 
 def bench_step(options: Namespace) -> int:
@@ -252,7 +293,3 @@ def doctor(options: Namespace) -> int:
 
 def _print(options: Namespace, values: Any, text: str) -> None:
     print(json.dumps(values, indent=2) if getattr(options, "json", False) else text)
-
-
-def _jsonable(values: dict[str, Any]) -> dict[str, Any]:
-    return {key: str(value) if isinstance(value, Path) else value for key, value in values.items()}

@@ -218,7 +218,7 @@ def test_files_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> No
     record = index_source(tmp_path, "kinetics400").manifest.records[0]
     assert record.path == tmp_path / "train" / "abseiling" / "-3B32lodo2M_000059_000069.mp4"
     put(tmp_path / "train" / "abseiling" / "copy" / "-3B32lodo2M_000059_000069.mp4", 4)
-    with pytest.raises(ManifestError, match="two files could be train/-3B32lodo2M"):
+    with pytest.raises(ManifestError, match="could both be train/-3B32lodo2M"):
         index_source(tmp_path, "kinetics400")
 
 
@@ -235,68 +235,6 @@ def test_all_videos_without_labels(tmp_path: Path) -> None:
     manifest = index_source(tmp_path, "unlabelled").manifest
     assert [r.path.name for r in manifest.records] == ["a video.mp4", "10.mp4", "2.mp4"]
     assert {r.label for r in manifest.records} == {None}
-
-
-@pytest.mark.parametrize(
-    ("layout", "file", "content", "message"),
-    [
-        ("ucf101", "ucfTrainTestlist/classInd.txt", "1 A\n3 B\n", "without gaps"),
-        ("ucf101", "ucfTrainTestlist/trainlist01.txt", "YoYo/v_YoYo_g08_c01.avi 7\n", r"line 1: label 7 .* is 2"),
-        ("ucf101", "ucfTrainTestlist/testlist01.txt", "\nUnknown/x.avi\n", "line 2: expected Class/video.avi"),
-        (
-            "hmdb51",
-            "testTrainMulti_7030_splits/wave_test_split1.txt",
-            "a.avi 3\n",
-            "line 1: expected a video and 0, 1 or 2",
-        ),
-        ("kinetics400", KINETICS, "label,time_start\n", "no column youtube_id, time_end"),
-        (
-            "kinetics400",
-            "annotations/train.csv",
-            "label,youtube_id,time_start,time_end\nx,y,a,b\n",
-            "line 2: .*seconds",
-        ),
-        ("ssv2", "labels/labels.json", "[1, 2]", "expected names with numbers"),
-        ("ssv2", "labels/labels.json", '{"A": "0", "B": "5"}', "without gaps"),
-        ("ssv2", "labels/train.json", "{", "not JSON"),
-        ("ssv2", "labels/train.json", '[{"id": "1"}]', r"needs id \(str\), template"),
-        (
-            "ssv2",
-            "labels/train.json",
-            '[{"id": "1", "template": "Holdin [something]"}]',
-            "did you mean 'Holding something'",
-        ),
-        ("ssv2", "labels/test-answers.csv", "1420;Nonsense\n", "line 1: expected an id"),
-        ("oscc", OSCC, '{"clips": 3}', "a list of clips is expected"),
-        (
-            "oscc",
-            OSCC,
-            '[{"video_uid": "a", "parent_start_sec": "x"}]',
-            "needs video_uid",
-        ),
-        (
-            "oscc",
-            OSCC,
-            '[{"video_uid": "a", "parent_start_sec": 3, "parent_end_sec": 2, "state_change": true}]',
-            "ends at 2 s",
-        ),
-        (
-            "oscc",
-            OSCC,
-            '[{"video_uid": "a", "parent_start_sec": 3, "parent_end_sec": 5}]',
-            "state_change must be true or false",
-        ),
-    ],
-)
-def test_annotations_that_cannot_be_read_are_named_by_line(
-    layout: str, file: str, content: str, message: str, tmp_path: Path
-) -> None:
-    TREES[layout](tmp_path)
-    assert (tmp_path / file).is_file()
-    (tmp_path / file).write_text(content)
-    with pytest.raises(ManifestError, match=message) as raised:
-        index_source(tmp_path, layout)
-    assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize("layout", TREES)

@@ -1,6 +1,8 @@
 """Lists of clips, and the way from a list to batches."""
 
-from everest.datasets.check import CheckRow, check_manifest
+from everest.datasets.check import check_manifest, default_report
+from everest.datasets.check_report import CheckReport, Quarantine, write_quarantine
+from everest.datasets.check_rows import CheckRow
 from everest.datasets.clips import Sample, TrainClips, ViewClips, Views
 from everest.datasets.folder import index_folder
 from everest.datasets.index import FORMATS, Index, index_source
@@ -12,6 +14,8 @@ from everest.datasets.loader import (
     build_view_loader,
 )
 from everest.datasets.manifest import read_manifest, write_manifest
+from everest.datasets.pack import PackReport, pack_manifest, verify_shards
+from everest.datasets.packing import PackSettings
 from everest.datasets.records import VIDEO_EXTENSIONS, ClipRecord, Manifest
 from everest.datasets.sampler import BatchPlan, EpochSampler, plan_batches
 from everest.datasets.source import hold_out, load_data
@@ -21,11 +25,15 @@ __all__ = [
     "VIDEO_EXTENSIONS",
     "Batch",
     "BatchPlan",
+    "CheckReport",
     "CheckRow",
     "ClipRecord",
     "EpochSampler",
     "Index",
     "Manifest",
+    "PackReport",
+    "PackSettings",
+    "Quarantine",
     "Sample",
     "TrainClips",
     "TrainLoader",
@@ -35,11 +43,15 @@ __all__ = [
     "build_train_loader",
     "build_view_loader",
     "check_manifest",
+    "default_report",
     "hold_out",
     "index_folder",
     "index_source",
     "load_data",
+    "pack_manifest",
     "plan_batches",
     "read_manifest",
+    "verify_shards",
     "write_manifest",
+    "write_quarantine",
 ]

@@ -1,113 +1,133 @@
 """Look at every video before training does: decode it fully and say what is wrong with it."""
 
+import hashlib
+from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
+from everest.datasets.check_file import CheckTask, check_file
+from everest.datasets.check_report import CheckReport
+from everest.datasets.check_rows import CheckRow, ReportFile
+from everest.datasets.pool import Lost, num_cores, run_parallel
 from everest.datasets.records import ClipRecord, Manifest
-from everest.datasets.spans import chunked, span_of
-from everest.datasets.workers import resolve_num_workers
-from everest.errors import VideoError
-from everest.video.reader import VideoInfo, VideoReader
-
-NUM_LISTED = 3  # spans that a fault names
-
-
-@dataclass(frozen=True)
-class CheckRow:
-    """What one file is, and what is wrong with it. Numbers are 0 where the file cannot be opened.
-
-    Attributes:
-        path: The file.
-        num_frames: Number of frames.
-        fps: Frames per second.
-        duration_seconds: Length in seconds.
-        height: Height in pixels, upright.
-        width: Width in pixels, upright.
-        codec: Name of the codec.
-        rotation_degrees: How far frames are turned to be upright.
-        fault: What is wrong, in one line; None where nothing is.
-    """
-
-    path: Path
-    num_frames: int = 0
-    fps: float = 0.0
-    duration_seconds: float = 0.0
-    height: int = 0
-    width: int = 0
-    codec: str = ""
-    rotation_degrees: int = 0
-    fault: str | None = None
+from everest.datasets.source import BUNDLED
+from everest.video.backends import describe_decoder
+from everest.video.source import VideoSource, is_url, open_member
 
 
 def check_manifest(
-    manifest: Manifest, num_workers: int = -1, on_progress: Callable[[int, int], None] | None = None
-) -> list[CheckRow]:
-    """Open and fully decode every file of a manifest.
+    manifest: Manifest,
+    num_workers: int = -1,
+    on_progress: Callable[[int, int], None] | None = None,
+    *,
+    report: str | Path | None = None,
+    time_limit_seconds: float = 60.0,
+) -> CheckReport:
+    """Open and decode every file of a manifest: all of it, or the parts that clips are taken from.
 
     Args:
-        manifest: The clips; a file that holds several of them is decoded once.
-        num_workers: Files that are decoded at a time; -1 takes one per spare core.
+        manifest: The clips; a file that holds several of them is opened once.
+        num_workers: Processes; -1 takes one per core. 0 decodes in this process, where nothing can be stopped.
         on_progress: Called with the number of finished files and the number of all.
+        report: Where rows are kept while they come in, as JSON lines. What is in it already is not checked again,
+            if path, size and time of the last change of the file, its clips and the version of the decoder are the
+            same. None: nowhere.
+        time_limit_seconds: A file that does not give some 64 MiB of frames in this time is stopped, and faulty.
 
     Returns:
         One row per distinct file, in the order of the manifest.
+
+    Raises:
+        DataError: The report cannot be used.
     """
-    records_of: dict[Path, list[ClipRecord]] = {}
-    for record in manifest.records:
-        records_of.setdefault(record.path, []).append(record)
-    rows = []
-    # Threads are enough: decoding does not hold the interpreter's lock.
-    with ThreadPoolExecutor(max(1, resolve_num_workers(num_workers))) as pool:
-        for row in pool.map(_check_file, records_of.values()):
-            rows.append(row)
+    tasks = _tasks(manifest)
+    with ReportFile(report) if report is not None else nullcontext() as kept:
+        before = {} if kept is None else kept.rows
+        known = {i: before[t.asked.path] for i, t in enumerate(tasks) if t.asked.path in before}
+        known = {i: row for i, row in known.items() if row.answers(tasks[i].asked)}
+        remaining = [i for i in range(len(tasks)) if i not in known]
+        rows: dict[int, CheckRow] = dict(known)
+        if on_progress is not None and known:
+            on_progress(len(known), len(tasks))
+
+        def keep(place: int, outcome: CheckRow | Lost) -> None:
+            index = remaining[place]
+            row = outcome if isinstance(outcome, CheckRow) else _lost_row(tasks[index].asked, outcome)
+            rows[index] = row
+            if kept is not None:
+                kept.add(row)
             if on_progress is not None:
-                on_progress(len(rows), len(records_of))
-    return rows
+                on_progress(len(rows), len(tasks))
+
+        outcomes = run_parallel(
+            check_file,
+            [tasks[index] for index in remaining],
+            num_workers=num_cores() if num_workers < 0 else num_workers,
+            time_limit_seconds=time_limit_seconds,
+            on_done=keep,
+            look_ahead=len(remaining),  # rows are small, and one long video must not hold up the others
+        )
+        for _ in outcomes:
+            pass
+        in_order = tuple(rows[index] for index in range(len(tasks)))
+        if kept is not None:
+            kept.finish(in_order)
+    return CheckReport(manifest, _mark_copies(in_order, tasks), len(known))
 
 
-def _check_file(records: list[ClipRecord]) -> CheckRow:
-    path = records[0].path
-    row = CheckRow(path)
+def default_report(data: str | Path) -> Path:
+    """Name the report of a check: beside a manifest; for a folder, a URL or bundled data in the current folder."""
+    if str(data) == BUNDLED or is_url(str(data)) or Path(data).expanduser().is_dir():
+        return Path(f"{Path(data).expanduser().absolute().name}.check.jsonl")
+    path = Path(data).expanduser()
+    return path.with_name(f"{path.name}.check.jsonl")
+
+
+def _tasks(manifest: Manifest) -> list[CheckTask]:
+    """List the distinct files with their clips."""
+    decoder = describe_decoder().removeprefix("decoding with ")
+    records_of: dict[VideoSource, list[ClipRecord]] = {}
+    for record in manifest.records:
+        records_of.setdefault(record.source, []).append(record)
+    tasks = []
+    for source, records in records_of.items():
+        spans = tuple(dict.fromkeys((r.start_seconds, r.end_seconds) for r in records))
+        num_bytes, modified_ns = _stat(source)
+        tasks.append(CheckTask(source, CheckRow(records[0].path, num_bytes, modified_ns, spans, decoder)))
+    return tasks
+
+
+def _stat(source: VideoSource) -> tuple[int, int]:
+    """Look up size and time of the last change; 0 where there is no file or no such time."""
     try:
-        with VideoReader(records[0].source) as reader:
-            info = reader.info
-            row = CheckRow(
-                path,
-                info.num_frames,
-                info.fps,
-                info.duration_seconds,
-                info.height,
-                info.width,
-                info.codec,
-                info.rotation_degrees,
-            )
-            for indices in chunked(0, info.num_frames, info):
-                reader.read(indices)
-    except VideoError as error:
-        return replace(row, fault=str(error).removeprefix(f"{path}: "))
-    return replace(row, fault=_span_fault(records, info))
+        status = (source if isinstance(source, Path) else Path(source.shard)).stat()
+    except (OSError, ValueError):  # not there, or a name that cannot be one
+        return (0 if isinstance(source, Path) else source.num_bytes), 0
+    return (status.st_size if isinstance(source, Path) else source.num_bytes), status.st_mtime_ns
 
 
-def _span_fault(records: list[ClipRecord], info: VideoInfo) -> str | None:
-    """Name the spans that do not lie in the video; one frame too many at the end is let pass."""
-    end = max(info.duration_seconds, info.num_frames / info.fps) + 1 / info.fps
-    wrong = []
-    for record in records:
-        try:
-            span_of(record, info)
-        except VideoError:
-            wrong.append(record)
-            continue
-        if record.end_seconds is not None and record.end_seconds > end:
-            wrong.append(record)
-    if not wrong:
-        return None
-    spans = ", ".join(f"{r.start_seconds or 0:g}-{_end_text(r)}" for r in wrong[:NUM_LISTED])
-    more = f" and {len(wrong) - NUM_LISTED} more" if len(wrong) > NUM_LISTED else ""
-    return f"clips reach beyond the end at {info.duration_seconds:g} s: {spans}{more}"
+def _lost_row(asked: CheckRow, lost: Lost) -> CheckRow:
+    """Describe a file that stopped the process which read it."""
+    fault = f"the decoder died: {lost.reason}" if lost.has_died else lost.reason
+    return replace(asked, fault=fault, faulty_spans=asked.spans, was_stopped=True)
 
 
-def _end_text(record: ClipRecord) -> str:
-    return "end" if record.end_seconds is None else f"{record.end_seconds:g} s"
+def _mark_copies(rows: tuple[CheckRow, ...], tasks: list[CheckTask]) -> tuple[CheckRow, ...]:
+    """Warn of files with the same content. Only those of the same size are read for that."""
+    sizes = Counter(row.num_bytes for row in rows if row.fault is None)
+    first_of: dict[bytes, Path] = {}
+    marked = []
+    for row, task in zip(rows, tasks, strict=True):
+        warnings = row.warnings
+        if row.fault is None and sizes[row.num_bytes] > 1:
+            first = first_of.setdefault(_hash(task.source), row.path)
+            warnings += (f"the same content as {first}",) if first != row.path else ()
+        marked.append(replace(row, warnings=warnings))
+    return tuple(marked)
+
+
+def _hash(source: VideoSource) -> bytes:
+    with source.open("rb") if isinstance(source, Path) else open_member(source) as file:
+        return hashlib.file_digest(file, "blake2b").digest()

@@ -1,7 +1,5 @@
 """Folders of videos as manifests: the folder's name is the class."""
 
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
 from everest.datasets.records import (
@@ -9,11 +7,11 @@ from everest.datasets.records import (
     VIDEO_EXTENSIONS,
     ClipRecord,
     Manifest,
-    is_video,
     natural_key,
     natural_sorted,
     split_name,
 )
+from everest.datasets.tree import Tree, scan
 from everest.errors import ManifestError
 
 
@@ -38,10 +36,13 @@ def index_folder(root: str | Path) -> Manifest:
     Raises:
         ManifestError: No video in the folder, or a layout that can be read in two ways.
     """
-    folder = Path(root).absolute()
-    if not folder.is_dir():
-        raise ManifestError(f"{folder}: not a folder")
-    found = [Path(p) for p in _find_videos(str(folder), ())]
+    return index_tree(scan(root))
+
+
+def index_tree(tree: Tree) -> Manifest:
+    """List the videos of a folder that was walked already, as :func:`index_folder` does."""
+    folder = tree.root
+    found = [Path(path) for path in (*tree.videos, *tree.dangling)]
     if not found:
         raise ManifestError(
             f"{folder}: no videos; expected class/video.mp4, train/class/video.mp4 or video.mp4 below it, "
@@ -67,23 +68,6 @@ def index_folder(root: str | Path) -> Manifest:
         for path in sorted(found, key=lambda path: [(natural_key(part), part) for part in places[path]])
     )
     return Manifest(records, class_names, folder)
-
-
-def _find_videos(folder: str, above: tuple[str, ...]) -> Iterator[str]:
-    """Walk a folder and what it links to; a link to a folder above is not followed."""
-    real = os.path.realpath(folder)
-    if real in above:
-        return
-    try:
-        with os.scandir(folder) as entries:
-            visible = [entry for entry in entries if not entry.name.startswith(".")]
-    except OSError as error:
-        raise ManifestError(f"{folder}: cannot be read: {error.strerror}") from None
-    for entry in visible:
-        if entry.is_dir():
-            yield from _find_videos(entry.path, (*above, real))
-        elif is_video(entry.name):
-            yield entry.path
 
 
 def _has_splits(folder: Path, places: list[tuple[str, ...]]) -> bool:

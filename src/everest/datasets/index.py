@@ -1,20 +1,22 @@
 """One manifest for whatever somebody has: folders, lists, and the official layouts of known data sets."""
 
-import os
-from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from everest.datasets.folder import index_folder
-from everest.datasets.layouts import LAYOUTS, Annotations, Entry
+from everest.datasets.folder import index_tree
+from everest.datasets.layouts import LAYOUTS, match
+from everest.datasets.listed import find_listed
 from everest.datasets.manifest import read_manifest
-from everest.datasets.records import ClipRecord, Manifest, is_video, natural_key
-from everest.datasets.source import load_data
+from everest.datasets.records import ClipRecord, Manifest, natural_sorted
+from everest.datasets.repeated import settle_repeated
+from everest.datasets.shards import index_shards
+from everest.datasets.source import BUNDLED, FOLDER_MANIFEST, load_data
+from everest.datasets.tree import Tree, scan
 from everest.errors import ConfigError, ManifestError, nearest
+from everest.video.source import is_url
 
-FORMATS = ("auto", "folder", "unlabelled", "list", *LAYOUTS)
+FORMATS = ("auto", "folder", "unlabelled", "list", "shards", *LAYOUTS)
 NUM_LISTED = 5  # files that a summary names
 MAX_CLASSES_LISTED = 12  # classes that a summary counts one by one
 
@@ -32,16 +34,21 @@ class Index:
 
     Attributes:
         manifest: The clips whose files are there.
-        missing: Names of annotated clips whose file is not there, as ``split/name``.
+        missing: Names of annotated clips whose file is not there, as ``split/name``; paths where a list was given.
         unannotated: Videos below the folder that no annotation names.
+        conflicting: Names of clips that are listed with different labels.
     """
 
     manifest: Manifest
     missing: tuple[str, ...] = ()
     unannotated: tuple[Path, ...] = ()
+    conflicting: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
-        return f"Index({self.manifest}, {len(self.missing)} missing, {len(self.unannotated)} unannotated)"
+        return (
+            f"Index({self.manifest}, {len(self.missing)} missing, {len(self.unannotated)} unannotated, "
+            f"{len(self.conflicting)} conflicting)"
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Give everything as plain values that JSON can hold."""
@@ -54,6 +61,7 @@ class Index:
             "note": self.manifest.note,
             "missing": list(self.missing),
             "unannotated": [str(path) for path in self.unannotated],
+            "conflicting": list(self.conflicting),
         }
 
     def summary(self) -> str:
@@ -70,10 +78,10 @@ class Index:
                 lines.append(
                     f"    {min(counts.values())} to {max(counts.values())} clips in each of {len(counts)} classes"
                 )
-        if manifest.note:
-            lines.append(f"note: {manifest.note}")
+        lines += [f"note: {note}" for note in manifest.note.split("; ") if note]
         lines += _listed("annotated, but the file is not there", self.missing)
         lines += _listed("videos that no annotation names", [str(path) for path in self.unannotated])
+        lines += _listed("clips with contradicting labels, left out", self.conflicting)
         return "\n".join([*lines, f"digest: {manifest.digest}"])
 
 
@@ -97,113 +105,98 @@ def index_source(
     Args:
         source: A folder, a list, or the folder of a known data set with annotations and videos somewhere in it.
         format: One of :data:`FORMATS`. ``folder``: class folders; ``unlabelled``: every video below the folder;
-            ``list``: CSV, TSV or lines of ``path label``; ``auto``: whatever :func:`~everest.datasets.load_data` sees;
+            ``list``: CSV, TSV or lines of ``path label``; ``shards``: tar files in the layout of WebDataset; ``auto``:
+            the known data set whose annotations are there, else whatever :func:`~everest.datasets.load_data` sees;
             the others are the official layouts (``kinetics400`` is that of Kinetics-600 and -700 as well).
         annotations: Folder with the annotation files, where that is not in ``source``.
-        videos: Folder with the videos, where that is not ``source``.
+        videos: Folder with the videos, where that is not ``source``; of a list: what its paths are relative to.
         fold: Which of the official splits of UCF101 and HMDB51: 1, 2 or 3.
 
     Raises:
-        ConfigError: There is no such format.
+        ConfigError: There is no such format, or an option does not belong to it.
         ManifestError: Annotations are missing or cannot be read, or not a single video of them is there.
         DataError: There is nothing at ``source``.
     """
     name = _ALIASES.get(format, format)
     if name not in FORMATS:
         raise ConfigError(f"unknown format {format!r}: {nearest(format, FORMATS)}")
-    if name not in LAYOUTS:
-        if annotations is not None or videos is not None or fold != 1:
-            raise ConfigError(f"annotations, videos and fold belong to {', '.join(LAYOUTS)}, not to {name}")
-        return Index(_index_plain(Path(source).expanduser(), name))
-    folder = Path(source).expanduser().absolute()
-    found = LAYOUTS[name](Path(annotations or folder).expanduser().absolute(), fold)
-    return _match(found, Path(videos or folder).expanduser().absolute(), folder)
-
-
-def _index_plain(source: Path, name: str) -> Manifest:
-    if name == "folder":
-        return index_folder(source)
-    if name == "list":
-        return read_manifest(source)
+    tree = None
     if name == "auto":
-        return load_data(source)
-    folder = source.absolute()
-    paths = sorted(find_videos(folder), key=lambda path: natural_key(path.as_posix()))
+        tree = _scan_unlisted(source)
+        name = "list" if tree is None else _recognise(tree)
+    _check_options(name, annotations, videos, fold)
+    if name == "shards":
+        return Index(index_shards(source))
+    if tree is None and name in {"folder", "unlabelled"}:
+        tree = scan(_absolute(source))
+    if name in LAYOUTS:
+        places = (_absolute(annotations or source), _absolute(videos or source))
+        return _index_layout(name, _absolute(source), *places, fold=fold, tree=tree)
+    if tree is not None:
+        manifest = _index_unlabelled(tree) if name == "unlabelled" else index_tree(tree)
+        return Index(replace(manifest, note=tree.say_others()))
+    manifest = load_data(source) if format == "auto" else read_manifest(_location(source))
+    return Index(*find_listed(manifest, None if videos is None else _absolute(videos)))
+
+
+def _absolute(place: str | Path) -> Path:
+    return Path(place).expanduser().absolute()
+
+
+def _location(source: str | Path) -> Path | str:
+    return source if isinstance(source, str) and is_url(source) else _absolute(source)
+
+
+def _scan_unlisted(source: str | Path) -> Tree | None:
+    """Walk a folder; None for whatever else there may be, and for a folder with a list in it."""
+    folder = _absolute(source)
+    if str(source) == BUNDLED or is_url(str(source)) or not folder.is_dir() or (folder / FOLDER_MANIFEST).is_file():
+        return None
+    return scan(folder)
+
+
+def _recognise(tree: Tree) -> str:
+    """Tell a known data set by its annotations.
+
+    Raises:
+        ConfigError: There are several.
+    """
+    names = [name for name, layout in LAYOUTS.items() if layout.is_there(tree)]
+    if len(names) > 1:
+        raise ConfigError(f"{tree.root}: annotations of {' and '.join(names)} are there; name one with --format")
+    return names[0] if names else "folder"
+
+
+def _check_options(name: str, annotations: str | Path | None, videos: str | Path | None, fold: int) -> None:
+    """Refuse options that a format has no use for.
+
+    Raises:
+        ConfigError: There is one.
+    """
+    with_folds = [known for known, layout in LAYOUTS.items() if layout.has_folds]
+    if fold != 1 and name not in with_folds:
+        raise ConfigError(f"fold {fold}: folds belong to {' and '.join(with_folds)}, not to {name}")
+    if annotations is not None and name not in LAYOUTS:
+        raise ConfigError(f"annotations belong to {', '.join(LAYOUTS)}, not to {name}")
+    if videos is not None and name not in {"list", *LAYOUTS}:
+        raise ConfigError(f"a folder of videos belongs to list, {', '.join(LAYOUTS)}, not to {name}")
+
+
+def _index_layout(name: str, source: Path, annotations: Path, videos: Path, *, fold: int, tree: Tree | None) -> Index:
+    """Read the annotations and find the videos, each folder walked once."""
+    trees = {} if tree is None else {tree.root: tree}
+    for folder in {annotations, videos} - set(trees):
+        trees[folder] = scan(folder)
+    found = LAYOUTS[name].read(trees[annotations], fold)
+    matches = match(found, trees[videos])
+    settled = settle_repeated(matches.records, source)
+    notes = ([f"format: {name}"] if tree is not None else []) + [*found.notes, *matches.notes, *settled.notes]
+    manifest = Manifest(settled.records, found.class_names, source, "; ".join(notes))
+    return Index(manifest, matches.missing, matches.unannotated, settled.conflicting)
+
+
+def _index_unlabelled(tree: Tree) -> Manifest:
+    paths = natural_sorted([*tree.videos, *tree.dangling])
     if not paths:
-        raise ManifestError(f"{folder}: no videos there or below")
-    return Manifest(tuple(ClipRecord(path) for path in paths), (), folder)
-
-
-def find_videos(folder: Path) -> Iterator[Path]:
-    """Walk a folder and give every video below it; files and folders that start with a dot are left out.
-
-    Raises:
-        ManifestError: It is not a folder, or cannot be read.
-    """
-
-    def refuse(error: OSError) -> None:
-        raise ManifestError(f"{error.filename}: cannot be read: {error.strerror}")
-
-    if not folder.is_dir():
-        raise ManifestError(f"{folder}: not a folder")
-    for root, folders, files in os.walk(folder, onerror=refuse):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (Path(root, name) for name in files if is_video(name) and not name.startswith("."))
-
-
-def _match(annotations: Annotations, videos: Path, source: Path) -> Index:
-    """Find the file of every entry."""
-    by_stem: dict[str, list[Path]] = {}
-    for path in find_videos(videos):
-        by_stem.setdefault(path.stem, []).append(path)
-    records, missing, used = [], [], set()
-    for entry in annotations.entries:
-        name = next((name for name in entry.names if name in by_stem), None)
-        if name is None:
-            missing.append(f"{entry.split}/{entry.names[0]}")
-            continue
-        used.add(name)
-        path = _choose(by_stem[name], entry, annotations)
-        records.append(ClipRecord(path, entry.label, entry.split, entry.start_seconds, entry.end_seconds))
-    if not records:
-        wanted = annotations.entries[0].names[0] if annotations.entries else "anything"
-        raise ManifestError(
-            f"{videos}: none of the {len(annotations.entries)} annotated videos is there or below, such as {wanted}.*; "
-            "name their folder with --videos"
-        )
-    known = used | annotations.unused
-    unannotated = tuple(path for stem, paths in sorted(by_stem.items()) if stem not in known for path in paths)
-    manifest = Manifest(tuple(records), annotations.class_names, source)
-    notes = [annotations.note, _leak(manifest)]
-    return Index(replace(manifest, note="; ".join(filter(None, notes))), tuple(missing), unannotated)
-
-
-def _choose(paths: list[Path], entry: Entry, annotations: Annotations) -> Path:
-    """Choose among files of one name: by the folder of the split, then by that of the class.
-
-    Raises:
-        ManifestError: That does not leave a single one.
-    """
-    if len(paths) == 1:
-        return paths[0]
-    folders = {entry.split, "validate" if entry.split == "val" else entry.split}
-    remaining = [path for path in paths if folders & set(path.parts)] or paths
-    if entry.label is not None and len(remaining) > 1:
-        class_name = annotations.class_names[entry.label]
-        names = {class_name, class_name.replace(" ", "_")}
-        remaining = [path for path in remaining if names & set(path.parts)] or remaining
-    if len(remaining) > 1:
-        raise ManifestError(
-            f"two files could be {entry.split}/{entry.names[0]}: {remaining[0]} and {remaining[1]}; keep one"
-        )
-    return remaining[0]
-
-
-def _leak(manifest: Manifest) -> str:
-    """Say when clips are on more than one side."""
-    sides: dict[tuple[Path, float | None, float | None], set[str | None]] = {}
-    for r in manifest.records:
-        sides.setdefault((r.path, r.start_seconds, r.end_seconds), set()).add(r.split)
-    shared = Counter(len(splits) for splits in sides.values())
-    num = sum(number for splits, number in shared.items() if splits > 1)
-    return f"{num} clips are in more than one split: accuracy on them means nothing" if num else ""
+        raise ManifestError(f"{tree.root}: no videos there or below")
+    return Manifest(tuple(ClipRecord(Path(path)) for path in paths), (), tree.root)

@@ -14,39 +14,45 @@ from pathlib import Path
 from everest.datasets.records import ClipRecord, Manifest, natural_sorted, relative_path, split_name
 from everest.datasets.rows import INTEGER, Problems, Row, read_rows, read_text
 from everest.errors import ManifestError, nearest
+from everest.video.source import Location, ShardMember, exists_url, is_url
 
 CLASSES_FILE = "classes.txt"
+_COLUMNS = ("path", "label", "class_name", "split", "start", "end")
+_SHARD_COLUMNS = ("shard", "offset", "num_bytes")
 MAX_CLASSES = 100_000  # a larger integer is an identifier, not a class index
 
 
 def read_manifest(path: str | Path) -> Manifest:
-    """Read a list of clips.
+    """Read a list of clips, from a file or a URL.
 
-    Labels are class names, or integers from 0. Integers are named by a file ``classes.txt`` beside the manifest, one
-    name a line, or by the column ``class_name``; without either the names are the integers. Paths are relative to
+    Labels are class names, or integers from 0. Integers are named by a file beside the manifest, one name a line: for
+    ``list.csv`` that is ``list.classes.txt`` or, for all lists of a folder, ``classes.txt``; or by the column
+    ``class_name``. Without any of these the names are the integers. Paths are relative to
     the manifest's folder. Whether the files exist is not looked at; :func:`everest.datasets.check_manifest` does.
 
     Args:
-        path: The list, UTF-8. Fields are separated by tabs, commas or spaces; fields may be quoted.
+        path: The list, UTF-8. Fields are separated by tabs, commas or spaces; fields may be quoted. At a URL that
+            fsspec can open, such as ``s3://bucket/packed/manifest.csv``, all clips have to be parts of shards.
 
     Raises:
         ManifestError: The list cannot be read as a whole; every message names file and line, five at most.
     """
-    source = Path(path).absolute()
+    source: Location = path if isinstance(path, str) and is_url(path) else Path(path).absolute()
+    folder = source.rpartition("/")[0] if isinstance(source, str) else source.parent
     problems = Problems(source)
     rows = read_rows(source, problems)
     class_names, indices = _resolve_labels(source, rows, problems)
-    records = tuple(_record(source.parent, row, indices.get(row.line), problems) for row in rows)
+    records = tuple(_record(folder, row, indices.get(row.line), problems) for row in rows)
     _check_contradictions(rows, records, problems)
     problems.raise_any()
-    return Manifest(records, class_names, source)
+    return Manifest(records, class_names, Path(source))
 
 
 def write_manifest(manifest: Manifest, path: str | Path, overwrite: bool = False) -> None:
     """Write a list that :func:`read_manifest` reads back as it is.
 
-    Classes without a clip cannot be told from the rows; where there are any, ``classes.txt`` is written beside the
-    list. One that is there already is brought up to date, as it would be read with the list.
+    Classes without a clip cannot be told from the rows; where there are any, ``list.classes.txt`` is written beside
+    ``list.csv``. So it is where the folder has a ``classes.txt`` with other names, which would be read with the list.
 
     Args:
         manifest: What to write.
@@ -60,8 +66,8 @@ def write_manifest(manifest: Manifest, path: str | Path, overwrite: bool = False
     names = manifest.class_names
     used = {r.label for r in manifest.records if r.label is not None}
     outputs = {target: _as_csv(manifest, target.parent)}
-    sidecar = target.parent / CLASSES_FILE
-    if len(used) < len(names) or sidecar.exists():
+    sidecar = target.with_suffix(f".{CLASSES_FILE}")
+    if len(used) < len(names) or sidecar.exists() or _read_classes(target)[0] not in ((), names):
         outputs[sidecar] = "".join(f"{name}\n" for name in names)
     for file, content in outputs.items():
         same = file == sidecar and file.is_file() and read_text(file) == content
@@ -77,26 +83,36 @@ def write_manifest(manifest: Manifest, path: str | Path, overwrite: bool = False
 def _as_csv(manifest: Manifest, folder: Path) -> str:
     buffer = io.StringIO(newline="")
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(("path", "label", "class_name", "split", "start", "end"))
+    is_packed = any(r.member is not None for r in manifest.records)
+    writer.writerow((*_COLUMNS, *_SHARD_COLUMNS) if is_packed else _COLUMNS)
     for r in manifest.records:
-        relative = relative_path(r.path, folder)
+        relative = relative_path(r.path, folder) if r.member is None else r.member.name
         if relative[0].isspace():
             relative = f"./{relative}"  # blanks at the start of a field are not kept when it is read
         name = "" if r.label is None else manifest.class_names[r.label]
-        writer.writerow((relative, r.label, name, r.split, r.start_seconds, r.end_seconds))  # None: empty
+        values = (relative, r.label, name, r.split, r.start_seconds, r.end_seconds)  # None: empty
+        writer.writerow((*values, *_shard_values(r, folder)) if is_packed else values)
     return buffer.getvalue()
 
 
-def _resolve_labels(source: Path, rows: list[Row], problems: Problems) -> tuple[tuple[str, ...], dict[int, int]]:
+def _shard_values(record: ClipRecord, folder: Path) -> tuple[str, int, int] | tuple[None, None, None]:
+    member = record.member
+    if member is None:
+        return None, None, None
+    shard = member.shard if is_url(member.shard) else relative_path(Path(member.shard), folder)
+    return shard, member.offset, member.num_bytes
+
+
+def _resolve_labels(source: Location, rows: list[Row], problems: Problems) -> tuple[tuple[str, ...], dict[int, int]]:
     """Turn labels as written into indices.
 
     Returns:
         The class names, and the index by line number for every row that has a usable label.
     """
     given = {row.line: row.label or row.class_name for row in rows if row.label or row.class_name}
-    listed = _read_classes(source.parent / CLASSES_FILE)
+    listed, file = _read_classes(source)
     if listed:
-        return listed, _indices_by_list(rows, given, listed, problems)
+        return listed, _indices_by_list(rows, given, listed, file, problems)
     if not all(INTEGER.fullmatch(label) for label in given.values()):
         names = tuple(natural_sorted(set(given.values())))
         index_of = {name: index for index, name in enumerate(names)}
@@ -116,11 +132,11 @@ def _checked_index(line: int, label: str, num_classes: int, why: str, problems: 
 
 
 def _indices_by_list(
-    rows: list[Row], given: dict[int, str], listed: tuple[str, ...], problems: Problems
+    rows: list[Row], given: dict[int, str], listed: tuple[str, ...], file: str, problems: Problems
 ) -> dict[int, int]:
-    """Look labels up in ``classes.txt``: integers by place, others by name."""
+    """Look labels up in a file of class names: integers by place, others by name."""
     index_of = {name: index for index, name in enumerate(listed)}
-    why = f", as {CLASSES_FILE} has {len(listed)} names"
+    why = f", as {file} has {len(listed)} names"
     indices = {}
     for row in rows:
         label = given.get(row.line)
@@ -129,14 +145,14 @@ def _indices_by_list(
         if INTEGER.fullmatch(label) and row.label:
             index = _checked_index(row.line, label, len(listed), why, problems)
             if row.class_name and row.class_name != listed[index]:
-                problems.add(row.line, f"class {row.class_name!r} is {listed[index]!r} in {CLASSES_FILE}")
+                problems.add(row.line, f"class {row.class_name!r} is {listed[index]!r} in {file}")
             elif not row.class_name and index_of.get(label, index) != index:
-                problems.add(row.line, f"label {label} is a place and a name in {CLASSES_FILE}; use other names")
+                problems.add(row.line, f"label {label} is a place and a name in {file}; use other names")
             indices[row.line] = index
         elif label in index_of:
             indices[row.line] = index_of[label]
         else:
-            problems.add(row.line, f"class {label!r} is not in {CLASSES_FILE}: {nearest(label, index_of)}")
+            problems.add(row.line, f"class {label!r} is not in {file}: {nearest(label, index_of)}")
     return indices
 
 
@@ -158,25 +174,49 @@ def _names_by_column(rows: list[Row], indices: dict[int, int], num_classes: int,
     return all_names
 
 
-def _read_classes(path: Path) -> tuple[str, ...]:
-    if not path.is_file():
-        return ()
-    names = tuple(line.strip() for line in read_text(path).splitlines() if line.strip())
-    if len(set(names)) != len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ManifestError(f"{path}: class name {twice!r} occurs twice")
-    return names
+def _read_classes(source: Location) -> tuple[tuple[str, ...], str]:
+    """Read the class names that belong to a list, and say in which file; nothing where there is none."""
+    places: list[Location]
+    if isinstance(source, str):
+        folder, _, name = source.rpartition("/")
+        places = [f"{folder}/{name.rpartition('.')[0] or name}.{CLASSES_FILE}", f"{folder}/{CLASSES_FILE}"]
+    else:
+        places = [source.with_suffix(f".{CLASSES_FILE}"), source.parent / CLASSES_FILE]
+    for path in places:
+        if not (exists_url(path) if isinstance(path, str) else path.is_file()):
+            continue
+        names = tuple(line.strip() for line in read_text(path).splitlines() if line.strip())
+        if len(set(names)) != len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise ManifestError(f"{path}: class name {twice!r} occurs twice")
+        return names, Path(path).name
+    return (), CLASSES_FILE
 
 
-def _record(folder: Path, row: Row, label: int | None, problems: Problems) -> ClipRecord:
+def _record(folder: Location, row: Row, label: int | None, problems: Problems) -> ClipRecord:
     start = _seconds(row, "start", row.start, problems)
     end = _seconds(row, "end", row.end, problems)
     if end is not None and end <= (start or 0.0):
         problems.add(row.line, f"end ({end:g} s) must come after start ({start or 0.0:g} s)")
     if not row.path.strip():
         problems.add(row.line, "the path is empty")
-    path = Path(os.path.normpath(folder / row.path))
-    return ClipRecord(path, label, split_name(row.split) or None, start, end)
+    member = _member(folder, row, problems) if row.shard else None
+    if member is None and isinstance(folder, str):
+        problems.add(row.line, "a list at a URL needs the columns shard, offset and num_bytes: pack the videos first")
+    path = Path(os.path.normpath(Path(folder) / row.path)) if member is None else Path(member.shard) / member.name
+    return ClipRecord(path, label, split_name(row.split) or None, start, end, member)
+
+
+def _member(folder: Location, row: Row, problems: Problems) -> ShardMember | None:
+    """Read where in which shard a clip lies."""
+    if not (row.offset.isdecimal() and row.num_bytes.isdecimal() and int(row.num_bytes)):
+        problems.add(row.line, f"offset and num_bytes must be whole numbers, not {row.offset!r} and {row.num_bytes!r}")
+        return None
+    if is_url(row.shard):
+        shard = row.shard
+    else:
+        shard = f"{folder}/{row.shard}" if isinstance(folder, str) else os.path.normpath(folder / row.shard)
+    return ShardMember(shard, row.path, int(row.offset), int(row.num_bytes))
 
 
 def _seconds(row: Row, column: str, text: str, problems: Problems) -> float | None:

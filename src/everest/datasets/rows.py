@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from pathlib import Path
 
 from everest.datasets.records import VIDEO_EXTENSIONS, is_video
 from everest.errors import ManifestError
+from everest.video.source import Location, read_url
 
 COLUMNS = {
     "path": "path",
@@ -24,6 +24,9 @@ COLUMNS = {
     "start_seconds": "start",
     "end": "end",
     "end_seconds": "end",
+    "shard": "shard",
+    "offset": "offset",
+    "num_bytes": "num_bytes",
 }  # as written in the header -> what it means
 NUM_LISTED = 5  # problems that a message spells out
 
@@ -43,13 +46,17 @@ class Row:
     split: str = ""
     start: str = ""
     end: str = ""
+    shard: str = ""
+    offset: str = ""
+    num_bytes: str = ""
 
 
 @dataclass
 class Problems:
-    """Collects what is wrong with a file, to say it all at once."""
+    """Collects what is wrong with a file, to say it all at once; ``unit`` is what is counted in it."""
 
-    source: Path
+    source: Location
+    unit: str = "line"
     found: list[tuple[int, str]] = field(default_factory=list)
 
     def add(self, line: int, text: str) -> None:
@@ -66,11 +73,11 @@ class Problems:
             return
         more = len(self.found) - NUM_LISTED
         tail = f"; and {more} more" if more > 0 else ""
-        listed = "; ".join(f"line {line}: {text}" for line, text in sorted(self.found)[:NUM_LISTED])
+        listed = "; ".join(f"{self.unit} {line}: {text}" for line, text in sorted(self.found)[:NUM_LISTED])
         raise ManifestError(f"{self.source}: {listed}{tail}")
 
 
-def read_rows(source: Path, problems: Problems) -> list[Row]:
+def read_rows(source: Location, problems: Problems) -> list[Row]:
     """Split a list of clips into rows, with or without a header.
 
     Args:
@@ -93,21 +100,23 @@ def read_rows(source: Path, problems: Problems) -> list[Row]:
     return rows
 
 
-def read_text(source: Path) -> str:
-    """Read a text file in UTF-8, with or without a byte order mark."""
+def read_text(source: Location) -> str:
+    """Read a text file in UTF-8, with or without a byte order mark; also from a URL."""
     try:
+        if isinstance(source, str):
+            return read_url(source).decode("utf-8-sig")
         return source.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise ManifestError(f"{source}: not a text file in UTF-8; save the list as UTF-8 CSV") from None
-    except OSError as error:
-        raise ManifestError(f"{source}: cannot be read: {error.strerror}") from None
+    except (OSError, ValueError, ImportError) as error:  # the last two: of a URL that nothing here can open
+        raise ManifestError(f"{source}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
 
 
 def _split_fields(line: str, delimiter: str) -> list[str]:
     return next(csv.reader([line], delimiter=delimiter, skipinitialspace=True))
 
 
-def _find_header(source: Path, line: str) -> tuple[str, dict[str, int]] | None:
+def _find_header(source: Location, line: str) -> tuple[str, dict[str, int]] | None:
     """Find separator and columns in a first line, or None where it is no header."""
     for delimiter in "\t, ":
         names = [name.strip().lower() for name in _split_fields(line, delimiter)]
@@ -123,13 +132,13 @@ def _find_header(source: Path, line: str) -> tuple[str, dict[str, int]] | None:
     return None
 
 
-def _no_path_column(source: Path, names: list[str]) -> ManifestError:
+def _no_path_column(source: Location, names: list[str]) -> ManifestError:
     return ManifestError(
         f"{source}: line 1: unknown columns {', '.join(names)}; one must be path, relative_path, video or file"
     )
 
 
-def _columns(source: Path, names: list[str]) -> dict[str, int]:
+def _columns(source: Location, names: list[str]) -> dict[str, int]:
     """Map what is needed to the numbers of the columns that have it."""
     columns: dict[str, int] = {}
     for index, name in enumerate(names):

@@ -10,6 +10,7 @@ from everest.datasets.folder import index_folder
 from everest.datasets.manifest import read_manifest
 from everest.datasets.records import Manifest, is_video, relative_path
 from everest.errors import ConfigError, DataError
+from everest.video.source import is_url
 
 BUNDLED = "bundled"
 FOLDER_MANIFEST = "manifest.csv"
@@ -20,7 +21,8 @@ def load_data(path: str | Path, holdout: float | None = None) -> Manifest:
 
     Args:
         path: A manifest (see :func:`read_manifest`), a folder (see :func:`index_folder`; a ``manifest.csv`` in it is
-            read instead), or the word ``bundled`` for the labelled clips that come with the package.
+            read instead), the same of packed shards at a URL, or the word ``bundled`` for the labelled clips that come
+            with the package.
         holdout: Share of each class that becomes the split ``test`` where the data has labels but no splits.
 
     Raises:
@@ -33,6 +35,10 @@ def load_data(path: str | Path, holdout: float | None = None) -> Manifest:
 
 
 def _load(path: str | Path) -> Manifest:
+    if isinstance(path, str) and is_url(path):
+        return read_manifest(
+            path if path.endswith((".csv", ".tsv", ".txt")) else f"{path.rstrip('/')}/{FOLDER_MANIFEST}"
+        )
     if str(path) == BUNDLED:
         bundled = Path(str(files("everest").joinpath("assets", "falls", "windows.csv")))
         if not bundled.is_file():

@@ -1,25 +1,41 @@
 """Ego4D object state change classification (OSCC): does an object change its state in these eight seconds?
 
 ``fho_oscc-pnr_{train,val,test_unannotated}.json`` have a list ``clips``; each clip lies from ``parent_start_sec`` to
-``parent_end_sec`` in the video ``video_uid``, which lasts minutes to hours and is not cut. ``state_change`` is missing
-in the test set. The first edition has the bare list.
+``parent_end_sec`` in the video ``video_uid``, which lasts minutes to hours and is not cut. Ego4D also hands out pieces
+of five minutes: where ``clip_uid`` names one, the clip lies from ``clip_start_sec`` to ``clip_end_sec`` in it.
+``state_change`` is missing in the test set. Copies with the bare list are about as well.
 """
 
 from pathlib import Path
+from typing import Any
 
-from everest.datasets.layouts.annotations import Annotations, Entry, find_files, parse_records, read_json
+from everest.datasets.layouts.annotations import (
+    Annotations,
+    Entry,
+    Span,
+    as_name,
+    as_seconds,
+    find_any,
+    no_file,
+    parse_records,
+    read_json,
+    say_absent,
+)
 from everest.datasets.rows import Problems
-from everest.errors import ManifestError
+from everest.datasets.tree import Tree
 
 CLASS_NAMES = ("no state change", "state change")
-_FILES = {"train": "train", "val": "val", "test": "test_unannotated"}
+_FILES = {
+    split: f"fho_oscc-pnr_{name}.json"
+    for split, name in zip(("train", "val", "test"), ("train", "val", "test_unannotated"), strict=True)
+}
 
 
-def read_oscc(folder: Path, fold: int = 1) -> Annotations:
+def read_oscc(tree: Tree, fold: int = 1) -> Annotations:
     """Read the annotations of all splits that are there.
 
     Args:
-        folder: Holds the JSON files, there or in a folder below.
+        tree: Has the JSON files somewhere.
         fold: Not used: there is one official split.
 
     Raises:
@@ -27,30 +43,47 @@ def read_oscc(folder: Path, fold: int = 1) -> Annotations:
     """
     del fold
     entries: list[Entry] = []
+    found = set()
     for split, name in _FILES.items():
-        for path in find_files(folder, f"fho_oscc-pnr_{name}.json"):
+        path = find_any(tree, name)
+        if path is not None:
             entries += _read_clips(path, split)
-    if not entries:
-        raise ManifestError(
-            f"{folder}: no file fho_oscc-pnr_train.json (or _val, _test_unannotated) there or below; "
-            "name its folder with --annotations"
-        )
-    return Annotations(CLASS_NAMES, tuple(entries))
+            found.add(split)
+    if not found:
+        raise no_file(tree, *_FILES.values())
+    return Annotations(CLASS_NAMES, tuple(entries), notes=say_absent(_FILES, found))
+
+
+def is_oscc(tree: Tree) -> bool:
+    """Whether annotations of OSCC are there."""
+    return any(name in tree.texts for name in _FILES.values())
 
 
 def _read_clips(path: Path, split: str) -> list[Entry]:
     values = read_json(path)
     clips = values.get("clips") if isinstance(values, dict) else values
-    problems = Problems(path)
+    problems = Problems(path, "clip")
     entries = []
-    fields = {"video_uid": str, "parent_start_sec": float, "parent_end_sec": float}
-    for number, clip in enumerate(parse_records(path, clips, **fields), 1):
-        start, end, change = max(clip["parent_start_sec"], 0.0), clip["parent_end_sec"], clip.get("state_change")
-        if end <= start:
-            problems.add(number, f"the clip ends at {end:g} s, before it begins at {start:g} s")
+    fields = {"video_uid": as_name, "parent_start_sec": as_seconds, "parent_end_sec": as_seconds}
+    for number, clip in parse_records(path, clips, problems, **fields):
+        change = clip.get("state_change")
+        span = (max(clip["parent_start_sec"], 0.0), clip["parent_end_sec"])
+        if span[1] <= span[0]:
+            problems.add(number, f"ends at {span[1]:g} s, before it begins at {span[0]:g} s")
         elif not isinstance(change, bool) and (split != "test" or change is not None):
             problems.add(number, f"state_change must be true or false, not {change!r}")
         else:
-            entries.append(Entry((clip["video_uid"],), None if change is None else int(change), split, start, end))
+            names, spans = (clip["video_uid"], *_piece(clip)[0]), (span, *_piece(clip)[1])
+            entries.append(Entry(names, None if change is None else int(change), split, spans))
     problems.raise_any()
     return entries
+
+
+def _piece(clip: dict[str, Any]) -> tuple[tuple[str, ...], tuple[Span, ...]]:
+    """Name the piece of the video that holds the clip too, and say where; nothing where there is none."""
+    try:
+        name = as_name(clip["clip_uid"])
+        start, end = max(as_seconds(clip["clip_start_sec"]), 0.0), as_seconds(clip["clip_end_sec"])
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return (), ()
+    return ((name,), ((start, end),)) if start < end else ((), ())

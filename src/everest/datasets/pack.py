@@ -1,0 +1,314 @@
+"""Pack a manifest: short clips that decode fast, in tar shards that can be read at random, locally or from a URL.
+
+``OUT`` holds shards in the layout of WebDataset (``KEY.mp4`` beside ``KEY.json``), ``manifest.csv``, which is a
+manifest like any other whose clips say where in which shard they lie, and ``pack.json`` with settings, sizes and
+failures.
+"""
+
+import hashlib
+import io
+import json
+import os
+import shutil
+import tarfile
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from everest.datasets.manifest import write_manifest
+from everest.datasets.packing import PackedClip, PackSettings, PackTask, pack_clip
+from everest.datasets.pool import Lost, run_parallel
+from everest.datasets.records import ClipRecord, Manifest, relative_path
+from everest.datasets.workers import resolve_num_workers
+from everest.errors import DataError
+from everest.video.source import ShardMember
+
+SUMMARY, MANIFEST = "pack.json", "manifest.csv"
+_WORK = ".encoding"  # clips that are in no shard yet
+_BLOCK = 512  # bytes of a tar header, and what contents are filled up to
+_FORMAT_VERSION = 1
+NUM_LISTED = 5
+
+OnProgress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, repr=False)
+class PackReport:
+    """What became of a manifest.
+
+    Attributes:
+        manifest: The packed clips.
+        failures: Source and reason of every clip that is not among them.
+        num_reused: Clips that an earlier start had packed.
+        values: What ``pack.json`` holds: settings, sizes, times.
+    """
+
+    manifest: Manifest
+    failures: tuple[tuple[str, str], ...]
+    num_reused: int
+    values: dict[str, Any]
+
+    def __repr__(self) -> str:
+        return f"PackReport({len(self.manifest)} clips, {len(self.failures)} failures)"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give everything as plain values that JSON can hold."""
+        return {**self.values, "num_reused": self.num_reused}
+
+    def summary(self) -> str:
+        """Tell a person, in a few lines."""
+        v = self.values
+        before, after = v["bytes_before"] / 1e6, v["bytes_after"] / 1e6
+        lines = [
+            f"{v['num_clips']} clips in {len(v['shards'])} shards, {self.num_reused} of them packed before",
+            f"bytes: {before:.1f} MB before, {after:.1f} MB after (x{after / max(before, 1e-9):.2f})",
+            f"reading 16 frames at stride 4: {v['ms_before']:.1f} ms before, {v['ms_after']:.1f} ms after "
+            f"(x{v['ms_before'] / max(v['ms_after'], 1e-9):.1f} as fast)",
+            f"likeness of re-encoded pictures: {v['psnr_mean']:.1f} dB on average, {v['psnr_min']:.1f} dB at least",
+        ]
+        if self.failures:
+            lines.append(f"{len(self.failures)} clips could not be packed:")
+            lines += [f"  {source}: {reason}" for source, reason in self.failures[:NUM_LISTED]]
+        if len(self.failures) > NUM_LISTED:
+            lines.append(f"  and {len(self.failures) - NUM_LISTED} more, see {SUMMARY}")
+        return "\n".join(lines)
+
+
+def pack_manifest(
+    manifest: Manifest,
+    out: str | Path,
+    settings: PackSettings | None = None,
+    *,
+    num_workers: int = -1,
+    time_limit_seconds: float = 300.0,
+    on_progress: OnProgress | None = None,
+) -> PackReport:
+    """Re-encode every clip of a manifest into shards.
+
+    A clip that is a span of a longer video becomes a clip of its own. Each one is read back and compared with its
+    source before it counts. The order within the shards is mixed, the same every time, so that readers that go through
+    them in a row see all classes. Finished shards are kept when the command is run again.
+
+    Args:
+        manifest: The clips.
+        out: A new or empty folder, or one in which the same manifest was being packed with the same settings.
+        settings: How; None: short side 256, a key frame every 12 frames, crf 20, 256 clips in a shard.
+        num_workers: Processes; -1 takes one per core.
+        time_limit_seconds: A clip that makes no progress for so long is given up.
+        on_progress: Called with the number of finished and of all clips.
+
+    Returns:
+        What was packed, and what could not be.
+
+    Raises:
+        DataError: The folder holds something else, cannot be written, or not a single clip can be packed.
+    """
+    settings = settings or PackSettings()
+    folder = Path(out).expanduser().absolute()
+    _prepare(folder, manifest, settings)
+    order = sorted(range(len(manifest)), key=lambda index: hashlib.sha256(f"shard {index}".encode()).digest())
+    size = settings.clips_per_shard
+    shards = [tuple(order[start : start + size]) for start in range(0, len(order), size)]
+    rows: dict[int, dict[str, Any]] = {}
+    num_reused = 0
+    try:
+        for number, indices in enumerate(shards):
+            found = _finished_rows(folder, number)
+            if found is None:
+                work = _encode(manifest, indices, folder / _WORK, settings, num_workers, time_limit_seconds)
+                found = _write_shard(folder, number, manifest, work, len(rows), on_progress)
+            else:
+                num_reused += sum("failure" not in row for row in found)
+            rows |= {row["index"]: row for row in found}
+            if on_progress is not None:
+                on_progress(len(rows), len(manifest))
+        shutil.rmtree(folder / _WORK, ignore_errors=True)
+        return _finish(folder, manifest, settings, rows, num_reused)
+    except OSError as error:
+        raise DataError(f"{folder}: packing stopped: {error.strerror or error}; run it again to go on") from None
+
+
+def verify_shards(out: str | Path) -> list[str]:
+    """Compare every shard with the hash that was taken when it was written.
+
+    Returns:
+        What is wrong, one line for each shard; empty where nothing is.
+
+    Raises:
+        DataError: The folder holds no shards, or not all of them yet.
+    """
+    folder, problems = Path(out), []
+    try:
+        shards = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))["shards"]
+    except (OSError, json.JSONDecodeError, KeyError):
+        raise DataError(f"{folder}: no folder of packed shards, or packing has not come to its end") from None
+    for shard in shards:
+        path = folder / shard["name"]
+        if not path.is_file():
+            problems.append(f"{path}: is missing")
+        elif _sha256(path) != shard["sha256"]:
+            problems.append(f"{path}: was changed or damaged after it was written")
+    return problems
+
+
+def _prepare(folder: Path, manifest: Manifest, settings: PackSettings) -> None:
+    """Make the folder, or see that it is the one of this manifest and these settings."""
+    given = {"format_version": _FORMAT_VERSION, "source_digest": manifest.digest, "settings": asdict(settings)}
+    summary = folder / SUMMARY
+    try:
+        if summary.is_file():
+            known = json.loads(summary.read_text(encoding="utf-8"))
+            if {key: known.get(key) for key in given} != given:
+                raise DataError(f"{folder} holds another manifest, or other settings: choose a new or empty folder")
+        elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise DataError(f"{folder} holds files that are not those of a pack: choose a new or empty folder")
+        else:
+            folder.mkdir(parents=True, exist_ok=True)
+            _write_text(summary, json.dumps(given, indent=2) + "\n")
+        shutil.rmtree(folder / _WORK, ignore_errors=True)
+        (folder / _WORK).mkdir()
+    except (OSError, json.JSONDecodeError) as error:
+        raise DataError(f"{folder}: cannot be used: {error}") from None
+
+
+def _encode(  # noqa: PLR0917
+    manifest: Manifest, indices: tuple[int, ...], work: Path, settings: PackSettings, num_workers: int, limit: float
+) -> Iterator[tuple[int, PackedClip | Lost]]:
+    """Encode the clips of a shard in parallel, in order."""
+    tasks = [PackTask(manifest.records[index], work / f"{index:08d}.mp4", settings) for index in indices]
+    workers = resolve_num_workers(num_workers) + (num_workers < 0)  # this process waits, so its core is free
+    function: Callable[[PackTask], Any] = pack_clip
+    for place, outcome in run_parallel(function, tasks, num_workers=workers, time_limit_seconds=limit):
+        yield indices[place], outcome
+
+
+def _write_shard(  # noqa: PLR0917
+    folder: Path,
+    number: int,
+    manifest: Manifest,
+    work: Iterator[tuple[int, PackedClip | Lost]],
+    num_before: int,
+    on_progress: OnProgress | None,
+) -> list[dict[str, Any]]:
+    """Write a shard and its list; both are there only when they are complete."""
+    name = f"{number:06d}.tar"
+    partial = folder / f"{name}.part"
+    rows: list[dict[str, Any]] = []
+    with tarfile.open(partial, "w", format=tarfile.USTAR_FORMAT) as tar:
+        for index, outcome in work:
+            record = manifest.records[index]
+            if isinstance(outcome, Lost):
+                reason = outcome.reason.removeprefix(f"{record.path}: ")
+                rows.append({"index": index, "source": str(record.path), "failure": reason})
+            else:
+                description = _describe(manifest, record, outcome)
+                _add(tar, f"{index:08d}.json", json.dumps(description, indent=1).encode())
+                offset = tar.offset + _BLOCK
+                _add(tar, f"{index:08d}.mp4", outcome.path.read_bytes())
+                num_bytes = outcome.path.stat().st_size
+                outcome.path.unlink()
+                values = {k: v for k, v in asdict(outcome).items() if k != "path"}
+                rows.append({"index": index, "shard": name, "offset": offset, "num_bytes": num_bytes, **values})
+            if on_progress is not None:
+                on_progress(num_before + len(rows), len(manifest))
+    listed = {"shard": {"name": name, "bytes": partial.stat().st_size, "sha256": _sha256(partial)}, "rows": rows}
+    _sync(partial)
+    partial.replace(folder / name)
+    _write_text(folder / f"{number:06d}.json", json.dumps(listed) + "\n")
+    return rows
+
+
+def _finished_rows(folder: Path, number: int) -> list[dict[str, Any]] | None:
+    """Read the list of a shard that an earlier start has finished; None where there is none."""
+    listed, shard = folder / f"{number:06d}.json", folder / f"{number:06d}.tar"
+    if not listed.is_file() or not shard.is_file():
+        return None
+    try:
+        values = json.loads(listed.read_text(encoding="utf-8"))
+    except json.JSONDecodeError:
+        return None
+    if values["shard"]["bytes"] != shard.stat().st_size:
+        return None
+    rows: list[dict[str, Any]] = values["rows"]
+    return rows
+
+
+def _finish(
+    folder: Path, manifest: Manifest, settings: PackSettings, rows: dict[int, dict[str, Any]], num_reused: int
+) -> PackReport:
+    """Write manifest and summary."""
+    failures = tuple((rows[i]["source"], rows[i]["failure"]) for i in sorted(rows) if "failure" in rows[i])
+    packed = [rows[i] for i in sorted(rows) if "failure" not in rows[i]]
+    if not packed:
+        raise DataError(f"{folder}: none of {len(rows)} clips can be packed; the first one: {': '.join(failures[0])}")
+    records = tuple(_record(folder, manifest.records[row["index"]], row) for row in packed)
+    result = Manifest(records, manifest.class_names, folder / MANIFEST)
+    write_manifest(result, folder / MANIFEST, overwrite=True)
+    numbers = range(-(-len(manifest) // settings.clips_per_shard))
+    shards = [json.loads((folder / f"{n:06d}.json").read_text(encoding="utf-8"))["shard"] for n in numbers]
+    values = {
+        "format_version": _FORMAT_VERSION,
+        "source_digest": manifest.digest,
+        "settings": asdict(settings),
+        "digest": result.digest,
+        "num_clips": len(packed),
+        "num_frames": sum(row["num_frames"] for row in packed),
+        "bytes_before": sum(row["source_bytes"] for row in packed),
+        "bytes_after": sum(row["num_bytes"] for row in packed),
+        "ms_before": 1e3 * sum(row["seconds_before"] for row in packed) / len(packed),
+        "ms_after": 1e3 * sum(row["seconds_after"] for row in packed) / len(packed),
+        "psnr_mean": sum(row["psnr"] for row in packed) / len(packed),
+        "psnr_min": min(row["psnr"] for row in packed),
+        "shards": shards,
+        "failures": [{"source": source, "reason": reason} for source, reason in failures],
+    }
+    _write_text(folder / SUMMARY, json.dumps(values, indent=2) + "\n")
+    return PackReport(result, failures, num_reused, values)
+
+
+def _record(folder: Path, source: ClipRecord, row: dict[str, Any]) -> ClipRecord:
+    shard, name = folder / row["shard"], f"{row['index']:08d}.mp4"
+    member = ShardMember(str(shard), name, row["offset"], row["num_bytes"])
+    return replace(source, path=shard / name, start_seconds=None, end_seconds=None, member=member)
+
+
+def _describe(manifest: Manifest, record: ClipRecord, clip: PackedClip) -> dict[str, Any]:
+    """What other readers of the shard may want to know of a clip."""
+    return {
+        "label": record.label,
+        "class_name": None if record.label is None else manifest.class_names[record.label],
+        "split": record.split,
+        "source": relative_path(record.path, manifest.root),
+        "start": record.start_seconds,
+        "end": record.end_seconds,
+        "num_frames": clip.num_frames,
+        "fps": clip.rate,
+        "height": clip.height,
+        "width": clip.width,
+    }
+
+
+def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+    """Add a member without anything that differs from one run to the next."""
+    info = tarfile.TarInfo(name)
+    info.size, info.mode = len(content), 0o644
+    tar.addfile(info, io.BytesIO(content))
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _write_text(path: Path, text: str) -> None:
+    """Write a file that is either whole or not there."""
+    partial = path.with_name(f"{path.name}.part")
+    partial.write_text(text, encoding="utf-8")
+    _sync(partial)
+    partial.replace(path)
