@@ -140,6 +140,8 @@ class DataConfig(Config):
         memory_cache: Keep decoded spans in memory: for data sets of a few hundred short clips.
         decoder: What reads the files: ``pyav``, or ``torchcodec`` where it is installed; ``auto`` takes PyAV.
         time_limit_seconds: A video that takes longer to decode counts as one that cannot be read.
+        augment_on: Where RandAugment and erasing are done: by the ``workers`` or on the ``device``; ``auto`` takes the
+            device where it is a GPU of NVIDIA or AMD. Crops, resizing and flips are always done by the workers.
     """
 
     batch_size: int = Field(16, ge=1)
@@ -150,6 +152,7 @@ class DataConfig(Config):
     memory_cache: bool = False
     decoder: Decoder = "auto"
     time_limit_seconds: float = Field(60.0, gt=0.0)
+    augment_on: Literal["auto", "workers", "device"] = "auto"
 
 
 class OptimConfig(Config):

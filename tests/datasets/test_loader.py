@@ -34,6 +34,7 @@ from everest.datasets import (
 )
 from everest.datasets.workers import resolve_num_workers
 from everest.errors import ConfigError, DataError
+from everest.video.augment import change_clip
 
 SMALL = load_data("bundled").split("train")
 
@@ -110,6 +111,24 @@ def test_a_batch_holds_the_clips_of_its_videos() -> None:
     assert not torch.equal(batch.frames[0], batch.frames[1])
     assert batch.labels.tolist() == [manifest.records[i].label for i in batch.record_indices.tolist()]
     assert repr(batch) == "Batch([4, 3, 4, 32, 32], 0 failures)"
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_what_the_workers_leave_to_the_device_is_drawn_by_them(num_workers: int) -> None:
+    strong = AugmentConfig(flip=True, rand_augment_ops=3, rand_augment_probability=1.0, erase_probability=0.5)
+    there, later = (
+        config(clips_per_video=2, num_workers=num_workers, augment_on=place).model_copy(update={"augment": strong})
+        for place in ("workers", "device")
+    )
+    done, left = (batches(build_train_loader(few(), c)) for c in (there, later))
+    assert len(done) == len(left) > 0
+    for a, b in zip(done, left, strict=True):
+        assert a.changes == ()
+        assert len(b.changes) == len(b.frames) == 4
+        assert len(set(b.changes)) == 4
+        changed = torch.stack([change_clip(clip, change) for clip, change in zip(b.frames, b.changes, strict=True)])
+        assert torch.equal(a.frames, changed)
+        assert not torch.equal(a.frames, b.frames)
 
 
 def test_devices_and_passes_divide_the_same_clips() -> None:

@@ -128,6 +128,19 @@ def test_accumulated_passes_equal_one_large_batch(data: Manifest, tmp_path: Path
     assert small["grad_norm"] == pytest.approx(large["grad_norm"], rel=1e-3)
 
 
+def test_augmenting_on_the_device_learns_the_same(data: Manifest, tmp_path: Path) -> None:
+    """Where the device is a CPU, even the noise is the same."""
+
+    def losses(name: str, *settings: str) -> list[float]:
+        settings = ("optim.epochs=1", "augment.erase_probability=1", *settings)
+        run = run_finetuning(finetune_config(*settings), data, tmp_path / name, say=quiet)
+        return [line["loss"] for line in read_metrics(run.folder.metrics)]
+
+    workers, device = (losses(place, f"data.augment_on={place}") for place in ("workers", "device"))
+    assert workers == device
+    assert losses("none", "augment.erase_probability=0") != device
+
+
 def test_averaged_weights_are_what_is_saved(data: Manifest, tmp_path: Path) -> None:
     run = run_finetuning(finetune_config("optim.ema_decay=0.5"), data, tmp_path / "run", say=quiet)
     state = torch.load(latest_state(run.folder.checkpoints), weights_only=True)

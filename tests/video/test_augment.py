@@ -7,7 +7,20 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from everest.config import AugmentConfig
-from everest.video.augment import augment_clip, center_box, erase, multi_scale_box, random_resized_box
+from everest.video.augment import (
+    ClipChanges,
+    ErasedBox,
+    augment_clip,
+    center_box,
+    change_clip,
+    change_clips_on_device,
+    crop_clip,
+    draw_changes,
+    erase,
+    erased_box,
+    multi_scale_box,
+    random_resized_box,
+)
 
 sides = st.integers(2, 400)
 aspects = st.sampled_from([1.0, 0.5, 16 / 9])
@@ -114,11 +127,14 @@ def test_half_of_the_clips_are_mirrored() -> None:
 @settings(deadline=None)
 def test_erasing_overwrites_one_box_in_all_frames(seed: int) -> None:
     clip = torch.zeros(3, 4, 64, 48, dtype=torch.uint8)
-    erased = erase(clip, seeded(seed)) != 0
+    drawn = erased_box(64, 48, seeded(seed))
+    assert drawn is not None
+    erased = erase(clip, drawn) != 0
     touched = erased.any(0)  # [T,H,W]; noise may hit 0 in a channel, hardly in all three and a whole row
     rows, columns = (touched.any(0).any(dim).nonzero().flatten() for dim in (1, 0))
     h, w = int(rows.max() - rows.min()) + 1, int(columns.max() - columns.min()) + 1
     assert 0.01 < h * w / (64 * 48) < 0.36
+    assert (h, w) == (drawn.height, drawn.width)
     box = touched[:, rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
     assert box.float().mean() > 0.9
     assert torch.equal(touched.sum(), box.sum())
@@ -127,7 +143,8 @@ def test_erasing_overwrites_one_box_in_all_frames(seed: int) -> None:
 def test_erased_noise_is_standard_normal_after_normalisation_and_new_in_every_frame() -> None:
     mean, std = (torch.tensor(v).view(3, 1, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
     clip = torch.full((3, 8, 128, 128), 7, dtype=torch.uint8)
-    out = erase(clip, seeded(3))
+    out = erase(clip, ErasedBox(10, 20, 60, 50, seed=3))
+    assert not torch.equal(out, erase(clip, ErasedBox(10, 20, 60, 50, seed=4)))
     box = (out != 7).any(0).any(0)
     values = ((out[:, :, box].float() / 255).unsqueeze(-1) - mean) / std
     assert abs(float(values.mean())) < 0.05
@@ -141,3 +158,30 @@ def test_erasing_happens_as_often_as_asked() -> None:
     generator = seeded(0)
     count = sum(bool(augment_clip(clip, config, 32, 32, generator).any()) for _ in range(400))
     assert 70 < count < 130
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_what_is_drawn_can_be_done_later(name: str) -> None:
+    clip = torch.randint(0, 256, (3, 4, 48, 64), dtype=torch.uint8, generator=seeded(0))
+    generator = seeded(5)
+    cropped = crop_clip(clip, CONFIGS[name], 32, 40, generator)
+    changes = draw_changes(CONFIGS[name], 32, 40, generator)
+    assert torch.equal(change_clip(cropped, changes), augment_clip(clip, CONFIGS[name], 32, 40, seeded(5)))
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_device_does_what_the_workers_do(name: str) -> None:
+    clips = torch.stack([picture(4, 32, 40), picture(4, 32, 40).flip(-1)])
+    changes = [draw_changes(CONFIGS[name], 32, 40, seeded(s)) for s in (1, 2)]
+    before = clips.clone()
+    out = change_clips_on_device(clips, changes)
+    assert torch.equal(clips, before)
+    assert out.shape == clips.shape
+    assert out.dtype == torch.uint8
+    for clip, change, changed in zip(clips, changes, out, strict=True):
+        difference = (changed.int() - change_clip(clip, change).int()).abs()
+        assert float((difference > 0).float().mean()) < 0.05  # a last bit that later operations may stretch
+    assert change_clips_on_device(clips, ()) is clips
+    assert change_clips_on_device(clips, [ClipChanges()] * 2) is clips
+    with pytest.raises(ValueError, match="shorter"):
+        change_clips_on_device(clips, [ClipChanges((("invert", 1.0),))])

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from everest.config import AugmentConfig
-from everest.video.rand_augment import OPERATIONS, apply_operation, rand_augment
+from everest.video.rand_augment import OPERATIONS, apply_operation, draw_operations
 
 WITHOUT_STRENGTH = {"auto_contrast", "equalize", "invert"}
 
@@ -59,23 +59,15 @@ def test_directions_are_opposite(clip: Tensor) -> None:
     assert (moved[..., 30:] == 128).all()
 
 
-def test_nothing_happens_without_operations_or_chance(clip: Tensor) -> None:
+def test_nothing_is_drawn_without_operations_or_chance() -> None:
     for config in (AugmentConfig(), AugmentConfig(rand_augment_ops=4, rand_augment_probability=0.0)):
-        assert torch.equal(rand_augment(clip, config, seeded(0)), clip)
+        assert draw_operations(config, seeded(0)) == ()
 
 
-def test_operations_are_drawn_at_the_given_rate_and_magnitude(clip: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
-    applied: list[tuple[str, float]] = []
-
-    def record(frames: Tensor, name: str, strength: float) -> Tensor:
-        applied.append((name, strength))
-        return frames
-
-    monkeypatch.setattr("everest.video.rand_augment.apply_operation", record)
+def test_operations_are_drawn_at_the_given_rate_and_magnitude() -> None:
     config = AugmentConfig(rand_augment_ops=4, rand_augment_magnitude=7, rand_augment_probability=0.5)
     generator = seeded(0)
-    for _ in range(500):
-        rand_augment(clip, config, generator)
+    applied = [operation for _ in range(500) for operation in draw_operations(config, generator)]
     strengths = torch.tensor([s for _, s in applied])
     assert 900 < len(applied) < 1100
     assert {name for name, _ in applied} == set(OPERATIONS)

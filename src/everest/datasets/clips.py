@@ -19,7 +19,7 @@ from everest.datasets.records import ClipRecord
 from everest.datasets.spans import FramePlan, chunked, read_frames, read_span, sampled_step, span_of
 from everest.datasets.watch import Watch, Watched
 from everest.errors import DataError, VideoError
-from everest.video.augment import augment_clip
+from everest.video.augment import ClipChanges, change_clip, crop_clip, draw_changes
 from everest.video.backends import open_video
 from everest.video.sampling import dense_indices, random_start, segment_indices, view_starts
 from everest.video.transforms import resize_short_side, resize_to_cover, to_channels_first, view_crops
@@ -38,12 +38,14 @@ class Sample:
         label: Class index; -1 where there is none.
         record_index: The record that was read: not the one asked for where that one cannot be read.
         failures: Path and reason of every file that could not be read on the way.
+        changes: What is left to do to the pixels of each clip on the device; empty where nothing is.
     """
 
     frames: Tensor
     label: int
     record_index: int
     failures: tuple[tuple[str, str], ...] = ()
+    changes: tuple[ClipChanges, ...] = ()
 
     def __repr__(self) -> str:
         return (
@@ -125,6 +127,7 @@ class TrainClips(Dataset[Sample]):
         memory_cache: Keep the decoded frames of every record, shrunk to what training needs.
         decoder: What reads the files.
         time_limit_seconds: A video that takes longer counts as one that cannot be read.
+        change_later: Crop, resize and flip only, and say in the sample what else was drawn, for a GPU to do it.
 
     Raises:
         DataError: There are no records; or, on access, none of them can be read.
@@ -142,6 +145,7 @@ class TrainClips(Dataset[Sample]):
         memory_cache: bool = False,
         decoder: Decoder = "auto",
         time_limit_seconds: float = 60.0,
+        change_later: bool = False,
     ) -> None:
         if not records:
             raise DataError("no clips to train on; at least one is needed")
@@ -154,6 +158,7 @@ class TrainClips(Dataset[Sample]):
         self.memory_cache = memory_cache
         self.decoder: Decoder = decoder
         self.time_limit_seconds = time_limit_seconds
+        self.change_later = change_later
         self.watch: Watch | None = None
         self._unreadable: dict[int, str] = {}
         self._cache: dict[int, tuple[Tensor, float] | str] = {}  # frames [T,H,W,C] and rate, or what is wrong
@@ -169,12 +174,12 @@ class TrainClips(Dataset[Sample]):
             record = self.records[index]
             try:
                 with reading(self, index, self._unreadable):
-                    frames = self._clips(index, epoch, position)
+                    frames, changes = self._clips(index, epoch, position)
             except VideoError as error:
                 failures[str(record.path)] = _reason(error, record)
                 continue
             label = -1 if record.label is None else record.label
-            return Sample(frames, label, index, tuple(failures.items()))
+            return Sample(frames, label, index, tuple(failures.items()), changes)
         path, reason = next(iter(failures.items()))
         raise DataError(f"none of the {len(failures)} videos can be read; the first one: {path}: {reason}")
 
@@ -188,19 +193,22 @@ class TrainClips(Dataset[Sample]):
             for index, entry in enumerate(pool.map(self._decode_for_cache, range(len(self.records)))):
                 self._cache[index] = entry
 
-    def _clips(self, index: int, epoch: int, position: int) -> Tensor:
+    def _clips(self, index: int, epoch: int, position: int) -> tuple[Tensor, tuple[ClipChanges, ...]]:
         generators = [make_generator(self.seed, epoch, position, repeat) for repeat in range(self.clips_per_video)]
 
         def plan(num_available: int, fps: float) -> list[list[int]]:
             return [self.clip_indices(num_available, fps, generator) for generator in generators]
 
         clips = self._cached(index, plan) if self.memory_cache else self._read(index, plan)
-        return torch.stack(
-            [
-                augment_clip(frames, self.augment, self.clip.height, self.clip.width, generator)
-                for frames, generator in zip(clips, generators, strict=True)
-            ]
-        )  # [R,C,T,H,W]
+        cropped = [self._crop(frames, generator) for frames, generator in zip(clips, generators, strict=True)]
+        changes = tuple(draw_changes(self.augment, self.clip.height, self.clip.width, g) for g in generators)
+        if self.change_later:
+            return torch.stack(cropped).contiguous(), changes  # [R,C,T,H,W]
+        changed = [change_clip(*pair) for pair in zip(cropped, changes, strict=True)]
+        return torch.stack(changed).contiguous(), ()  # [R,C,T,H,W]
+
+    def _crop(self, frames: Tensor, generator: torch.Generator) -> Tensor:
+        return crop_clip(frames, self.augment, self.clip.height, self.clip.width, generator)
 
     def _read(self, index: int, plan: FramePlan) -> list[Tensor]:
         limit = self.time_limit_seconds

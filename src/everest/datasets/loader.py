@@ -17,6 +17,7 @@ from everest.datasets.records import Manifest
 from everest.datasets.sampler import BatchPlan, EpochSampler, plan_batches
 from everest.datasets.workers import Workers, resolve_num_workers
 from everest.errors import DataError, VideoError
+from everest.video.augment import ClipChanges
 from everest.video.reader import probe
 
 NUM_LISTED = 5  # files that a message names
@@ -34,12 +35,15 @@ class Batch:
         labels: Shape [B], int64; -1 where there is none.
         record_indices: The record of each clip, shape [B], int64.
         failures: Path and reason of files that could not be read and were replaced.
+        changes: What is left to do to the pixels of each clip, for
+            :func:`~everest.video.change_clips_on_device`; empty where nothing is.
     """
 
     frames: Tensor
     labels: Tensor
     record_indices: Tensor
     failures: tuple[tuple[str, str], ...] = ()
+    changes: tuple[ClipChanges, ...] = ()
 
     def pin_memory(self) -> "Batch":
         """Move the tensors to pinned memory, from where they are copied to a GPU while it computes."""
@@ -70,7 +74,8 @@ class _MicroBatches(Dataset["Batch | DataError"]):
         indices = torch.tensor([s.record_index for s in samples]).repeat_interleave(repeats)  # [B]
         failures = dict(failure for s in samples for failure in s.failures)
         frames = torch.cat([s.frames for s in samples])  # [B,C,T,H,W]
-        return Batch(frames, labels, indices, tuple(failures.items()))
+        changes = tuple(change for s in samples for change in s.changes)
+        return Batch(frames, labels, indices, tuple(failures.items()), changes)
 
 
 class TrainLoader:
@@ -216,6 +221,7 @@ def build_train_loader(
         raise DataError(f"{manifest.source}: {num_missing} of {len(manifest)} clips have no label to fine-tune on")
     _require_readable(manifest)
     repeats = config.data.clips_per_video
+    has_gpu = config.run.device in {"auto", "cuda"} and torch.cuda.is_available()
     plan = plan_batches(config.optim.global_batch_size, config.data.batch_size, world_size, repeats)
     clips = TrainClips(
         manifest.records,
@@ -227,6 +233,7 @@ def build_train_loader(
         memory_cache=config.data.memory_cache,
         decoder=config.data.decoder,
         time_limit_seconds=config.data.time_limit_seconds,
+        change_later=has_gpu if config.data.augment_on == "auto" else config.data.augment_on == "device",
     )
     num_workers = resolve_num_workers(config.data.num_workers)
     if config.data.memory_cache and num_workers:
@@ -240,7 +247,7 @@ def build_train_loader(
         num_workers=num_workers,
         max_failed_share=config.data.max_failed_share,
         time_limit_seconds=config.data.time_limit_seconds,
-        pin_memory=config.run.device in {"auto", "cuda"} and torch.cuda.is_available(),
+        pin_memory=has_gpu,
         on_failure=on_failure,
     )
 

@@ -12,7 +12,7 @@ from everest.models import Classifier, MaskedAutoencoder, select_input
 from everest.objectives import pixel_loss, pixel_targets
 from everest.training.loop import LossFunction
 from everest.training.mixup import mix_clips, soft_cross_entropy, soft_targets
-from everest.video import normalize
+from everest.video import change_clips_on_device, normalize
 
 
 def pretraining_loss(model: MaskedAutoencoder, info: CheckpointInfo) -> LossFunction:
@@ -64,5 +64,6 @@ def finetuning_loss(model: Classifier, info: CheckpointInfo, config: FinetuneCon
 
 
 def _to_device(batch: Batch, generator: torch.Generator, info: CheckpointInfo) -> Tensor:
-    """Clips where the generator is, normalised: uint8 [B, 3, T', H, W] to float32."""
-    return normalize(batch.frames.to(generator.device, non_blocking=True), info.mean, info.std)
+    """Clips where the generator is, augmented and normalised: uint8 [B, 3, T', H, W] to float32."""
+    clips = change_clips_on_device(batch.frames.to(generator.device, non_blocking=True), batch.changes)
+    return normalize(clips, info.mean, info.std)

@@ -3,7 +3,7 @@
 ``reader`` decodes chosen frames, ``sampling`` says which, ``transforms`` and ``augment`` give them their size.
 """
 
-from everest.video.augment import augment_clip
+from everest.video.augment import ClipChanges, augment_clip, change_clips_on_device
 from everest.video.backends import Reader, describe_decoder, open_video
 from everest.video.clip import Clip
 from everest.video.reader import VideoInfo, VideoReader, probe, read_clip
@@ -26,12 +26,14 @@ from everest.video.transforms import (
 
 __all__ = [
     "Clip",
+    "ClipChanges",
     "Reader",
     "ShardMember",
     "VideoInfo",
     "VideoReader",
     "VideoSource",
     "augment_clip",
+    "change_clips_on_device",
     "crop_and_resize",
     "dense_indices",
     "describe_decoder",

@@ -90,28 +90,28 @@ def apply_operation(frames: Tensor, name: str, strength: float) -> Tensor:
     return torch.from_numpy(changed).permute(3, 0, 1, 2)  # [C,T,H,W]
 
 
-def rand_augment(frames: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
-    """Apply randomly drawn operations (paper, fine-tuning settings).
+def draw_operations(config: AugmentConfig, generator: torch.Generator) -> tuple[tuple[str, float], ...]:
+    """Draw the operations of a clip (paper, fine-tuning settings).
 
     ``config.rand_augment_ops`` operations are drawn with replacement. Each is applied with
     ``config.rand_augment_probability``, at a magnitude drawn from a normal distribution around
     ``config.rand_augment_magnitude`` with standard deviation 0.5, in a random direction.
 
     Args:
-        frames: uint8, shape [C, T, H, W].
         config: The ``rand_augment_*`` settings are used.
         generator: Decides everything; on the CPU.
 
     Returns:
-        uint8, shape [C, T, H, W].
+        Name and strength of those that are applied, in their order.
     """
     names = torch.randint(len(OPERATIONS), (config.rand_augment_ops,), generator=generator).tolist()
     draws = torch.rand(config.rand_augment_ops, 2, generator=generator).tolist()
     noise = torch.randn(config.rand_augment_ops, generator=generator).tolist()
+    operations = []
     for index, (chance, direction), deviation in zip(names, draws, noise, strict=True):
         if chance >= config.rand_augment_probability:
             continue
         magnitude = config.rand_augment_magnitude + _MAGNITUDE_STD * deviation
         strength = min(max(magnitude, 0.0), _MAX_MAGNITUDE) / _MAX_MAGNITUDE
-        frames = apply_operation(frames, OPERATIONS[index], strength if direction < 0.5 else -strength)
-    return frames
+        operations.append((OPERATIONS[index], strength if direction < 0.5 else -strength))
+    return tuple(operations)
