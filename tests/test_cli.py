@@ -230,3 +230,49 @@ def test_version(everest: Run) -> None:
     code, out, _ = everest("--version")
     assert code == 0
     assert out.startswith("everest 0.")
+
+
+def test_data_can_be_packed_verified_and_measured(everest: Run, videos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "packed"
+    code, text, _ = everest("data", "pack", videos, out, "--short-side", 64, "--workers", 0, "--json")
+    values = json.loads(text)
+    assert code == 0
+    assert (values["num_clips"], values["failures"]) == (6, [])
+    assert values["bytes_after"] == (out / "000000.tar").stat().st_size
+    code, text, _ = everest("data", "pack", videos, out, "--short-side", 64, "--workers", 0)
+    assert code == 0
+    assert f"written: {out / 'manifest.csv'}" in text
+    assert everest("data", "verify", out)[:2] == (0, "all shards are as they were written\n")
+    small = ["--frames", 4, "--stride", 2, "--size", 32, "--items", 2, "--rounds", 1]
+    code, text, _ = everest("bench", "loader", videos, "--packed", out, "--train-step", 0.1, *small, "--json")
+    assert code == 0
+    arms = json.loads(text)["arms"]
+    assert {"pyav", "packed shards"} <= {arm["name"] for arm in arms}
+    assert all(arm["clips_per_second"] > 0 for arm in arms)
+    with (out / "000000.tar").open("r+b") as shard:
+        shard.seek(2000)
+        shard.write(b"damage")
+    code, text, _ = everest("data", "verify", out, "--json")
+    assert code == 1
+    assert "000000.tar" in json.loads(text)["problems"][0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "advice"),
+    [
+        (("data", "pack", "bundled", "out"), "the same command goes on from there"),
+        (("data", "index", "bundled", "--out", "out"), "what was saved stays\n"),
+        (("pretrain", "--recipe", "demo", "--data", "bundled", "--out", "out"), "--resume auto goes on from there"),
+    ],
+)
+def test_an_interruption_says_how_to_go_on(
+    everest: Run, arguments: tuple[str, ...], advice: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    for function in ("datasets.load_data", "datasets.index_source", "api.pretrain"):
+        monkeypatch.setattr(f"everest.{function}", interrupt)
+    code, out, err = everest(*arguments)
+    assert (code, out) == (130, "")
+    assert advice in err

@@ -18,6 +18,14 @@ EXIT_OK, EXIT_FAILURES, EXIT_UNUSABLE, EXIT_INTERRUPTED = 0, 1, 2, 130
 
 Command = Callable[[argparse.Namespace], int]
 
+_AGAIN = ", and the same command goes on from there"
+_ADVICE: dict[Command, str] = {  # after an interruption
+    do.pretrain: ", and --resume auto goes on from there",
+    do.finetune: ", and --resume auto goes on from there",
+    do.data_check: _AGAIN,
+    do.data_pack: _AGAIN,
+}
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; ``None`` takes the arguments of the process."""
@@ -29,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return EXIT_UNUSABLE
     except KeyboardInterrupt:
-        print("interrupted; what was saved stays, and --resume auto goes on from there", file=sys.stderr)
+        print(f"interrupted; what was saved stays{_ADVICE.get(command, '')}", file=sys.stderr)
         return EXIT_INTERRUPTED
     except BrokenPipeError:  # `everest recipe show ucf101 | head`
         sys.stderr.close()

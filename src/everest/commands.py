@@ -150,13 +150,13 @@ def recipe_show(options: Namespace) -> int:
 
 def data_index(options: Namespace) -> int:
     """Write one manifest."""
-    from everest.datasets import Index, index_source, read_manifest, write_manifest
+    from everest.datasets import index_source, read_manifest, write_manifest
 
     index = index_source(
         options.source, options.format, annotations=options.annotations, videos=options.videos, fold=options.fold
     )
     write_manifest(index.manifest, options.out)
-    written = Index(replace(read_manifest(options.out), note=index.manifest.note), index.missing, index.unannotated)
+    written = replace(index, manifest=replace(read_manifest(options.out), note=index.manifest.note))
     _print(options, {"manifest": str(options.out)} | written.to_dict(), f"{written.summary()}\nwritten: {options.out}")
     return EXIT_OK
 

@@ -268,3 +268,12 @@ def test_a_manifest_is_checked_when_made(tmp_path: Path) -> None:
         Manifest((ClipRecord(tmp_path / "a.mp4", 1),), ("x",), tmp_path)
     with pytest.raises(ManifestError, match="twice"):
         Manifest((ClipRecord(tmp_path / "a.mp4", 1),), ("x", "x"), tmp_path)
+
+
+def test_names_that_cannot_be_written_are_refused_before_anything_is(tmp_path: Path) -> None:
+    records = (ClipRecord(tmp_path / "grün.mp4"), ClipRecord(tmp_path / "b\udcff.mp4"))
+    with pytest.raises(ManifestError, match=r"1 names are not in UTF-8, such as '.*b\\udcff\.mp4'"):
+        write_manifest(Manifest(records, (), tmp_path), tmp_path / "list.csv")
+    assert list(tmp_path.iterdir()) == []
+    write_manifest(Manifest(records[:1], (), tmp_path), tmp_path / "list.csv")
+    assert read_manifest(tmp_path / "list.csv").records == records[:1]

@@ -73,11 +73,26 @@ def write_manifest(manifest: Manifest, path: str | Path, overwrite: bool = False
         same = file == sidecar and file.is_file() and read_text(file) == content
         if file.exists() and not overwrite and not same:
             raise ManifestError(f"{file}: exists already; choose another name or ask for it to be overwritten")
+    _require_unicode(manifest)
     try:
         for file, content in outputs.items():
-            file.write_text(content, encoding="utf-8", newline="")
-    except (OSError, UnicodeEncodeError) as error:
+            partial = file.with_name(f"{file.name}.part")
+            partial.write_text(content, encoding="utf-8", newline="")
+            partial.replace(file)
+    except OSError as error:
         raise ManifestError(f"{target}: cannot be written: {error}") from None
+
+
+def _require_unicode(manifest: Manifest) -> None:
+    """Refuse names that cannot be written, such as those of an old file system.
+
+    Raises:
+        ManifestError: There are some; it names one.
+    """
+    names = (str(record.path) for record in manifest.records)
+    bad = [ascii(name) for name in names if not name.isascii() and name != name.encode("utf-8", "replace").decode()]
+    if bad:
+        raise ManifestError(f"{len(bad)} names are not in UTF-8, such as {bad[0]}: rename them")
 
 
 def _as_csv(manifest: Manifest, folder: Path) -> str:

@@ -255,7 +255,7 @@ def _finish(
         "num_clips": len(packed),
         "num_frames": sum(row["num_frames"] for row in packed),
         "bytes_before": sum(row["source_bytes"] for row in packed),
-        "bytes_after": sum(row["num_bytes"] for row in packed),
+        "bytes_after": sum(shard["bytes"] for shard in shards),
         "ms_before": 1e3 * sum(row["seconds_before"] for row in packed) / len(packed),
         "ms_after": 1e3 * sum(row["seconds_after"] for row in packed) / len(packed),
         "psnr_mean": sum(row["psnr"] for row in packed) / len(packed),
