@@ -120,7 +120,7 @@ def format_loader(values: dict[str, Any]) -> str:
     """Say the result of :func:`bench_loader` to people."""
     titles = "".join(f"{stage:>10}" for stage in STAGES)
     lines = [f"{'':28}{'clips/s':>9}{'from':>8}{'to':>8}{'ms/clip':>9}{'speedup':>9} |{titles}"]
-    workers = f"{values['num_workers']} worker processes"
+    workers = f"{values['num_workers']} worker process{'' if values['num_workers'] == 1 else 'es'}"
     for row in values["arms"]:
         rates = f"{row['clips_per_second']:9.1f}{row['lowest']:8.1f}{row['highest']:8.1f}{row['ms_per_clip']:9.1f}"
         speedup = "" if row["speedup"] is None else f"x{row['speedup']:.2f}"

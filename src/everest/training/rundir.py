@@ -24,12 +24,15 @@ from everest.training.files import atomic_write
 
 RunTaskConfig = PretrainConfig | FinetuneConfig
 
-# What may change between two starts of one run: none of it changes what is learned.
+# What may change between two starts of one run: none of it changes what is learned from files that can be read.
 FREE_KEYS = frozenset(
     {
         "run.device",
         "data.num_workers",
         "data.memory_cache",
+        "data.decoder",
+        "data.time_limit_seconds",
+        "data.max_failed_share",
         "run.save_every_epochs",
         "run.keep_checkpoints",
         "run.log_every_steps",
