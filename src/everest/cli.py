@@ -188,6 +188,7 @@ def _add_bench(commands: Any) -> None:
     step.add_argument("--precision", default="auto", choices=("auto", "float32", "bfloat16"))
     step.add_argument("--steps", type=int, default=5, metavar="N", help="timed steps (default: 5)")
     step.add_argument("--compile", action="store_true", help="use torch.compile")
+    step.add_argument("--profile", action="store_true", help="say where the time of a step goes, part by part")
     _add_bench_loader(actions)
     parity = _add(actions, "parity", do.bench_parity, "compare with recorded numbers of the official release")
     parity.add_argument("folders", nargs="+", metavar="FOLDER")

@@ -223,6 +223,8 @@ def bench_step(options: Namespace) -> int:
     from everest.bench.step import bench_step as measure
     from everest.bench.step import format_step
 
+    if options.profile:
+        return _bench_profile(options)
     values = measure(
         size=options.size,
         task=options.task,
@@ -235,6 +237,25 @@ def bench_step(options: Namespace) -> int:
         peer=options.peer,
     )
     _print(options, values, format_step(values))
+    return EXIT_OK
+
+
+def _bench_profile(options: Namespace) -> int:
+    """Say where the time of a training step goes."""
+    from everest.bench.profile import format_profile, profile_step
+
+    if options.peer is not None or options.compile:
+        raise ConfigError("a profile is of our own model as it is: give neither --peer nor --compile")
+    values = profile_step(
+        size=options.size,
+        task=options.task,
+        selection=options.selection,
+        batch=options.batch,
+        device=options.device,
+        precision=options.precision,
+        steps=options.steps,
+    )
+    _print(options, values, format_profile(values))
     return EXIT_OK
 
 

@@ -12,6 +12,7 @@ import torch
 from everest.training.environment import describe_environment
 
 CPU_MATRIX, GPU_MATRIX = 2048, 8192
+COPIED_BYTES = 2**28
 """Rows and columns of the matrices multiplied: large enough to fill the device, small enough to take no time."""
 
 
@@ -50,6 +51,28 @@ def matrix_rate_gflops(device: torch.device, dtype: torch.dtype, *, repeats: int
             torch.cuda.synchronize(device)
         seconds.append(time.perf_counter() - started)
     return 2 * n**3 / median(seconds[1:]) / 1e9
+
+
+def copy_rate_gbytes(device: torch.device, *, repeats: int = 5) -> float:
+    """Measure how fast a large tensor is copied: what operations that compute little cannot beat.
+
+    Args:
+        device: Where.
+        repeats: Copies that are timed; the median counts.
+
+    Returns:
+        10^9 bytes per second, read and written.
+    """
+    source = torch.ones(COPIED_BYTES // 4, device=device)
+    target = torch.empty_like(source)
+    seconds = []
+    for _ in range(repeats + 1):
+        started = time.perf_counter()
+        target.copy_(source)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        seconds.append(time.perf_counter() - started)
+    return 2 * COPIED_BYTES / median(seconds[1:]) / 1e9
 
 
 def reset_peak_memory(device: torch.device) -> None:

@@ -5,13 +5,15 @@ Shapes: B clips, T frames, H height, W width.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, cast, get_args
+from typing import Literal, Protocol, cast, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from everest.bench.marked import marked_finetuning_loss, marked_pretraining_loss
 from everest.bench.plain import PlainAutoencoder, PlainClassifier, build_plain, plain_choice, plain_targets
+from everest.bench.timeline import Marks
 from everest.config import AugmentConfig, CheckpointInfo, FinetuneConfig, ModelSize, OptimConfig, SelectionMethod, Task
 from everest.datasets import Batch
 from everest.errors import ConfigError, nearest
@@ -26,6 +28,15 @@ from everest.video import normalize
 
 Peer = Literal["plain"]
 AnyModel = MaskedAutoencoder | Classifier | PlainAutoencoder | PlainClassifier
+MarkedLoss = Callable[[Batch, torch.Generator, Marks | None], Tensor]
+
+
+class Run(Protocol):
+    """One optimiser step."""
+
+    def __call__(self, marks: Marks | None = None) -> float:
+        """Do it, and return the loss."""
+
 
 NUM_CLASSES = 101
 LABEL_SMOOTHING = 0.1
@@ -48,7 +59,8 @@ class TrainingStep:
     """A step that can be run again and again.
 
     Attributes:
-        run: Does one optimiser step and returns its loss; when it returns, the device has finished.
+        run: Does one optimiser step and returns its loss; when it returns, the device has finished. Reports the end
+            of each part to the marks it may be given.
         model: What is trained.
         tokens: Of one clip.
         num_parameters: Of the model.
@@ -56,7 +68,7 @@ class TrainingStep:
         dtype: What matrix products compute in.
     """
 
-    run: Callable[[], float]
+    run: Run
     model: AnyModel
     tokens: TokenNumbers
     num_parameters: int
@@ -201,36 +213,57 @@ def build_step(
     loss_of = _our_loss(model, info, optim) if peer is None else _plain_loss(model, info)
     generator = torch.Generator(place).manual_seed(seed)
 
-    def run() -> float:
+    def run(marks: Marks | None = None) -> float:
         with torch.autocast(place.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
-            loss = loss_of(data, generator)
+            loss = loss_of(data, generator, marks)
         loss.backward()  # type: ignore[no-untyped-call]
+        _mark(marks, "embedding, backward")
         torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])  # training logs it
+        _mark(marks, "gradient norm")
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         if place.type == "cuda":
             torch.cuda.synchronize(place)
+        _mark(marks, "optimiser")
         return float(loss.detach())
 
     return TrainingStep(run, model, tokens, sum(p.numel() for p in model.parameters()), place, dtype)
 
 
-def _our_loss(model: nn.Module, info: CheckpointInfo, optim: OptimConfig) -> Callable[[Batch, torch.Generator], Tensor]:
-    """The loss function of training itself."""
+def _our_loss(model: nn.Module, info: CheckpointInfo, optim: OptimConfig) -> MarkedLoss:
+    """The loss function of training itself, or where marks are asked for the same part by part."""
     if isinstance(model, MaskedAutoencoder):
-        function = pretraining_loss(model, info)
-    else:
-        config = FinetuneConfig(
-            model=info.model, clip=info.clip, selection=info.selection, augment=AugmentConfig(), optim=optim
-        )
-        function = finetuning_loss(cast(Classifier, model), info, config)
-    return lambda batch, generator: function(model, batch, generator)
+        pretraining = pretraining_loss(model, info)
+
+        def loss(batch: Batch, generator: torch.Generator, marks: Marks | None) -> Tensor:
+            if marks is None:
+                return pretraining(model, batch, generator)
+            return marked_pretraining_loss(model, info, batch, generator, marks)
+
+        return loss
+    config = FinetuneConfig(
+        model=info.model, clip=info.clip, selection=info.selection, augment=AugmentConfig(), optim=optim
+    )
+    classifier = cast(Classifier, model)
+    finetuning = finetuning_loss(classifier, info, config)
+
+    def classification(batch: Batch, generator: torch.Generator, marks: Marks | None) -> Tensor:
+        if marks is None:
+            return finetuning(model, batch, generator)
+        return marked_finetuning_loss(classifier, info, config, batch, generator, marks)
+
+    return classification
 
 
-def _plain_loss(model: nn.Module, info: CheckpointInfo) -> Callable[[Batch, torch.Generator], Tensor]:
-    """The same for the plain peer."""
+def _mark(marks: Marks | None, name: str) -> None:
+    if marks is not None:
+        marks.mark(name)
 
-    def loss(batch: Batch, generator: torch.Generator) -> Tensor:
+
+def _plain_loss(model: nn.Module, info: CheckpointInfo) -> MarkedLoss:
+    """The same for the plain peer, which is not taken apart."""
+
+    def loss(batch: Batch, generator: torch.Generator, _: Marks | None) -> Tensor:
         clips = normalize(batch.frames.to(generator.device), info.mean, info.std)
         values, selection = model(clips, plain_choice(info, generator))
         if info.task == "finetune":

@@ -1,0 +1,88 @@
+"""The loss of training, written out part by part, with a mark after each.
+
+It computes what :mod:`everest.training.losses` computes, to the bit; a test holds them together.
+"""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from everest.bench.timeline import Marks
+from everest.config import CheckpointInfo, FinetuneConfig
+from everest.datasets import Batch
+from everest.models import Classifier, MaskedAutoencoder
+from everest.models.encoder import Encoder
+from everest.objectives import pixel_loss, pixel_targets
+from everest.tokens import TokenSelection, gather_tokens, patchify, rero_scores, select_tokens
+from everest.training.mixup import mix_clips, soft_cross_entropy, soft_targets
+from everest.video import normalize
+
+
+def marked_pretraining_loss(
+    model: MaskedAutoencoder, info: CheckpointInfo, batch: Batch, generator: torch.Generator, marks: Marks
+) -> Tensor:
+    """Reconstruct the pixels of the target tokens; see :func:`~everest.training.losses.pretraining_loss`."""
+    clips = batch.frames.to(generator.device, non_blocking=True)
+    marks.mark("transfer")
+    clips = normalize(clips, info.mean, info.std)
+    marks.mark("normalise")
+    patches, selection = _choose(model.encoder, clips, info, generator, marks)
+    mean, std = (torch.tensor(values, device=clips.device) for values in (info.mean, info.std))
+    targets = pixel_targets(patches, selection.target, model.grid, mean, std)
+    marks.mark("targets")
+    loss = pixel_loss(model(patches, selection), targets)
+    marks.mark("loss")
+    return loss
+
+
+def marked_finetuning_loss(  # noqa: PLR0917 - as the other one, and the settings
+    model: Classifier,
+    info: CheckpointInfo,
+    config: FinetuneConfig,
+    batch: Batch,
+    generator: torch.Generator,
+    marks: Marks,
+) -> Tensor:
+    """Classify; see :func:`~everest.training.losses.finetuning_loss`."""
+    targets = soft_targets(batch.labels, len(info.class_names), config.optim.label_smoothing)
+    clips = batch.frames.to(generator.device, non_blocking=True)
+    marks.mark("transfer")
+    clips, targets = mix_clips(
+        normalize(clips, info.mean, info.std),
+        targets.to(generator.device),
+        mixup_alpha=config.augment.mixup_alpha,
+        cutmix_alpha=config.augment.cutmix_alpha,
+        generator=generator,
+    )
+    marks.mark("normalise")
+    loss = soft_cross_entropy(model(*_choose(model.encoder, clips, info, generator, marks)), targets)
+    marks.mark("loss")
+    return loss
+
+
+def _choose(
+    encoder: Encoder, clips: Tensor, info: CheckpointInfo, generator: torch.Generator, marks: Marks
+) -> tuple[Tensor, TokenSelection]:
+    """Cut clips into tubelets and choose tokens; see :meth:`~everest.models.encoder.Encoder.select`."""
+    patches = patchify(clips, encoder.grid)  # [B, N, P]
+    marks.mark("patchify")
+    scores = tokens = None
+    if info.selection.method == "rero":
+        tokens, changes = encoder.patch_embed.embed_all(patches, encoder.grid)
+        scores = rero_scores(changes)
+        marks.mark("score")
+    with torch.no_grad():
+        selection = select_tokens(
+            info.selection,
+            info.task,
+            encoder.grid,
+            len(patches),
+            scores=scores,
+            generator=generator,
+            device=patches.device,
+        )
+        if tokens is not None:
+            selection = replace(selection, embedded=gather_tokens(tokens, selection.visible))
+    marks.mark("select")
+    return patches, selection

@@ -1,0 +1,179 @@
+"""Account for every millisecond of a training step: what each part takes, what it counts, what it must take at least.
+
+Shapes: B clips.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from statistics import median
+from typing import Any
+
+from torch import Tensor, nn
+
+from everest.bench.hardware import copy_rate_gbytes, describe_hardware, matrix_rate_gflops
+from everest.bench.step import CPU_WARMUP, GPU_WARMUP
+from everest.bench.tasks import TrainingStep, build_step, describe_task
+from everest.bench.timeline import Marks, Timeline, Work
+from everest.config import ModelSize, SelectionMethod, Task
+from everest.errors import ConfigError
+from everest.models import Classifier, MaskedAutoencoder
+
+STAGES = {
+    "transfer": "uint8 clips to the device",
+    "normalise": "pixel values to model input; mixed clips and soft labels in fine-tuning",
+    "patchify": "clips cut into tubelets",
+    "score": "all tokens and their changes embedded, without gradient",
+    "select": "tokens chosen by their scores; what is known of them gathered",
+    "targets": "pixels of the targets, normalised",
+    "embedding": "visible tubelets gathered, their embeddings and positions",
+    "encoder": "blocks and norm",
+    "decoder": "projection, mask tokens, blocks, head",
+    "head": "pooling and classification",
+    "loss": "",
+    "decoder, backward": "and that of the loss",
+    "head, backward": "and that of the loss",
+    "encoder, backward": "",
+    "embedding, backward": "",
+    "gradient norm": "as training logs it",
+    "optimiser": "AdamW",
+}
+"""The stages in their order."""
+
+
+def profile_step(
+    *,
+    size: ModelSize = "base",
+    task: Task = "pretrain",
+    selection: SelectionMethod = "rero",
+    batch: int = 4,
+    device: str = "auto",
+    precision: str = "auto",
+    steps: int = 5,
+    warmup: int | None = None,
+    num_frames: int = 16,
+    height: int = 224,
+    width: int = 224,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Say where the time of a training step goes.
+
+    The step is the one that :func:`~everest.bench.step.bench_step` times; on a GPU it is a little slower here, because
+    every mark waits for the device. Work is counted in a further step: matrix products by the multiply-adds that they
+    have, bytes as each operation reads and writes them.
+
+    Args:
+        size: Model size.
+        task: Pre-training or fine-tuning, with the paper's ratios.
+        selection: Which tokens are computed.
+        batch: Clips of a step.
+        device: ``cpu``, ``cuda`` or ``auto``.
+        precision: ``float32``, ``bfloat16`` or ``auto``.
+        steps: Steps that are timed.
+        warmup: Steps before them; None: 1 on the CPU, 5 on a GPU.
+        num_frames: Frames of a clip.
+        height: Height in pixels.
+        width: Width in pixels.
+        seed: Of weights, clips and selection.
+
+    Returns:
+        Values that JSON can hold: ``stages``, each with ``name``, ``ms`` (median), ``share``, ``gflop``,
+        ``gbytes``, ``floor_ms`` and ``gap`` (times the floor); their sums as ``total``; ``matrix_rate_gflops`` and
+        ``copy_rate_gbytes`` of the same run, from which floors are computed; ``hardware``, and what was asked for.
+
+    Raises:
+        ConfigError: Something that cannot be measured.
+    """
+    if steps < 1:
+        raise ConfigError(f"profile at least one step, given: {steps}")
+    info = describe_task(size, task, selection, num_frames=num_frames, height=height, width=width)
+    step = build_step(info, batch, device=device, precision=precision, seed=seed)
+    if warmup is None:
+        warmup = GPU_WARMUP if step.device.type == "cuda" else CPU_WARMUP
+    for _ in range(warmup):
+        step.run()
+    rows = [_timed(step) for _ in range(steps)]
+    rate, speed = matrix_rate_gflops(step.device, step.dtype), copy_rate_gbytes(step.device)
+    work = Work(rate * 1e9, speed * 1e9)
+    with watched(_ours(step), work), work:
+        step.run(work)
+    names = [name for name in STAGES if any(name in row for row in rows)]
+    seconds = {name: median(row.get(name, 0.0) for row in rows) for name in names}
+    whole = median(sum(row.values()) for row in rows)
+    counted = (work.flop, work.num_bytes, work.floor_seconds)
+    stages = [_row(name, seconds[name], whole, [values[name] for values in counted]) for name in names]
+    return {
+        **{"size": size, "task": task, "selection": selection, "batch": batch, "steps": steps},
+        **{"device": step.device.type, "precision": str(step.dtype).removeprefix("torch.")},
+        "stages": stages,
+        "total": _row("total", whole, whole, [sum(values.values()) for values in counted]),
+        "matrix_rate_gflops": rate,
+        "copy_rate_gbytes": speed,
+        "hardware": describe_hardware(step.device),
+    }
+
+
+def format_profile(values: dict[str, Any]) -> str:
+    """Say the result of :func:`profile_step` to people, as a table."""
+    lines = [f"{'':22}{'ms':>10}{'share':>8}{'GFLOP':>10}{'GB':>8}{'floor ms':>10}{'gap':>7}"]
+    for row in (*values["stages"], values["total"]):
+        gap = "" if row["gap"] is None else f"x{row['gap']:.2f}"
+        lines.append(
+            f"{row['name']:22}{row['ms']:10.1f}{row['share']:8.1%}{row['gflop']:10.1f}{row['gbytes']:8.2f}"
+            f"{row['floor_ms']:10.1f}{gap:>7}"
+        )
+    lines.append(
+        f"{values['size']} {values['task']}, {values['selection']}, batch {values['batch']}, {values['precision']} on "
+        f"{values['hardware']['name']}; floors at {values['matrix_rate_gflops']:.0f} GFLOP/s (a large matrix product) "
+        f"and {values['copy_rate_gbytes']:.1f} GB/s (a large copy), both in this run"
+    )
+    return "\n".join(lines)
+
+
+def _row(name: str, seconds: float, whole: float, counted: list[float]) -> dict[str, Any]:
+    flop, num_bytes, floor = counted
+    return {
+        "name": name,
+        "ms": 1e3 * seconds,
+        "share": seconds / whole,
+        "gflop": flop / 1e9,
+        "gbytes": num_bytes / 1e9,
+        "floor_ms": 1e3 * floor,
+        "gap": seconds / floor if floor > 0 else None,
+    }
+
+
+def _timed(step: TrainingStep) -> dict[str, float]:
+    timeline = Timeline(step.device)
+    with watched(_ours(step), timeline):
+        step.run(timeline)
+    return dict(timeline.seconds)
+
+
+def _ours(step: TrainingStep) -> MaskedAutoencoder | Classifier:
+    assert isinstance(step.model, MaskedAutoencoder | Classifier)  # noqa: S101 - for the type checker: no peer was asked for
+    return step.model
+
+
+@contextmanager
+def watched(model: MaskedAutoencoder | Classifier, marks: Marks) -> Iterator[None]:
+    """Mark the parts of a model, forward and backward, while it runs."""
+    last = "decoder" if isinstance(model, MaskedAutoencoder) else "head"
+
+    def embedded(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        marks.mark("embedding")
+        inputs[0].register_hook(lambda _: marks.mark("encoder, backward"))  # type: ignore[no-untyped-call]
+
+    def encoded(_: nn.Module, __: object, out: Tensor) -> None:
+        marks.mark("encoder")
+        out.register_hook(lambda _: marks.mark(f"{last}, backward"))  # type: ignore[no-untyped-call]
+
+    handles = [
+        model.encoder.blocks[0].register_forward_pre_hook(embedded),
+        model.encoder.register_forward_hook(encoded),
+        model.register_forward_hook(lambda *_: marks.mark(last)),
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

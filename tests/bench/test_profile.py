@@ -1,0 +1,98 @@
+import json
+
+import pytest
+import torch
+
+from everest.bench.macs import count_macs
+from everest.bench.profile import STAGES, format_profile, profile_step
+from everest.bench.tasks import build_step, describe_task
+from everest.bench.timeline import Timeline, Work
+from everest.cli import main
+from everest.errors import ConfigError
+
+SHAPE = {"num_frames": 8, "height": 64, "width": 64}
+
+
+class Names:
+    """Marks that keep the names only."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    def mark(self, name: str) -> None:
+        self.names.append(name)
+
+
+@pytest.mark.parametrize("task", ["pretrain", "finetune"])
+@pytest.mark.parametrize("selection", ["rero", "tube", "all"])
+def test_taken_apart_the_step_is_the_same(task: str, selection: str) -> None:
+    info = describe_task("tiny", task, selection, num_classes=3, **SHAPE)
+    whole, parts = (build_step(info, 2, device="cpu") for _ in range(2))
+    for _ in range(3):
+        torch.manual_seed(5)
+        expected = whole.run()
+        torch.manual_seed(5)
+        assert parts.run(Names()) == expected
+    for a, b in zip(whole.model.parameters(), parts.model.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("task", ["pretrain", "finetune"])
+def test_every_part_is_accounted_for(task: str, capsys: pytest.CaptureFixture[str]) -> None:
+    values = profile_step(size="tiny", task=task, batch=2, device="cpu", precision="float32", steps=2, **SHAPE)
+    json.dumps(values)
+    names = [row["name"] for row in values["stages"]]
+    head = "decoder" if task == "pretrain" else "head"
+    absent = {"head", "head, backward"} if task == "pretrain" else {"decoder", "decoder, backward", "targets"}
+    assert names == [name for name in STAGES if name not in absent]
+    assert head in names
+    by_name = {row["name"]: row for row in values["stages"]}
+    assert values["total"]["ms"] == pytest.approx(sum(row["ms"] for row in values["stages"]), rel=0.5)
+    assert values["total"]["gflop"] == pytest.approx(sum(row["gflop"] for row in values["stages"]))
+    macs = count_macs("tiny", task, "rero", **SHAPE)
+    forward = sum(by_name[name]["gflop"] for name in ("score", "embedding", "encoder", head))
+    assert forward == pytest.approx(2 * 2 * macs["gmacs"], rel=1e-6)  # two clips, two operations each
+    assert values["total"]["gflop"] == pytest.approx(2 * 2 * macs["gmacs_training"], rel=1e-6)
+    for name in ("normalise", "patchify", "score", "encoder, backward", "optimiser"):
+        assert by_name[name]["gbytes"] > 0
+        assert by_name[name]["floor_ms"] > 0
+    table = format_profile(values)
+    assert all(name in table for name in (*names, "total"))
+
+
+def test_marks_add_up() -> None:
+    timeline = Timeline(torch.device("cpu"))
+    for name in ("a", "b", "a"):
+        timeline.mark(name)
+    assert list(timeline.seconds) == ["a", "b"]
+    assert all(seconds > 0 for seconds in timeline.seconds.values())
+
+
+def test_work_is_counted_where_it_happens() -> None:
+    work = Work(1e9, 1e6)
+    a, b = torch.ones(10, 20), torch.ones(20, 30)
+    with work:
+        a @ b
+        work.mark("product")
+        a.view(20, 10).transpose(0, 1)
+        work.mark("view")
+        a + 1
+        work.mark("sum")
+    assert dict(work.flop) == {"product": 2 * 10 * 20 * 30, "view": 0, "sum": 0}
+    assert dict(work.num_bytes) == {"product": 4 * (200 + 600 + 300), "view": 0, "sum": 4 * 400}
+    assert work.floor_seconds["product"] == pytest.approx(4.4e-3)  # its bytes, not its 12 microseconds of products
+    assert work.floor_seconds["sum"] == pytest.approx(1.6e-3)
+
+
+def test_the_command_prints_the_table(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["bench", "step", "--size", "tiny", "--batch", "1", "--steps", "1", "--device", "cpu", "--profile"]
+    assert main(arguments) == 0
+    assert "encoder, backward" in capsys.readouterr().out
+    assert main([*arguments, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["total"]["ms"] > 0
+    assert main([*arguments, "--peer", "plain"]) == 2
+
+
+def test_what_cannot_be_profiled_is_refused() -> None:
+    with pytest.raises(ConfigError, match="at least one step"):
+        profile_step(size="tiny", steps=0)
