@@ -90,9 +90,7 @@ def _selection(runs: DemoRuns, examples: Mapping[str, ClipRecord]) -> Section:
         for name, record in examples.items():
             clip = _clip(record, run.info)
             generator = torch.Generator().manual_seed(0)
-            chosen = select_input(
-                _encoder(run), normalize(clip, run.info.mean, run.info.std), run.info, generator=generator
-            )
+            chosen = select_input(_encoder(run), clip, run.info, generator=generator)
             selection = chosen.selection
             assert selection.scores is not None  # noqa: S101 - for the type checker: the recipe selects by ReRo
             shown.append(

@@ -123,9 +123,21 @@ def test_shares_follow_the_beta_distribution() -> None:
     assert float(shares.var()) == pytest.approx(1 / (4 * 2.6), abs=0.015)
 
 
-def test_raw_frames_are_refused() -> None:
+@pytest.mark.parametrize("alphas", [{"mixup_alpha": 1, "cutmix_alpha": 0}, {"mixup_alpha": 0, "cutmix_alpha": 1}])
+def test_bytes_are_mixed_as_other_numbers_are(alphas: dict[str, float]) -> None:
     clips, targets = batch()
-    with pytest.raises(DataError, match="floating-point"):
-        mix_clips(clips.byte(), targets, mixup_alpha=1, cutmix_alpha=0, generator=generator(0))
+    clips = (clips * 50 + 120).clamp(0, 255).to(torch.uint8)
+    mixed, mixed_targets = mix_clips(clips, targets, generator=generator(3), **alphas)
+    expected, expected_targets = mix_clips(clips.float(), targets, generator=generator(3), **alphas)
+    assert mixed.dtype == (torch.float32 if alphas["mixup_alpha"] else torch.uint8)
+    assert torch.equal(mixed.float(), expected)
+    assert torch.equal(mixed_targets, expected_targets)
+    assert not torch.equal(mixed.float(), clips.float())
+
+
+def test_what_cannot_be_mixed_is_refused() -> None:
+    clips, targets = batch()
+    with pytest.raises(DataError, match="floating-point or uint8"):
+        mix_clips(clips.long(), targets, mixup_alpha=1, cutmix_alpha=0, generator=generator(0))
     with pytest.raises(DataError, match=r"\[4, 3, 2, 16, 24\]"):
         mix_clips(clips, targets[:2], mixup_alpha=1, cutmix_alpha=0, generator=generator(0))

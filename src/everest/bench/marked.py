@@ -13,8 +13,9 @@ from everest.config import CheckpointInfo, FinetuneConfig
 from everest.datasets import Batch
 from everest.models import Classifier, MaskedAutoencoder
 from everest.models.encoder import Encoder
+from everest.models.tubelets import Tubelets, cut
 from everest.objectives import pixel_loss, pixel_targets
-from everest.tokens import TokenSelection, gather_tokens, patchify, rero_scores, select_tokens
+from everest.tokens import TokenSelection, gather_tokens, rero_scores, select_tokens
 from everest.training.mixup import mix_clips, soft_cross_entropy, soft_targets
 from everest.video import normalize
 
@@ -25,8 +26,6 @@ def marked_pretraining_loss(
     """Reconstruct the pixels of the target tokens; see :func:`~everest.training.losses.pretraining_loss`."""
     clips = batch.frames.to(generator.device, non_blocking=True)
     marks.mark("transfer")
-    clips = normalize(clips, info.mean, info.std)
-    marks.mark("normalise")
     patches, selection = _choose(model.encoder, clips, info, generator, marks)
     mean, std = (torch.tensor(values, device=clips.device) for values in (info.mean, info.std))
     targets = pixel_targets(patches, selection.target, model.grid, mean, std)
@@ -49,13 +48,15 @@ def marked_finetuning_loss(  # noqa: PLR0917 - as the other one, and the setting
     clips = batch.frames.to(generator.device, non_blocking=True)
     marks.mark("transfer")
     clips, targets = mix_clips(
-        normalize(clips, info.mean, info.std),
+        clips,
         targets.to(generator.device),
         mixup_alpha=config.augment.mixup_alpha,
         cutmix_alpha=config.augment.cutmix_alpha,
         generator=generator,
     )
-    marks.mark("normalise")
+    if clips.is_floating_point():
+        clips = normalize(clips, info.mean, info.std)
+    marks.mark("mix")
     loss = soft_cross_entropy(model(*_choose(model.encoder, clips, info, generator, marks)), targets)
     marks.mark("loss")
     return loss
@@ -63,9 +64,9 @@ def marked_finetuning_loss(  # noqa: PLR0917 - as the other one, and the setting
 
 def _choose(
     encoder: Encoder, clips: Tensor, info: CheckpointInfo, generator: torch.Generator, marks: Marks
-) -> tuple[Tensor, TokenSelection]:
+) -> tuple[Tensor | Tubelets, TokenSelection]:
     """Cut clips into tubelets and choose tokens; see :meth:`~everest.models.encoder.Encoder.select`."""
-    patches = patchify(clips, encoder.grid)  # [B, N, P]
+    patches = cut(clips, encoder.grid, info.mean, info.std)  # [B, N, P]
     marks.mark("patchify")
     scores = tokens = None
     if info.selection.method == "rero":

@@ -20,7 +20,7 @@ from everest.models import Classifier, MaskedAutoencoder
 
 STAGES = {
     "transfer": "uint8 clips to the device",
-    "normalise": "pixel values to model input; mixed clips and soft labels in fine-tuning",
+    "mix": "mixup and cutmix",
     "patchify": "clips cut into tubelets",
     "score": "all tokens and their changes embedded, without gradient",
     "select": "tokens chosen by their scores; what is known of them gathered",

@@ -20,7 +20,6 @@ from everest.evaluation import evaluation_mode
 from everest.models import MaskedAutoencoder, ModelInput, Prediction, select_input
 from everest.objectives import patch_statistics, target_pixels
 from everest.tokens import FrameSelection, TokenGrid, TokenSelection, unpatchify
-from everest.video import normalize
 
 GREY = 0.5  # what is not shown
 
@@ -79,8 +78,7 @@ def reconstruct(
     if clips_u8.ndim != 5 or clips_u8.dtype != torch.uint8:
         raise DataError(f"clips must be uint8 [B, 3, T, H, W], given: {clips_u8.dtype} {list(clips_u8.shape)}")
     with evaluation_mode(model):
-        clips = normalize(clips_u8, info.mean, info.std)
-        chosen = select_input(model.encoder, clips, info, generator=generator)
+        chosen = select_input(model.encoder, clips_u8, info, generator=generator)
         return assemble(chosen, model(chosen.patches, chosen.selection), info)
 
 
@@ -93,7 +91,8 @@ def assemble(chosen: ModelInput, prediction: Prediction, info: CheckpointInfo) -
         info: Mean and standard deviation of the input.
     """
     selection = chosen.selection
-    grid, mean, std = selection.grid, chosen.patches.new_tensor(info.mean), chosen.patches.new_tensor(info.std)
+    grid, device = selection.grid, selection.visible.device
+    mean, std = (torch.tensor(values, device=device) for values in (info.mean, info.std))
 
     def pixels_of(tokens: Tensor) -> Tensor:
         return target_pixels(chosen.patches, tokens, grid, mean, std)  # [B, K, S, C]
@@ -101,7 +100,7 @@ def assemble(chosen: ModelInput, prediction: Prediction, info: CheckpointInfo) -
     visible, truth = pixels_of(selection.visible), pixels_of(selection.target)
     values = prediction.values.float().reshape(truth.shape)  # [B, M, S, C]
     everything = torch.arange(grid.num_tokens, device=selection.visible.device).expand(len(values), -1)  # [B, N]
-    grey = torch.full_like(chosen.patches, GREY)  # [B, N, P]
+    grey = values.new_full(chosen.patches.shape, GREY)  # [B, N, P]
     encoded = _place(grey, selection.visible, visible)
 
     def predicted(center: Tensor, spread: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from everest.errors import SelectionError
 from everest.models.encoder import Encoder
 from everest.models.layers import NORM_EPSILON, initialize, make_blocks
 from everest.models.positions import sine_positions
+from everest.models.tubelets import Tubelets
 from everest.tokens import TokenGrid, TokenSelection, gather_tokens
 
 
@@ -94,11 +95,11 @@ class MaskedAutoencoder(nn.Module):
         """The tokens of a clip."""
         return self.encoder.grid
 
-    def forward(self, patches: Tensor, selection: TokenSelection) -> Prediction:
+    def forward(self, patches: Tensor | Tubelets, selection: TokenSelection) -> Prediction:
         """Predict the target tokens from the visible ones.
 
         Args:
-            patches: All tubelets of the clips, normalised, shape [B, N, P]; only visible ones are touched.
+            patches: All tubelets of the clips, shape [B, N, P], normalised or as bytes; only visible ones are touched.
             selection: Which tokens are visible and which are predicted.
         """
         visible = self.encoder_to_decoder(self.encoder(patches, selection))  # [B, V, E]

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from everest.models.encoder import Encoder
 from everest.models.layers import NORM_EPSILON, initialize
+from everest.models.tubelets import Tubelets
 from everest.tokens import TokenGrid, TokenSelection
 
 HEAD_SCALE = 0.001  # the head starts almost at zero, so that the first steps do not disturb what was learnt before
@@ -36,15 +37,15 @@ class Classifier(nn.Module):
         """The tokens of a clip."""
         return self.encoder.grid
 
-    def features(self, patches: Tensor, selection: TokenSelection) -> Tensor:
+    def features(self, patches: Tensor | Tubelets, selection: TokenSelection) -> Tensor:
         """Describe each clip by one vector: [B, N, P] to [B, D]."""
         return self.fc_norm(self.encoder(patches, selection).mean(dim=1))  # type: ignore[no-any-return]
 
-    def forward(self, patches: Tensor, selection: TokenSelection) -> Tensor:
+    def forward(self, patches: Tensor | Tubelets, selection: TokenSelection) -> Tensor:
         """Classify clips.
 
         Args:
-            patches: All tubelets of the clips, normalised, shape [B, N, P]; only kept ones are touched.
+            patches: All tubelets of the clips, shape [B, N, P], normalised or as bytes; only kept ones are touched.
             selection: Which tokens are kept.
 
         Returns:

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from everest.models.tubelets import Tubelets
 from everest.tokens import TokenGrid, token_changes
 
 
@@ -42,7 +43,7 @@ class PatchEmbed(nn.Module):
         return known
 
     @torch.no_grad()
-    def embed_all(self, patches: Tensor, grid: TokenGrid) -> tuple[Tensor, Tensor]:
+    def embed_all(self, patches: Tensor | Tubelets, grid: TokenGrid) -> tuple[Tensor, Tensor]:
         """Embed all tokens of a clip and their changes over time in one pass, without gradient.
 
         The changes are embedded from differences of pixels, so that what stands still is exactly 0; the embeddings
@@ -58,12 +59,32 @@ class PatchEmbed(nn.Module):
         """
         kind = patches.device.type
         with torch.autocast("cpu" if kind == "meta" else kind, enabled=False):  # autocast does not know meta
+            if isinstance(patches, Tubelets):
+                return self._embed_bytes(patches, grid)
             patches = patches.to(torch.promote_types(patches.dtype, torch.float32))
             weight = self.proj.weight.flatten(1).to(patches.dtype)  # [D, P]
             bias = None if self.proj.bias is None else self.proj.bias.to(patches.dtype)
             first = F.linear(patches[:, : grid.tokens_per_slot], weight, bias)  # [B, L, D]
             changes = F.linear(token_changes(patches, grid), weight)  # [B, t - 1, L, D]
             tokens = torch.cat([first[:, None], changes], dim=1).cumsum(dim=1)  # [B, t, L, D]
+        return tokens.flatten(1, 2), changes
+
+    def _embed_bytes(self, patches: Tubelets, grid: TokenGrid) -> tuple[Tensor, Tensor]:
+        """The same for bytes, whose differences are exact; on a CPU clip by clip: one fits into the cache."""
+        weight = self.proj.weight.flatten(1).float()  # [D, P]
+        bias = None if self.proj.bias is None else self.proj.bias.float()
+        weight_of_changes = patches.weight_of_changes(weight)
+        B, t, L = len(patches), grid.num_slots, grid.tokens_per_slot
+        tokens = weight.new_empty(B, t, L, len(weight))
+        changes = weight.new_empty(B, t - 1, L, len(weight))
+        num_together = 1 if patches.device.type == "cpu" else B
+        for start in range(0, B, num_together):
+            part = slice(start, start + num_together)
+            slots = patches.pixels[part].reshape(-1, t, L, grid.num_pixels)  # [b, t, L, P], uint8
+            tokens[part, 0] = F.linear(patches.normalize(slots[:, 0]), weight, bias)
+            differences = torch.sub(slots[:, 1:], slots[:, :-1].float())  # [b, t - 1, L, P]
+            changes[part] = F.linear(differences, weight_of_changes)
+            torch.cumsum(torch.cat([tokens[part, :1], changes[part]], dim=1), dim=1, out=tokens[part])
         return tokens.flatten(1, 2), changes
 
 

@@ -13,13 +13,13 @@ from everest.errors import SelectionError
 from everest.models.embedding import PatchEmbed
 from everest.models.layers import NORM_EPSILON, make_blocks
 from everest.models.positions import sine_positions
+from everest.models.tubelets import Tubelets, cut, take
 from everest.tokens import (
     FrameSelection,
     TokenGrid,
     TokenSelection,
     count_per_pair,
     gather_tokens,
-    patchify,
     rero_scores,
     select_pairs,
     select_tokens,
@@ -58,11 +58,11 @@ class Encoder(nn.Module):
         self.blocks = make_blocks(depth, width, num_heads, drop_path)
         self.norm = nn.LayerNorm(width, eps=NORM_EPSILON) if final_norm else nn.Identity()
 
-    def forward(self, patches: Tensor, selection: TokenSelection) -> Tensor:
+    def forward(self, patches: Tensor | Tubelets, selection: TokenSelection) -> Tensor:
         """Encode the visible tokens.
 
         Args:
-            patches: All tubelets of the clips, normalised, shape [B, N, P]; only visible ones are touched.
+            patches: All tubelets of the clips, shape [B, N, P], normalised or as bytes; only visible ones are touched.
             selection: Which tokens are visible.
 
         Returns:
@@ -77,7 +77,7 @@ class Encoder(nn.Module):
                 f"the encoder takes {self.grid} and patches {list(expected)}, "
                 f"given: {selection.grid} and {list(patches.shape)}"
             )
-        visible = gather_tokens(patches, selection.visible)  # [B, V, P]
+        visible = take(patches, selection.visible)  # [B, V, P]
         x = self.patch_embed(visible, selection.embedded) + gather_tokens(self.positions, selection.visible)
         for block in self.blocks:
             x = block(x)
@@ -86,7 +86,7 @@ class Encoder(nn.Module):
     @torch.no_grad()
     def select(
         self,
-        patches: Tensor,
+        patches: Tensor | Tubelets,
         config: SelectionConfig,
         task: Task,
         *,
@@ -95,7 +95,7 @@ class Encoder(nn.Module):
         """Choose tokens; ReRo scores come from the embedding as it is now, without gradient.
 
         Args:
-            patches: All tubelets of the clips, normalised, shape [B, N, P].
+            patches: All tubelets of the clips, shape [B, N, P], normalised or as bytes.
             config: Method and ratios.
             task: Pre-training or fine-tuning.
             generator: Source of randomness on the device of the patches.
@@ -124,15 +124,20 @@ class Encoder(nn.Module):
         config: FrameSelectionConfig,
         keep_ratio: float,
         *,
+        mean: tuple[float, ...] = (),
+        std: tuple[float, ...] = (),
         generator: torch.Generator | None = None,
         random: bool = True,
     ) -> tuple[Tensor, FrameSelection | None]:
         """Make clips of the most informative candidate frames (paper, section on frame selection).
 
         Args:
-            clips: Candidate frames, normalised, shape [B, 3, T', H, W] with T' at least the frames of the grid.
+            clips: Candidate frames, shape [B, 3, T', H, W] with T' at least the frames of the grid; normalised, or
+                uint8 and then with ``mean`` and ``std``.
             config: Whether and how; when turned off, the clips come back as they are.
             keep_ratio: Share of the candidates' tokens that is counted.
+            mean: Per channel, of values scaled to 0..1.
+            std: Per channel, of values scaled to 0..1.
             generator: Source of randomness on the device of the clips.
             random: Draw pairs by their counts; False takes the pairs with the largest counts.
 
@@ -143,7 +148,7 @@ class Encoder(nn.Module):
             return clips, None
         size = self.grid.tubelet_size
         candidates = replace(self.grid, num_slots=clips.shape[2] // size)
-        patches = patchify(clips[:, :, : candidates.num_slots * size], candidates)
+        patches = cut(clips[:, :, : candidates.num_slots * size], candidates, mean, std)
         scores = rero_scores(self.patch_embed.embed_all(patches, candidates)[1])
         counts = count_per_pair(scores, candidates, keep_ratio)
         noise = torch.rand(counts.shape, generator=generator, device=clips.device) if random else None

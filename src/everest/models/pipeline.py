@@ -11,8 +11,8 @@ from torch import Tensor
 from everest.config import CheckpointInfo
 from everest.models.classifier import Classifier
 from everest.models.encoder import Encoder
-from everest.tokens import FrameSelection, TokenSelection, patchify
-from everest.video import normalize
+from everest.models.tubelets import Tubelets, cut
+from everest.tokens import FrameSelection, TokenSelection, select_tokens
 
 
 @dataclass(frozen=True)
@@ -20,12 +20,12 @@ class ModelInput:
     """What a model takes, and how it was chosen.
 
     Attributes:
-        patches: All tubelets of the clips, normalised, shape [B, N, P].
+        patches: All tubelets of the clips, shape [B, N, P], as bytes where the clips were.
         selection: The tokens that are computed.
         frames: The pairs of candidate frames that make the clips; None where frames are not selected.
     """
 
-    patches: Tensor
+    patches: Tensor | Tubelets
     selection: TokenSelection
     frames: FrameSelection | None = None
 
@@ -42,12 +42,12 @@ def select_input(
 
     Args:
         encoder: Its embedding scores the tokens.
-        clips: Normalised, shape [B, 3, T', H, W]; T' = :func:`~everest.config.num_sampled_frames`.
+        clips: Uint8 or normalised, shape [B, 3, T', H, W]; T' = :func:`~everest.config.num_sampled_frames`.
         info: Which selections, for which task.
         generator: Source of randomness on the device of the clips.
     """
     clips, frames = _choose_frames(encoder, clips, info, generator)
-    patches = patchify(clips, encoder.grid)
+    patches = cut(clips, encoder.grid, info.mean, info.std)
     return ModelInput(patches, encoder.select(patches, info.selection, info.task, generator=generator), frames)
 
 
@@ -63,13 +63,12 @@ def classify_clips(model: Classifier, clips: Tensor, info: CheckpointInfo) -> Te
     Returns:
         Probabilities, shape [B, K], float32.
     """
-    chosen = _choose_frames(model.encoder, normalize(clips, info.mean, info.std), info, None)[0]
-    patches = patchify(chosen, model.grid)
+    patches = cut(_choose_frames(model.encoder, clips, info, None)[0], model.grid, info.mean, info.std)
     if info.selection.method == "rero":
         selection = model.encoder.select(patches, info.selection, info.task)
     else:  # the controls draw their tokens: the same ones for every clip
         generator = torch.Generator(clips.device).manual_seed(0)
-        one = model.encoder.select(patches[:1], info.selection, info.task, generator=generator)
+        one = select_tokens(info.selection, info.task, model.grid, 1, generator=generator, device=clips.device)
         selection = TokenSelection(one.visible.expand(len(clips), -1), one.target.expand(len(clips), -1), model.grid)
     logits: Tensor = model(patches, selection)
     return logits.float().softmax(dim=-1)
@@ -80,5 +79,11 @@ def _choose_frames(
 ) -> tuple[Tensor, FrameSelection | None]:
     random = info.task == "pretrain"
     return encoder.select_frames(
-        clips, info.frame_selection, info.selection.keep_ratio, generator=generator, random=random
+        clips,
+        info.frame_selection,
+        info.selection.keep_ratio,
+        mean=info.mean,
+        std=info.std,
+        generator=generator,
+        random=random,
     )

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from everest.errors import SelectionError
 from everest.models.autoencoder import Prediction
+from everest.models.tubelets import Tubelets
 from everest.tokens import TokenGrid, gather_tokens
 
 STD_EPSILON = 1e-6
@@ -28,11 +29,11 @@ def patch_statistics(pixels: Tensor) -> tuple[Tensor, Tensor]:
     return mean, pixels.var(dim=2, unbiased=True, keepdim=True).sqrt() + STD_EPSILON
 
 
-def target_pixels(patches: Tensor, target: Tensor, grid: TokenGrid, mean: Tensor, std: Tensor) -> Tensor:
+def target_pixels(patches: Tensor | Tubelets, target: Tensor, grid: TokenGrid, mean: Tensor, std: Tensor) -> Tensor:
     """Bring the target tubelets back to pixel values, and no others.
 
     Args:
-        patches: Tubelets of clips normalised with ``mean`` and ``std``, shape [B, N, P].
+        patches: Tubelets of clips, shape [B, N, P]: normalised with ``mean`` and ``std``, or as bytes.
         target: Token numbers, shape [B, M].
         grid: Where the tokens are.
         mean: Per channel, shape [C].
@@ -41,16 +42,18 @@ def target_pixels(patches: Tensor, target: Tensor, grid: TokenGrid, mean: Tensor
     Returns:
         Values 0 to 1, shape [B, M, S, C].
     """
+    if isinstance(patches, Tubelets):
+        return patches.take_values(target).reshape(*target.shape, 3, -1).transpose(2, 3)  # [B, M, S, C]
     pixels = gather_tokens(patches, target).reshape(*target.shape, 3, grid.num_pixels // 3)  # [B, M, C, S]
     return pixels.transpose(2, 3) * std + mean  # [B, M, S, C]
 
 
 @torch.no_grad()
-def pixel_targets(patches: Tensor, target: Tensor, grid: TokenGrid, mean: Tensor, std: Tensor) -> Tensor:
+def pixel_targets(patches: Tensor | Tubelets, target: Tensor, grid: TokenGrid, mean: Tensor, std: Tensor) -> Tensor:
     """What is predicted: the pixels of the targets, each tubelet and channel normalised by itself.
 
     Args:
-        patches: Tubelets of clips normalised with ``mean`` and ``std``, shape [B, N, P].
+        patches: Tubelets of clips, shape [B, N, P]: normalised with ``mean`` and ``std``, or as bytes.
         target: Token numbers, shape [B, M].
         grid: Where the tokens are.
         mean: Per channel, shape [C].

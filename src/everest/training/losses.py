@@ -27,7 +27,7 @@ def pretraining_loss(model: MaskedAutoencoder, info: CheckpointInfo) -> LossFunc
     """
 
     def loss(wrapped: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
-        clips = _to_device(batch, generator, info)
+        clips = _to_device(batch, generator)
         mean, std = (torch.tensor(values, device=clips.device) for values in (info.mean, info.std))
         chosen = select_input(model.encoder, clips, info, generator=generator)
         targets = pixel_targets(chosen.patches, chosen.selection.target, model.grid, mean, std)
@@ -51,19 +51,20 @@ def finetuning_loss(model: Classifier, info: CheckpointInfo, config: FinetuneCon
     def loss(wrapped: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
         targets = soft_targets(batch.labels, len(info.class_names), config.optim.label_smoothing)
         clips, targets = mix_clips(
-            _to_device(batch, generator, info),
+            _to_device(batch, generator),
             targets.to(generator.device),
             mixup_alpha=config.augment.mixup_alpha,
             cutmix_alpha=config.augment.cutmix_alpha,
             generator=generator,
         )
+        if clips.is_floating_point():  # blended pixels lie between bytes
+            clips = normalize(clips, info.mean, info.std)
         chosen = select_input(model.encoder, clips, info, generator=generator)
         return soft_cross_entropy(wrapped(chosen.patches, chosen.selection), targets)
 
     return loss
 
 
-def _to_device(batch: Batch, generator: torch.Generator, info: CheckpointInfo) -> Tensor:
-    """Clips where the generator is, augmented and normalised: uint8 [B, 3, T', H, W] to float32."""
-    clips = change_clips_on_device(batch.frames.to(generator.device, non_blocking=True), batch.changes)
-    return normalize(clips, info.mean, info.std)
+def _to_device(batch: Batch, generator: torch.Generator) -> Tensor:
+    """Clips where the generator is, augmented: uint8, shape [B, 3, T', H, W]."""
+    return change_clips_on_device(batch.frames.to(generator.device, non_blocking=True), batch.changes)

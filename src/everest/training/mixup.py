@@ -68,21 +68,22 @@ def mix_clips(
     returned.
 
     Args:
-        clips: Normalised clips, shape [B, C, T, H, W], floating point.
+        clips: Shape [B, C, T, H, W]: floating point, or uint8.
         targets: Distributions over the classes, shape [B, K].
         mixup_alpha: Beta parameter of mixup, 0 or more; 0 turns it off.
         cutmix_alpha: Beta parameter of cutmix, 0 or more; 0 turns it off.
         generator: Source of the draws. One on the CPU spares a wait for the device.
 
     Returns:
-        The mixed clips and targets, of the shapes given.
+        The mixed clips and targets, of the shapes given. Mixup of uint8 gives float32, since blends lie between bytes.
 
     Raises:
-        DataError: The clips are not floating point of shape [B, C, T, H, W], or the targets do not fit them.
+        DataError: The clips are not of shape [B, C, T, H, W], or the targets do not fit them.
     """
-    if clips.ndim != 5 or not clips.is_floating_point() or targets.shape[:1] != clips.shape[:1]:
+    is_known = clips.is_floating_point() or clips.dtype == torch.uint8
+    if clips.ndim != 5 or not is_known or targets.shape[:1] != clips.shape[:1]:
         raise DataError(
-            f"mixing takes floating-point clips [B, C, T, H, W] and targets [B, K], "
+            f"mixing takes floating-point or uint8 clips [B, C, T, H, W] and targets [B, K], "
             f"not {clips.dtype} {list(clips.shape)} and {list(targets.shape)}"
         )
     if mixup_alpha <= 0 and cutmix_alpha <= 0:
@@ -97,6 +98,7 @@ def mix_clips(
         mixed[..., top:bottom, left:right] = clips[..., top:bottom, left:right].flip(0)
     else:
         share = float(draws.beta(mixup_alpha, mixup_alpha))
+        clips = clips if clips.is_floating_point() else clips.float()
         mixed = torch.lerp(clips.flip(0), clips, share)
     return mixed, torch.lerp(targets.flip(0), targets, share)
 

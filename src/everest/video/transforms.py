@@ -120,19 +120,19 @@ def view_crops(frames: Tensor, height: int, width: int, num_crops: int) -> list[
     return [scaled.narrow(-1 if is_wide else -2, at, width if is_wide else height) for at in offsets]
 
 
-def normalize(clips_u8: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+def normalize(clips: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
     """Turn pixel values into model input, ``(value / 255 - mean) / std``, on the device of the clips.
 
     Args:
-        clips_u8: Pixel values 0 to 255, uint8, shape [B, C, T, H, W].
+        clips: Pixel values 0 to 255, uint8 or floating point, shape [B, C, T, H, W].
         mean: Per channel, of values scaled to 0..1.
         std: Per channel, of values scaled to 0..1.
 
     Returns:
         float32, shape [B, C, T, H, W], contiguous.
     """
-    out = torch.empty(clips_u8.shape, dtype=torch.float32, device=clips_u8.device)
+    out = torch.empty(clips.shape, dtype=torch.float32, device=clips.device)
     # Scalars per channel are quicker than broadcast tensors, and converting while subtracting saves a copy.
     for channel, (m, s) in enumerate(zip(mean, std, strict=True)):
-        torch.sub(clips_u8[:, channel], m * 255, out=out[:, channel]).mul_(1 / (s * 255))
+        torch.sub(clips[:, channel], m * 255, out=out[:, channel]).mul_(1 / (s * 255))
     return out
