@@ -276,3 +276,33 @@ def test_an_interruption_says_how_to_go_on(
     code, out, err = everest(*arguments)
     assert (code, out) == (130, "")
     assert advice in err
+
+
+def test_a_folder_that_cannot_be_written_is_found_before_the_evaluation(
+    everest: Run, trained: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("x")
+    for out in (tmp_path / "file", tmp_path / "file" / "below"):
+        code, printed, err = everest("evaluate", trained, "--data", "bundled", "--out", out)
+        assert (code, printed) == (2, "")
+        assert len(err.strip().splitlines()) == 1
+        assert "cannot be written to" in err
+
+
+def test_memory_that_does_not_suffice_is_one_line(everest: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def allocate(**_: object) -> None:
+        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 10 bytes")
+
+    monkeypatch.setattr("everest.bench.step.bench_step", allocate)
+    assert everest("bench", "step") == (
+        2,
+        "",
+        "error: the memory does not suffice: take a smaller batch, clip or model\n",
+    )
+
+    def fail(**_: object) -> None:
+        raise RuntimeError("something else")
+
+    monkeypatch.setattr("everest.bench.step.bench_step", fail)
+    with pytest.raises(RuntimeError, match="something else"):
+        everest("bench", "step")

@@ -63,7 +63,8 @@ def pretrain(
 
     Args:
         recipe: A name from ``everest recipe list``.
-        data: A manifest, a folder of videos, or ``bundled``. Where there are splits, only ``train`` is learnt from.
+        data: A manifest, a folder of videos, or ``bundled``. Where there are splits, only ``train`` is learnt from;
+            of labelled clips without splits, what :func:`finetune` holds out is left out here as well.
         out: The run folder; one that holds a run is refused unless resumed.
         settings: ``KEY=VALUE`` changes to the recipe.
         resume: ``auto`` goes on with the run that the folder holds.
@@ -71,8 +72,9 @@ def pretrain(
     Raises:
         EverestError: Something given cannot be used; nothing has been overwritten then.
     """
-    manifest = load_data(data)
-    return run_pretraining(pretrain_config(recipe, settings), _train_part(manifest), Path(out), resume=resume)
+    config = pretrain_config(recipe, settings)
+    manifest = load_data(data, holdout=config.data.holdout)
+    return run_pretraining(config, _train_part(manifest), Path(out), resume=resume)
 
 
 def finetune(
@@ -160,7 +162,8 @@ def evaluate(
     trained = _config_of(path)
     if views is None:
         views = DEFAULT_VIEWS if trained is None else trained.evaluation
-    manifest = load_data(data, holdout=(DataConfig() if trained is None else trained.data).holdout).split(split)
+    holdout = None if split == "all" else (DataConfig() if trained is None else trained.data).holdout
+    manifest = load_data(data, holdout=holdout).split(split)
     views = parse_views(views) if isinstance(views, str) else views
     views = views if decoder is None else views.model_copy(update={"decoder": decoder})
     return _evaluate(model, info, manifest, views=views, run=run or RunConfig(), num_workers=num_workers)

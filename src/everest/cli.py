@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from everest import commands as do
-from everest.errors import EverestError
+from everest.errors import EverestError, is_out_of_memory
 
 EXIT_OK, EXIT_FAILURES, EXIT_UNUSABLE, EXIT_INTERRUPTED = 0, 1, 2, 130
 
@@ -35,6 +35,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return command(options)
     except EverestError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return EXIT_UNUSABLE
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        print("error: the memory does not suffice: take a smaller batch, clip or model", file=sys.stderr)
         return EXIT_UNUSABLE
     except KeyboardInterrupt:
         print(f"interrupted; what was saved stays{_ADVICE.get(command, '')}", file=sys.stderr)
@@ -192,7 +197,7 @@ def _add_bench(commands: Any) -> None:
     _add_bench_loader(actions)
     parity = _add(actions, "parity", do.bench_parity, "compare with recorded numbers of the official release")
     parity.add_argument("folders", nargs="+", metavar="FOLDER")
-    for parser in (step, macs):
+    for parser in (step, macs, parity):
         _add_json(parser)
 
 

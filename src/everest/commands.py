@@ -8,6 +8,7 @@ import json
 import sys
 from argparse import Namespace
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 from everest.errors import ConfigError
@@ -63,8 +64,8 @@ def evaluate(options: Namespace) -> int:
     from everest import api
     from everest.config import RunConfig
 
-    if options.out is not None and options.out.exists() and any(options.out.iterdir()):
-        raise ConfigError(f"{options.out} holds files already: choose a new or empty folder")
+    if options.out is not None:
+        _make_empty(options.out)
     run = RunConfig(device=options.device)
     result = api.evaluate(
         options.checkpoint, options.data, split=options.split, views=options.views, run=run, decoder=options.decoder
@@ -72,7 +73,6 @@ def evaluate(options: Namespace) -> int:
     if options.out is not None:
         from everest.visualize import confusion
 
-        options.out.mkdir(parents=True, exist_ok=True)
         (options.out / "evaluation.json").write_text(json.dumps(result.to_dict(), indent=2) + "\n")
         (options.out / "confusion.png").write_bytes(confusion(result.confusion, result.class_names))
     _print(options, result.to_dict(), result.summary())
@@ -107,7 +107,8 @@ def predict(options: Namespace) -> int:
         rows.append({"video": str(result.source), "classes": classes})
         lines.append(str(result.source))
         lines += [f"  {c['probability']:6.1%}  {c['name']}" for c in classes]
-    _print(options, rows, "\n".join(lines))
+    if lines or options.json:
+        _print(options, rows, "\n".join(lines))
     for failure in failed:
         print(f"error: {failure.source}: {failure.reason}", file=sys.stderr)
     return EXIT_UNUSABLE if failed else EXIT_OK
@@ -300,7 +301,7 @@ def bench_parity(options: Namespace) -> int:
     """Compare with the official release."""
     from everest.bench.parity import main
 
-    return main(options.folders)
+    return main([*options.folders, *(["--json"] if options.json else [])])
 
 
 def doctor(options: Namespace) -> int:
@@ -310,6 +311,20 @@ def doctor(options: Namespace) -> int:
     findings = diagnose()
     _print(options, [asdict(finding) for finding in findings], format_findings(findings))
     return EXIT_FAILURES if any(finding.ok is False for finding in findings) else EXIT_OK
+
+
+def _make_empty(folder: Path) -> None:
+    """Make a folder before the work that ends in it.
+
+    Raises:
+        ConfigError: It holds files, or cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            raise ConfigError(f"{folder} holds files already: choose a new or empty folder")
+    except OSError as error:
+        raise ConfigError(f"{folder} cannot be written to: {error.strerror}") from None
 
 
 def _print(options: Namespace, values: Any, text: str) -> None:

@@ -6,7 +6,7 @@ checkpoint as :class:`CheckpointInfo`.
 """
 
 from fractions import Fraction
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -14,6 +14,7 @@ ModelSize = Literal["tiny", "small", "base", "large", "huge"]
 SelectionMethod = Literal["rero", "random", "random_equal", "tube", "running_cell", "all"]
 Task = Literal["pretrain", "finetune"]
 Decoder = Literal["auto", "pyav", "torchcodec"]
+Beta = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 Ratio = Field(gt=0.0, le=1.0)
 
@@ -117,7 +118,12 @@ class AugmentConfig(Config):
     """
 
     crop: Literal["multi_scale", "random_resized", "center"] = "multi_scale"
-    crop_scales: tuple[float, ...] = (1.0, 0.875, 0.75, 0.66)
+    crop_scales: Annotated[tuple[Annotated[float, Field(gt=0.0, le=1.0)], ...], Field(min_length=1)] = (
+        1.0,
+        0.875,
+        0.75,
+        0.66,
+    )
     min_area: float = Field(0.08, gt=0.0, le=1.0)
     flip: bool = False
     rand_augment_ops: int = Field(0, ge=0)
@@ -178,7 +184,7 @@ class OptimConfig(Config):
     epochs: int = Field(100, ge=1)
     warmup_epochs: float = Field(5.0, ge=0.0)
     weight_decay: float = Field(0.05, ge=0.0)
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Beta, Beta] = (0.9, 0.999)
     layer_decay: float = Field(1.0, gt=0.0, le=1.0)
     clip_grad_norm: float | None = Field(None, gt=0.0)
     ema_decay: float | None = Field(None, gt=0.0, lt=1.0)
@@ -202,8 +208,8 @@ class EvaluationConfig(Config):
         time_limit_seconds: A video that takes longer to decode is listed as one that cannot be read.
     """
 
-    num_segments: int = Field(5, ge=1)
-    num_crops: int = Field(3, ge=1)
+    num_segments: int = Field(5, ge=1, le=100)
+    num_crops: int = Field(3, ge=1, le=100)
     batch_size: int = Field(16, ge=1)
     decoder: Decoder = "auto"
     time_limit_seconds: float = Field(60.0, gt=0.0)

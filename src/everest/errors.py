@@ -65,3 +65,10 @@ def nearest(given: str, accepted: Iterable[str]) -> str:
         tails = {name.rsplit(".", 1)[-1]: name for name in names}
         matches = [tails[m] for m in get_close_matches(given.rsplit(".", 1)[-1], tails, n=1, cutoff=0.6)]
     return f"did you mean {matches[0]!r}?" if matches else f"accepted: {', '.join(names)}"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory could not be had, on the CPU or on a GPU."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return "can't allocate memory" in str(error) or "not enough memory" in str(error)

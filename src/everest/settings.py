@@ -59,6 +59,8 @@ def override(config: AnyConfig, settings: Iterable[str]) -> AnyConfig:
         key = key.strip()
         if not equals:
             raise ConfigError(f"--set {setting!r}: expected KEY=VALUE, such as optim.epochs=10")
+        if key == "task":
+            raise ConfigError("task is not a setting: everest pretrain and everest finetune decide it")
         if key not in known:
             raise ConfigError(f"unknown key {key!r}: {nearest(key, known)}")
         *parents, leaf = key.split(".")

@@ -20,16 +20,29 @@ RECORDED = Path(__file__).parents[1] / "data" / "release_mini"
 EXPECTED = {
     "pretrain_mcm_stable": {
         *("patch_embed", "importance", "ids_sorted", "input_mask", "target_mask", "encoder_in", "encoder_block0"),
-        *("encoder_out", "decoder_in", "decoder_out", "labels", "loss", "grad_norm"),
+        *("encoder_out", "decoder_in", "decoder_out", "labels", "loss", "grad_norm", "noise_argsort", "ids_restore"),
+        *("ids_sorted_shuffled", "encoder_pos_embed", "decoder_pos_embed", "counts"),
     },
     "pretrain_tube": {
+        *("patch_embed", "bool_masked_pos", "encoder_pos_embed", "decoder_pos_embed", "counts"),
         *("encoder_in", "encoder_block0", "encoder_out", "decoder_in", "decoder_out", "labels", "loss", "grad_norm"),
     },
     "finetune_mcm_stable": {
         *("patch_embed", "importance", "ids_sorted", "input_mask", "blocks_in", "blocks_out", "features", "logits"),
-        *("loss", "loss_plain_ce", "grad_norm"),
+        *("loss", "loss_plain_ce", "grad_norm", "ids_restore", "finetune_pos_embed", "counts"),
     },
-    "finetune_full": {"blocks_in", "blocks_out", "features", "logits", "loss", "loss_plain_ce", "grad_norm"},
+    "finetune_full": {
+        "patch_embed",
+        "counts",
+        "finetune_pos_embed",
+        "blocks_in",
+        "blocks_out",
+        "features",
+        "logits",
+        "loss",
+        "loss_plain_ce",
+        "grad_norm",
+    },
 }
 RUNS = {
     *("pretrain_mcm_stable_f32", "pretrain_mcm_stable_f64", "pretrain_tube_f32"),
@@ -47,7 +60,8 @@ def copy(tmp_path: Path) -> Path:
     """A fixture folder with one run, to be spoilt."""
     folder = tmp_path / "fixture"
     folder.mkdir()
-    for name in ("info.json", "input.safetensors", "finetune_state.safetensors", "finetune_mcm_stable_f32.safetensors"):
+    names = ("input", "pos_embed", "finetune_state", "finetune_mcm_stable_f32")
+    for name in ("info.json", *(f"{name}.safetensors" for name in names)):
         shutil.copy(RECORDED / name, folder / name)
     return folder
 
@@ -76,7 +90,10 @@ class TestTheRecordedRuns:
 
     def test_have_tolerances_that_mean_something(self, comparisons: list[Comparison]) -> None:
         for comparison in comparisons:
-            exact = comparison.quantity in {"ids_sorted", "input_mask", "target_mask"}
+            exact = comparison.quantity in {
+                *("ids_sorted", "ids_restore", "ids_sorted_shuffled", "noise_argsort"),
+                *("input_mask", "target_mask", "bool_masked_pos", "counts"),
+            }
             assert comparison.tolerance == (0.0 if exact else 1e-5 if comparison.run.endswith("f32") else 1e-10)
 
     def test_choose_by_scores_that_are_no_ties(self) -> None:
@@ -85,6 +102,11 @@ class TestTheRecordedRuns:
 
     def test_are_small(self) -> None:
         assert sum(path.stat().st_size for path in RECORDED.iterdir()) < 4_000_000
+
+    def test_leave_nothing_recorded_uncompared(self) -> None:
+        skipped: list[str] = []
+        list(compare_folder(RECORDED, on_skipped=skipped.append))
+        assert skipped == []
 
 
 class TestADifference:
@@ -121,6 +143,22 @@ class TestADifference:
         failed = {comparison.quantity for comparison in compare_folder(copy) if not comparison.passed}
         assert {"patch_embed", "importance", "logits"} <= failed
 
+    def test_in_what_is_recorded_is_found_or_said(self, copy: Path) -> None:
+        tamper(
+            copy / "finetune_mcm_stable_f32.safetensors",
+            lambda tensors: tensors.update({"grad.extra": torch.ones(1), "attention": torch.ones(2)}),
+        )
+        skipped: list[str] = []
+        failed = [c.quantity for c in compare_folder(copy, on_skipped=skipped.append) if not c.passed]
+        assert failed == ["grad.extra: nothing of ours"]
+        assert skipped == ["finetune_mcm_stable_f32: attention is recorded, but nothing of ours is compared with it"]
+
+    def test_in_the_number_of_tokens_is_found(self, copy: Path) -> None:
+        info = json.loads((copy / "info.json").read_text())
+        info["config"]["mcm_ratio"] = 0.45
+        (copy / "info.json").write_text(json.dumps(info))
+        assert [c.quantity for c in compare_folder(copy) if not c.passed] == ["counts"]
+
     def test_that_is_no_number_is_found(self) -> None:
         assert not Comparison("run", "quantity", float("nan"), 1e-5).passed
         assert Comparison("run", "quantity", 1e-5, 1e-5).passed
@@ -133,6 +171,15 @@ def broken(name: str) -> Callable[[Path], object]:
 
 def without(name: str) -> Callable[[Path], object]:
     return lambda folder: (folder / name).unlink()
+
+
+def with_config(**values: int) -> Callable[[Path], object]:
+    def change(folder: Path) -> None:
+        info = json.loads((folder / "info.json").read_text())
+        info["config"] |= values
+        (folder / "info.json").write_text(json.dumps(info))
+
+    return change
 
 
 def without_tensor(name: str, tensor: str) -> Callable[[Path], object]:
@@ -182,6 +229,8 @@ class TestTheCommand:
             pytest.param(described_by("{}"), id="description without a configuration"),
             pytest.param(described_by('{"config": {}}'), id="description without sizes"),
             pytest.param(described_by("[]"), id="description that is a list"),
+            pytest.param(with_config(heads=5), id="description of another model"),
+            pytest.param(with_config(num_classes=3), id="description of fewer classes"),
         ],
     )
     def test_returns_2_and_one_line_where_a_folder_is_unusable(

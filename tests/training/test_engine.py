@@ -195,7 +195,8 @@ from torch import nn
 from everest.config import RunConfig
 from everest.training.engine import Engine, seed_everything
 
-engine = Engine.start(RunConfig(device="cpu", precision="float32"))
+engine = Engine.start(RunConfig(precision="float32"))  # device auto
+assert engine.device.type == "cpu"
 assert engine.world_size == 2
 seed_everything(engine.rank)  # the model of rank 0 must win
 plain = nn.Linear(2, 1, bias=False)
@@ -223,10 +224,11 @@ def test_two_processes_exchange_gradients_once_per_step() -> None:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     common = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    common |= {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", TWO_PROCESSES],
-            env=os.environ | common | {"RANK": str(rank), "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1"},
+            env=os.environ | common | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -236,3 +238,10 @@ def test_two_processes_exchange_gradients_once_per_step() -> None:
     for rank, process in enumerate(processes):
         stdout, stderr = process.communicate(timeout=120)
         assert stdout == f"done {rank}\n", stderr
+
+
+def test_processes_that_cannot_find_each_other_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("ACCELERATE_TORCH_DEVICE", "meta")  # a device for which Accelerate connects nothing
+    with pytest.raises(ConfigError, match="2 processes were started, but Accelerate sees 1"):
+        Engine.start(RunConfig(device="auto"))

@@ -6,16 +6,19 @@ A fixture folder holds ``info.json`` (sizes, ratios, token counts), ``input.safe
 ``mean`` and ``std`` [3], ``noise`` [B, K], ``tube_mask`` [B, N] with 1 = masked, ``targets`` [B]), the weights
 ``pretrain_state`` and ``finetune_state``, and one file per recorded run,
 ``{run}_{f32|f64}.safetensors``, run being ``pretrain_mcm_stable``, ``pretrain_tube``, ``finetune_mcm_stable`` or
-``finetune_full``. Every run that is there is repeated here and compared quantity by quantity: selections must be
-identical; numbers may differ by 1e-5 (float32) or 1e-10 (float64) of the largest entry of their tensor. One line is
-printed per quantity; the exit code is 1 if any is over its tolerance and 2 if a folder is unusable.
+``finetune_full``; and the position tables in ``pos_embed.safetensors``. Every run that is there is repeated here and
+compared quantity by quantity: selections must be identical; numbers may differ by 1e-5 (float32) or 1e-10 (float64) of
+the largest entry of their tensor. One line is printed per quantity; the exit code is 1 if any is over its tolerance or
+a recorded gradient or weight has nothing of ours beside it, and 2 if a folder is unusable. Other recorded quantities
+that nothing is compared with are named.
 """
 
 import argparse
 import json
+import math
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +27,23 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from everest.config import SelectionConfig, SelectionMethod, Task
 from everest.errors import DataError, EverestError
 from everest.models.autoencoder import MaskedAutoencoder
 from everest.models.classifier import Classifier
 from everest.models.encoder import Encoder
 from everest.models.weights import from_release, load_state
 from everest.objectives import pixel_loss, pixel_targets
-from everest.tokens import TokenGrid, TokenSelection, gather_tokens, patchify, rank_by_score, rero_scores, split_kept
+from everest.tokens import (
+    TokenGrid,
+    TokenSelection,
+    count_tokens,
+    gather_tokens,
+    patchify,
+    rank_by_score,
+    rero_scores,
+    split_kept,
+)
 from everest.training.optim import parameter_groups
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
@@ -59,6 +72,10 @@ class Comparison:
     def passed(self) -> bool:
         """Whether the error is within the tolerance; NaN is not."""
         return self.error <= self.tolerance
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give everything as plain values that JSON can hold."""
+        return asdict(self) | {"error": self.error if math.isfinite(self.error) else None, "passed": self.passed}
 
     def __str__(self) -> str:
         verdict = "ok" if self.passed else "FAILED"
@@ -100,11 +117,12 @@ class Fixture:
         return Encoder(self.grid, width=c["embed_dim"], depth=c["depth"], num_heads=c["heads"], final_norm=final_norm)
 
 
-def compare_folder(folder: Path) -> Iterator[Comparison]:
+def compare_folder(folder: Path, on_skipped: Callable[[str], None] | None = None) -> Iterator[Comparison]:
     """Repeat every recorded run of a fixture folder.
 
     Args:
         folder: See the description of this module.
+        on_skipped: Told of recorded quantities that nothing is compared with.
 
     Yields:
         One comparison per quantity.
@@ -121,11 +139,20 @@ def compare_folder(folder: Path) -> Iterator[Comparison]:
         repeat = _pretrain if run.startswith("pretrain") else _finetune
         try:
             ours = repeat(fixture, golden, DTYPES[suffix])
+            golden |= _recorded(fixture, run)
             pairs = [(name, value, golden[name]) for name, value in ours.items()]
         except KeyError as error:
             raise DataError(f"{folder}: {run}_{suffix} or what belongs to it has no {error}") from None
+        except (RuntimeError, IndexError, TypeError, ZeroDivisionError) as error:
+            reason = " ".join(str(error).split())
+            raise DataError(f"{folder}: {run}_{suffix} does not fit its description: {reason}") from None
         for name, value, recorded in pairs:
             yield _compare(f"{run}_{suffix}", name, value, recorded, TOLERANCE[DTYPES[suffix]])
+        for name in sorted(golden.keys() - ours.keys() - {"noise"}):  # the noise is an input
+            if name.startswith(("grad.", "step1.")):
+                yield Comparison(f"{run}_{suffix}", f"{name}: nothing of ours", math.inf, 0.0)
+            elif on_skipped is not None:
+                on_skipped(f"{run}_{suffix}: {name} is recorded, but nothing of ours is compared with it")
 
 
 def _pretrain(fixture: Fixture, golden: dict[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
@@ -145,6 +172,7 @@ def _pretrain(fixture: Fixture, golden: dict[str, Tensor], dtype: torch.dtype) -
         tokens, ours = _rero(model.encoder, patches)
         ranked = ours["ids_sorted"][:, : info["num_compressed_tokens"]]
         visible, target = split_kept(ranked, info["num_input_tokens"], inputs["noise"])
+        ours |= _shuffled(ours["ids_sorted"], inputs["noise"])
         ours["input_mask"] = _excluded(visible, fixture.grid)
         ours["target_mask"] = _excluded(target, fixture.grid)
         selection = TokenSelection(visible, target, fixture.grid, embedded=gather_tokens(tokens, visible))
@@ -152,7 +180,10 @@ def _pretrain(fixture: Fixture, golden: dict[str, Tensor], dtype: torch.dtype) -
         order = inputs["tube_mask"].argsort(dim=1, stable=True)
         num_visible = info["tube_visible_tokens"]
         selection = TokenSelection(order[:, :num_visible], order[:, num_visible:], fixture.grid)
-        ours = {}
+        ours = {
+            "patch_embed": model.encoder.patch_embed(patches),
+            "bool_masked_pos": _excluded(order[:, :num_visible], fixture.grid),
+        }
     taps = _tap({"encoder_block0": model.encoder.blocks[0], "encoder_out": model.encoder.norm})
     inputs_of = _tap({"encoder_in": model.encoder.blocks[0], "decoder_in": model.decoder.blocks[0]}, inputs=True)
     prediction = model(patches, selection)
@@ -160,6 +191,8 @@ def _pretrain(fixture: Fixture, golden: dict[str, Tensor], dtype: torch.dtype) -
     targets = pixel_targets(patches, selection.target, fixture.grid, mean, std)
     loss = pixel_loss(prediction, targets)
     torch.autograd.backward(loss)
+    ours |= _counts(fixture, "tube" if "bool_masked_pos" in ours else "rero", "pretrain")
+    ours |= {"encoder_pos_embed": model.encoder.positions, "decoder_pos_embed": model.decoder_positions}
     ours |= taps | inputs_of | {"decoder_out": prediction.values, "labels": targets, "loss": loss.reshape(1)}
     return ours | _after_backward(model, golden, betas=(0.9, 0.95), layer_decay=1.0)
 
@@ -174,19 +207,54 @@ def _finetune(fixture: Fixture, golden: dict[str, Tensor], dtype: torch.dtype) -
     if "importance" in golden:
         tokens, ours = _rero(model.encoder, patches)
         visible = ours["ids_sorted"][:, : info["finetune_kept_tokens"]].sort(dim=1).values
+        ours["ids_restore"] = ours["ids_sorted"].argsort(dim=1)
         ours["input_mask"] = _excluded(visible, fixture.grid)
         selection = TokenSelection(visible, visible[:, :0], fixture.grid, embedded=gather_tokens(tokens, visible))
     else:
         everything = torch.arange(fixture.grid.num_tokens).expand(len(patches), -1)
-        selection, ours = TokenSelection(everything, everything[:, :0], fixture.grid), {}
+        selection = TokenSelection(everything, everything[:, :0], fixture.grid)
+        ours = {"patch_embed": model.encoder.patch_embed(patches)}
     taps = _tap({"blocks_out": model.encoder.norm, "features": model.fc_norm})
     inputs_of = _tap({"blocks_in": model.encoder.blocks[0]}, inputs=True)
     logits = model(patches, selection)
     smoothing = torch.nn.functional.cross_entropy(logits, inputs["targets"], label_smoothing=0.1)
     torch.autograd.backward(smoothing)
     plain = torch.nn.functional.cross_entropy(logits, inputs["targets"])
+    ours |= _counts(fixture, "rero" if "importance" in ours else "all", "finetune")
+    ours |= {"finetune_pos_embed": model.encoder.positions}
     ours |= taps | inputs_of | {"logits": logits, "loss": smoothing.reshape(1), "loss_plain_ce": plain.reshape(1)}
     return ours | _after_backward(model, golden, betas=(0.9, 0.999), layer_decay=0.75)
+
+
+def _shuffled(ids_sorted: Tensor, noise: Tensor) -> dict[str, Tensor]:
+    """What the release records of its shuffling: the kept tokens in the order of their noise, the others as ranked."""
+    order = noise.argsort(dim=1, stable=True)
+    num_kept = noise.shape[1]
+    shuffled = torch.cat([ids_sorted[:, :num_kept].gather(1, order), ids_sorted[:, num_kept:]], dim=1)
+    return {"noise_argsort": order, "ids_sorted_shuffled": shuffled, "ids_restore": shuffled.argsort(dim=1)}
+
+
+def _counts(fixture: Fixture, method: SelectionMethod, task: Task) -> dict[str, Tensor]:
+    """Numbers of encoded and predicted tokens by our rule."""
+    c = fixture.config
+    kept = {"pretrain": c["motion_centric_masking_ratio"], "finetune": c["mcm_ratio"]}[task]  # what is left out
+    ratios = {"keep_ratio": round(1 - kept, 9), "encode_ratio": round(1 - c["mask_ratio"], 9)}
+    return {"counts": torch.tensor(count_tokens(fixture.grid, SelectionConfig(method=method, **ratios), task))}
+
+
+def _recorded(fixture: Fixture, run: str) -> dict[str, Tensor]:
+    """What belongs to a run and is recorded elsewhere: numbers of tokens, position tables."""
+    info = fixture.info
+    total, tubes = info["num_tokens"], info["tube_visible_tokens"]
+    counts = {
+        "pretrain_mcm_stable": (info["num_input_tokens"], info["num_target_tokens"]),
+        "pretrain_tube": (tubes, total - tubes),
+        "finetune_mcm_stable": (info["finetune_kept_tokens"], 0),
+        "finetune_full": (total, 0),
+    }
+    wanted = ("finetune_pos_embed",) if run.startswith("finetune") else ("encoder_pos_embed", "decoder_pos_embed")
+    tables = _state(fixture, "pos_embed")
+    return {"counts": torch.tensor(counts[run])} | {name: tables[name] for name in wanted}
 
 
 def _state(fixture: Fixture, name: str) -> dict[str, Tensor]:
@@ -267,18 +335,25 @@ def main(arguments: list[str] | None = None) -> int:
     """Compare the folders given on the command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m everest.bench.parity", description="Compare with the release.")
     parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER")
-    failed = compared = 0
-    for folder in parser.parse_args(arguments).folders:
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    options = parser.parse_args(arguments)
+    compared: list[Comparison] = []
+    for folder in options.folders:
         try:
-            for comparison in compare_folder(folder):
-                print(comparison)
-                compared += 1
-                failed += not comparison.passed
+            for comparison in compare_folder(folder, on_skipped=lambda text: print(text, file=sys.stderr)):
+                compared.append(comparison)
+                if not options.json:
+                    print(comparison)
         except EverestError as error:
             print(f"error: {error}", file=sys.stderr)
             return 2
-    print(f"{compared} quantities compared, {failed} over the tolerance")
-    return 1 if failed else 0
+    num_failed = sum(not comparison.passed for comparison in compared)
+    if options.json:
+        values = {"num_compared": len(compared), "num_failed": num_failed}
+        print(json.dumps(values | {"quantities": [comparison.to_dict() for comparison in compared]}, indent=2))
+    else:
+        print(f"{len(compared)} quantities compared, {num_failed} over the tolerance")
+    return 1 if num_failed else 0
 
 
 if __name__ == "__main__":

@@ -67,7 +67,8 @@ def bench_step(
         SelectionError: Clips of this size cannot be cut into tubelets.
     """
     if steps < 1 or (warmup is not None and warmup < 0):
-        raise ConfigError(f"time at least one step after at least no warm-up, given: {steps} steps, {warmup} warm-up")
+        given = f"{steps} steps" + ("" if warmup is None else f" after {warmup} of warm-up")
+        raise ConfigError(f"time at least one step, after no or some steps of warm-up, given: {given}")
     shape = {"num_frames": num_frames, "height": height, "width": width, "num_classes": num_classes}
     info = describe_task(size, task, selection, **shape)
     step = build_step(info, batch, device=device, precision=precision, peer=peer, compile=compile, seed=seed)

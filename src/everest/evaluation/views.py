@@ -19,6 +19,7 @@ from everest.models import Classifier, classify_clips
 
 OnProgress = Callable[[int, int], None]  # videos that are done, all videos
 
+MAX_VIEWS = 100  # segments, and crops of each
 VIEWS = re.compile(r"([1-9][0-9]{0,3})\s*[xX×]\s*([1-9][0-9]{0,3})")
 
 
@@ -51,8 +52,8 @@ def parse_views(text: str) -> EvaluationConfig:
         ConfigError: Anything else.
     """
     match = VIEWS.fullmatch(text.strip())
-    if match is None:
-        raise ConfigError(f"views {text!r}: expected SEGMENTSxCROPS with numbers from 1 to 9999, such as 5x3")
+    if match is None or not all(1 <= int(number) <= MAX_VIEWS for number in match.groups()):
+        raise ConfigError(f"views {text!r}: expected SEGMENTSxCROPS with numbers from 1 to {MAX_VIEWS}, such as 5x3")
     return EvaluationConfig(num_segments=int(match[1]), num_crops=int(match[2]))
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import safetensors
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from everest.config import CheckpointInfo
@@ -58,7 +58,8 @@ def save_weights(model: nn.Module, info: CheckpointInfo, path: Path) -> None:
     partial = path.with_name(f".{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(state, partial, metadata={METADATA_KEY: info.model_dump_json()})
+        # save_file leaves files that only their owner can read, and parts under other names when it is killed.
+        partial.write_bytes(save(state, metadata={METADATA_KEY: info.model_dump_json()}))
         partial.replace(path)
     except (OSError, safetensors.SafetensorError) as error:
         partial.unlink(missing_ok=True)

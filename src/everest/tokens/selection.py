@@ -138,7 +138,7 @@ def select_tokens(
 
     counts = count_tokens(grid, config, task)
     if config.method == "tube":
-        return _select_tube(draw(grid.tokens_per_slot).argsort(dim=1), counts, grid)
+        return _select_tube(draw(grid.tokens_per_slot).argsort(dim=1, stable=True), counts, grid)
     if config.method == "rero":
         if scores is None or scores.shape != (batch_size, grid.num_tokens):
             given = scores if scores is None else list(scores.shape)
@@ -147,7 +147,7 @@ def select_tokens(
     elif config.method == "running_cell":
         ranked = _rank_by_running_cell(draw(grid.num_tokens), grid)
     else:
-        ranked = draw(grid.num_tokens).argsort(dim=1)
+        ranked = draw(grid.num_tokens).argsort(dim=1, stable=True)
     kept = ranked[:, : sum(counts)]
     noise = draw(sum(counts)) if counts.num_target else torch.zeros(kept.shape, device=device)
     visible, target = split_kept(kept, counts.num_visible, noise)
@@ -168,4 +168,4 @@ def _rank_by_running_cell(noise: Tensor, grid: TokenGrid) -> Tensor:
     slots, rows, columns = (torch.arange(size, device=noise.device) for size in grid.shape)
     place = torch.where(rows[:, None] % 2 == 0, columns % 2, 3 - columns % 2)  # [h, w], clockwise
     phase = (place - slots[:, None, None]) % 4  # [t, h, w], a quarter of the tokens each
-    return (phase.flatten() + noise).argsort(dim=1)  # [B, N]
+    return (phase.flatten() + noise).argsort(dim=1, stable=True)  # [B, N]

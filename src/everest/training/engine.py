@@ -5,6 +5,7 @@ autocast around the forward pass: weights, gradients and optimiser state stay fl
 is not replaced (as Accelerate's own mixed precision does), so the model can be copied, compiled and saved as it is.
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -229,9 +230,19 @@ def _start_accelerator(device: str) -> Any:
 
     # Accelerate keeps the first choice of a process for ever. Forgetting it leaves the processes connected.
     AcceleratorState._reset_state(reset_partial_state=True)
-    return Accelerator(
-        cpu=device == "cpu",
+    # Left to find out that there is no accelerator, it would not connect the processes.
+    is_found = torch.accelerator.is_available() or "ACCELERATE_TORCH_DEVICE" in os.environ
+    on_cpu = device == "cpu" or (device == "auto" and not is_found)
+    accelerator = Accelerator(
+        cpu=on_cpu,
         mixed_precision="no",
         dynamo_backend="no",
         gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1, sync_with_dataloader=False),
     )
+    num_started = int(os.environ.get("WORLD_SIZE", "1"))
+    if num_started != accelerator.num_processes:
+        raise ConfigError(
+            f"{num_started} processes were started, but Accelerate sees {accelerator.num_processes}: start them with "
+            "torchrun or accelerate launch, or unset WORLD_SIZE"
+        )
+    return accelerator

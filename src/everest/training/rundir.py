@@ -7,11 +7,13 @@ RUN/
 ├── log.txt               what was printed
 ├── tensorboard/          event files
 ├── checkpoints/          training states for resuming
-├── weights.safetensors   the trained model
-└── report.html           the summary of the run
+├── data.json             what it learnt from, with the digest of the manifest
+└── weights.safetensors   the trained model
 """
 
 import json
+import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -22,6 +24,7 @@ from everest.settings import flatten, parse
 from everest.training.environment import describe_environment
 from everest.training.files import atomic_write
 
+DATA_NAME = "data.json"
 RunTaskConfig = PretrainConfig | FinetuneConfig
 
 # What may change between two starts of one run: none of it changes what is learned from files that can be read.
@@ -87,11 +90,6 @@ class RunFolder:
         """The trained model."""
         return self.path / "weights.safetensors"
 
-    @property
-    def report(self) -> Path:
-        """The summary of the run."""
-        return self.path / "report.html"
-
     @classmethod
     def create(cls, path: Path | str, config: RunTaskConfig, *, resume: Literal["auto", "never"]) -> "RunFolder":
         """Start a run in a new or empty folder, or start one again.
@@ -148,6 +146,19 @@ class RunFolder:
             return parse(kinds[task], values)
         except ConfigError as error:
             raise RunError(f"{self.config_file} does not fit this version: {error}") from None
+
+    def holds_results(self) -> bool:
+        """Whether anything was learnt: a training state or weights."""
+        return self.weights.exists() or any(self.checkpoints.glob("*.pt"))
+
+    def remove(self) -> None:
+        """Delete what a run that has not learnt anything wrote, and its folder if nothing else is in it."""
+        for folder in (self.tensorboard, self.checkpoints):
+            shutil.rmtree(folder, ignore_errors=True)
+        for file in (self.config_file, self.environment, self.metrics, self.log, self.path / DATA_NAME):
+            file.unlink(missing_ok=True)
+        with suppress(OSError):  # somebody else's files are in it
+            self.path.rmdir()
 
     def starts(self) -> list[dict[str, Any]]:
         """List what each start of the run ran on, the first one first."""

@@ -10,14 +10,15 @@ from typing import Literal
 from torch import nn
 
 from everest.config import CheckpointInfo, FinetuneConfig, PretrainConfig
-from everest.datasets import Manifest, build_train_loader
-from everest.errors import DataError
-from everest.models import Classifier, build_autoencoder, build_classifier, initialize_from, save_weights
+from everest.datasets import Manifest, TrainLoader, build_train_loader
+from everest.errors import DataError, EverestError
+from everest.models import Classifier, build_autoencoder, build_classifier, grid_of, initialize_from, save_weights
+from everest.tokens import count_tokens
 from everest.training.engine import Engine, seed_everything
 from everest.training.files import atomic_write
 from everest.training.loop import EpochHook, LossFunction, Trainer
 from everest.training.losses import finetuning_loss, pretraining_loss
-from everest.training.rundir import RunFolder
+from everest.training.rundir import DATA_NAME, RunFolder
 from everest.video import describe_decoder
 
 Resume = Literal["auto", "never"]
@@ -103,8 +104,9 @@ def run_finetuning(
     Raises:
         EverestError: Settings, data, checkpoint or folder cannot be used; nothing has been overwritten then.
     """
-    if data.num_classes < 2:
-        raise DataError(f"{data.source}: fine-tuning needs clips of at least two classes, found {data.num_classes}")
+    learnt = {record.label for record in data.records}
+    if len(learnt) < 2:
+        raise DataError(f"{data.source}: fine-tuning needs clips of at least two classes, found {len(learnt)}")
     run = _Run(config, data, out, resume, say)
     info = describe_checkpoint(config, data.class_names)
     model = build_classifier(config.model, config.clip, data.num_classes)
@@ -113,13 +115,17 @@ def run_finetuning(
         if init
         else "encoder from fresh weights"
     )
+    absent = [name for label, name in enumerate(data.class_names) if label not in learnt]
+    without = f"{len(absent)} of {data.num_classes} classes have no clip to learn from: {', '.join(absent[:5])}"
 
     def hook(epoch: int, network: nn.Module) -> dict[str, float]:
         if on_epoch is None or not isinstance(network, Classifier):
             return {}
         return on_epoch(epoch, network, info)
 
-    return run.train(model, info, finetuning_loss(model, info, config), hook, started)
+    more = ", ..." if len(absent) > 5 else ""
+    notes = (started, f"{without}{more}") if absent else (started,)
+    return run.train(model, info, finetuning_loss(model, info, config), hook, *notes)
 
 
 def describe_checkpoint(config: PretrainConfig | FinetuneConfig, class_names: tuple[str, ...] = ()) -> CheckpointInfo:
@@ -146,6 +152,7 @@ class _Run:
         say: Callable[[str], None],
     ) -> None:
         self.config, self.data, self.resume, self.say = config, data, resume, say
+        count_tokens(grid_of(config.model, config.clip), config.selection, config.task)  # some must be left to predict
         self.engine = Engine.start(config.run)
         self.folder = RunFolder(out)
         seed_everything(config.run.seed)
@@ -167,10 +174,28 @@ class _Run:
             world_size=engine.world_size,
             on_failure=lambda path, reason: self.tell(f"cannot read {path}: {reason}"),
         )
-        if engine.is_main:  # last of all that can fail, so that a refused run leaves no folder behind
+        if engine.is_main:  # last of all that can be refused, so that a refused run leaves no folder behind
+            is_new = not self.folder.config_file.exists()
             RunFolder.create(self.folder.path, config, resume=self.resume)
             self._write_data()
         engine.wait()
+        try:
+            return self._train_in_folder(model, info, loss, loader, on_epoch, *started)
+        except EverestError:
+            if engine.is_main and is_new and not self.folder.holds_results():
+                self.folder.remove()  # nothing was learnt yet: the next try need not name another folder
+            raise
+
+    def _train_in_folder(
+        self,
+        model: nn.Module,
+        info: CheckpointInfo,
+        loss: LossFunction,
+        loader: TrainLoader,
+        on_epoch: EpochHook | None,
+        *started: str,
+    ) -> TrainedRun:
+        engine, config = self.engine, self.config
         trainer = Trainer(
             config,
             model,
@@ -182,6 +207,8 @@ class _Run:
         )
         going_on = self.resume == "auto" and trainer.resume()
         self.tell(f"{len(self.data)} clips of {self.data.num_files} videos from {self.data.source}")
+        if config.optim.global_batch_size > len(self.data) * config.data.clips_per_video:
+            self.tell(f"a step takes {config.optim.global_batch_size} clips, more than there are: some come again")
         for line in (self.data.note, *started, describe_decoder(config.data.decoder), *trainer.describe()):
             self.tell(line)
         if going_on:
@@ -211,5 +238,5 @@ class _Run:
             "class_names": self.data.class_names,
             "note": self.data.note,
         }
-        with atomic_write(self.folder.path / "data.json") as file:
+        with atomic_write(self.folder.path / DATA_NAME) as file:
             file.write((json.dumps(values, indent=2) + "\n").encode())
