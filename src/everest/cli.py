@@ -75,6 +75,14 @@ def _add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
+def _num_workers(text: str) -> int:
+    """Read a number of processes."""
+    number = int(text)
+    if number < -1:
+        raise argparse.ArgumentTypeError("expected 0 or more, or -1 for as many as there are cores")
+    return number
+
+
 def _add_demo(commands: Any) -> None:
     demo = _add(commands, "demo", do.demo, "pre-train, fine-tune and evaluate on the bundled clips, and write a report")
     demo.add_argument("--out", type=Path, metavar="DIR", help="a new or empty folder (default: runs/demo-1, -2, ...)")
@@ -153,7 +161,9 @@ def _add_data(commands: Any) -> None:
     index.add_argument("--out", required=True, type=Path, metavar="MANIFEST", help="a CSV file that does not exist yet")
     check = _add(actions, "check", do.data_check, "decode every video and report those that cannot be read")
     check.add_argument("manifest", metavar="MANIFEST", help="a manifest, a folder, or the word bundled")
-    check.add_argument("--workers", type=int, default=-1, metavar="N", help="videos at a time (default: the cores)")
+    check.add_argument(
+        "--workers", type=_num_workers, default=-1, metavar="N", help="videos at a time (default: the cores)"
+    )
     check.add_argument(
         "--quarantine", type=Path, metavar="CLEAN", help="write a manifest of the clips that can be used"
     )
@@ -170,7 +180,9 @@ def _add_data(commands: Any) -> None:
     pack.add_argument("--keyframe-interval", type=int, default=12, metavar="N", help="frames (default: 12)")
     pack.add_argument("--crf", type=int, default=20, metavar="N", help="quality, 0 to 51, small is good (default: 20)")
     pack.add_argument("--clips-per-shard", type=int, default=256, metavar="N", help="(default: 256)")
-    pack.add_argument("--workers", type=int, default=-1, metavar="N", help="clips at a time (default: the cores)")
+    pack.add_argument(
+        "--workers", type=_num_workers, default=-1, metavar="N", help="clips at a time (default: the cores)"
+    )
     pack.add_argument("--time-limit", type=float, default=300.0, metavar="S", help="seconds without progress on a clip")
     verify = _add(actions, "verify", do.data_verify, "compare shards with the hashes taken when they were written")
     verify.add_argument("out", type=Path, metavar="OUT", help="a folder that data pack has written")
@@ -187,17 +199,31 @@ def _add_bench(commands: Any) -> None:
         parser.add_argument("--size", default="base", choices=("tiny", "small", "base", "large", "huge"))
         parser.add_argument("--task", default="pretrain", choices=("pretrain", "finetune"))
         parser.add_argument("--selection", default="rero", help="rero, tube, random, random_equal, running_cell or all")
-        parser.add_argument("--peer", choices=("plain",), help="measure the plain implementation instead of ours")
+    macs.add_argument("--peer", choices=("plain",), help="count the plain implementation instead of ours")
+    step.add_argument(
+        "--peer", metavar="NAME", help="measure plain, transformers, or MODULE:FUNCTION that returns a step to be timed"
+    )
     step.add_argument("--batch", type=int, default=4, metavar="N", help="clips (default: 4)")
     step.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
     step.add_argument("--precision", default="auto", choices=("auto", "float32", "bfloat16"))
     step.add_argument("--steps", type=int, default=5, metavar="N", help="timed steps (default: 5)")
     step.add_argument("--compile", action="store_true", help="use torch.compile")
     step.add_argument("--profile", action="store_true", help="say where the time of a step goes, part by part")
+    peers = _add(actions, "peers", do.bench_peers, "time a training step beside VideoMAE and other peers")
+    peers.add_argument("--size", default="base", choices=("tiny", "small", "base", "large", "huge"))
+    peers.add_argument("--task", default="pretrain", choices=("pretrain", "finetune"))
+    peers.add_argument("--batch", type=int, default=4, metavar="N", help="clips (default: 4)")
+    peers.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    peers.add_argument("--precision", default="auto", choices=("auto", "float32", "bfloat16"))
+    peers.add_argument("--steps", type=int, default=3, metavar="N", help="timed steps of a round (default: 3)")
+    peers.add_argument("--rounds", type=int, default=2, metavar="N", help="repetitions in new processes (default: 2)")
+    peers.add_argument(
+        "--peer", action="append", default=[], metavar="MODULE:FUNCTION", help="one more; may be given several times"
+    )
     _add_bench_loader(actions)
     parity = _add(actions, "parity", do.bench_parity, "compare with recorded numbers of the official release")
     parity.add_argument("folders", nargs="+", metavar="FOLDER")
-    for parser in (step, macs, parity):
+    for parser in (step, macs, peers, parity):
         _add_json(parser)
 
 

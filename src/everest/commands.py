@@ -260,6 +260,29 @@ def _bench_profile(options: Namespace) -> int:
     return EXIT_OK
 
 
+def bench_peers(options: Namespace) -> int:
+    """Time a training step beside others."""
+    from everest.bench.peers import bench_peers as measure
+    from everest.bench.peers import format_peers
+    from everest.training.progress import Progress
+
+    with Progress("measuring", 100) as progress:
+        values = measure(
+            size=options.size,
+            task=options.task,
+            batch=options.batch,
+            device=options.device,
+            precision=options.precision,
+            steps=options.steps,
+            rounds=options.rounds,
+            others=options.peer,
+            on_progress=lambda done, total: progress.update(100 * done // total),
+        )
+    _print(options, values, format_peers(values))
+    asked_for = [row for row in values["rows"] if row["name"] in options.peer]
+    return EXIT_FAILURES if any("problem" in row for row in asked_for) else EXIT_OK
+
+
 def bench_loader(options: Namespace) -> int:
     """Measure how fast clips are read."""
     from everest.bench.loader import bench_loader as measure

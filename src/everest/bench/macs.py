@@ -67,6 +67,7 @@ def count_macs(
     counts = count_tokens(grid, info.selection, task)
     with torch.device("cpu" if peer else "meta"):
         model = build_model(info, peer).eval()
+    assert isinstance(model, MaskedAutoencoder | Classifier | PlainAutoencoder | PlainClassifier)  # noqa: S101
     by_part = (
         _count_plain(model, info) if isinstance(model, PlainAutoencoder | PlainClassifier) else _count(model, info)
     )

@@ -9,8 +9,9 @@ import torch
 
 from everest.bench.hardware import describe_hardware, matrix_rate_gflops, peak_memory_bytes, reset_peak_memory
 from everest.bench.macs import count_macs
-from everest.bench.tasks import NUM_CLASSES, Peer, TrainingStep, build_step, describe_task
-from everest.config import ModelSize, SelectionMethod, Task
+from everest.bench.tasks import NUM_CLASSES, PLAIN, Peer, TrainingStep, build_step, describe_task
+from everest.bench.timeline import Work
+from everest.config import CheckpointInfo, ModelSize, SelectionMethod, Task
 from everest.errors import ConfigError
 
 CPU_WARMUP, GPU_WARMUP = 1, 5
@@ -51,16 +52,16 @@ def bench_step(
         height: Height in pixels.
         width: Width in pixels.
         num_classes: Of the classifier.
-        peer: ``plain`` for the plain peer instead of our model.
+        peer: ``plain`` or ``transformers`` instead of our model, or ``MODULE:FUNCTION`` for a step of somebody else's.
         compile: Compile the transformer blocks.
         seed: Of weights, clips and selection.
 
     Returns:
-        Values that JSON can hold: ``seconds_per_step`` (median) with quartiles ``seconds_q1`` and ``seconds_q3``,
-        ``clips_per_second``, ``peak_memory_bytes`` and ``peak_memory_gb`` (10^9 bytes), ``tokens`` of a clip,
-        ``num_parameters``, the first and last ``loss``; ``step_gflop`` (counted work of the step: 10^9 operations, two
-        for each multiply-add), ``matrix_rate_gflops`` (of a large matrix product in the same run) and
-        ``share_of_matrix_rate``; ``hardware`` with the versions of everything, and what was asked for.
+        Values that JSON can hold: ``seconds`` of each step, their median ``seconds_per_step`` and quartiles
+        ``seconds_q1`` and ``seconds_q3``; ``clips_per_second``, ``peak_memory_bytes`` and ``peak_memory_gb`` (10^9
+        bytes), ``tokens`` of a clip, ``num_parameters``, the first and last ``loss``; ``step_gflop`` (counted work of
+        the step: 10^9 operations, two for each multiply-add), ``matrix_rate_gflops`` (of a large matrix product in the
+        same run) and ``share_of_matrix_rate``; ``hardware`` with the versions of everything, and what was asked for.
 
     Raises:
         ConfigError: Something that cannot be measured.
@@ -76,15 +77,23 @@ def bench_step(
         warmup = GPU_WARMUP if step.device.type == "cuda" else CPU_WARMUP
     seconds, losses, peak_bytes = _time(step, steps, warmup)
     # Only now, so that neither is part of the peak.
-    macs = count_macs(size, task, selection, peer=peer, **shape)
+    per_step, step_gflop = median(seconds), _gflop(step, info, peer, batch)
     rate = matrix_rate_gflops(step.device, step.dtype)
-    per_step, step_gflop = median(seconds), 2 * macs["gmacs_training"] * batch
     first, _, third = quantiles(seconds, n=4, method="inclusive") if steps > 1 else (per_step,) * 3
     return {
         **{"size": size, "task": task, "selection": selection, "peer": peer, "compile": compile, "batch": batch},
-        **{"clip": macs["clip"], "tokens": macs["tokens"], "num_parameters": step.num_parameters},
+        "clip": {"num_frames": num_frames, "height": height, "width": width},
+        "tokens": {"total": step.tokens.total, "visible": step.tokens.visible, "target": step.tokens.target},
+        "num_parameters": step.num_parameters,
         **{"device": step.device.type, "precision": str(step.dtype).removeprefix("torch.")},
-        **{"steps": steps, "warmup": warmup, "seconds_per_step": per_step, "seconds_q1": first, "seconds_q3": third},
+        **{
+            "steps": steps,
+            "warmup": warmup,
+            "seconds": seconds,
+            "seconds_per_step": per_step,
+            "seconds_q1": first,
+            "seconds_q3": third,
+        },
         "clips_per_second": batch / per_step,
         "peak_memory_bytes": peak_bytes,
         "peak_memory_gb": peak_bytes / 1e9,
@@ -99,7 +108,9 @@ def bench_step(
 def format_step(values: dict[str, Any]) -> str:
     """Say the result of :func:`bench_step` to people, in a few lines."""
     tokens = values["tokens"]
-    name = f"{values['size']} {values['task']}, {values['selection']}" + (", plain peer" if values["peer"] else "")
+    name = f"{values['size']} {values['task']}, {values['selection']}" + (
+        f", peer {values['peer']}" if values["peer"] else ""
+    )
     spread = f"quartiles {values['seconds_q1']:.3f} to {values['seconds_q3']:.3f}, {values['steps']} steps"
     where = "of the process" if values["device"] == "cpu" else "of tensors"
     return "\n".join(
@@ -113,6 +124,20 @@ def format_step(values: dict[str, Any]) -> str:
             f"{values['matrix_rate_gflops']:.0f} GFLOP/s of a large matrix product here",
         ]
     )
+
+
+def _gflop(step: TrainingStep, info: CheckpointInfo, peer: Peer | None, batch: int) -> float:
+    """Count the work of a step: of ours and the plain peer by their models, of others in one more step."""
+    if peer in {None, PLAIN}:
+        clip, size, task, method = info.clip, info.model.size, info.task, info.selection.method
+        shape = {"num_frames": clip.num_frames, "height": clip.height, "width": clip.width}
+        macs = count_macs(size, task, method, peer=peer, num_classes=len(info.class_names) or NUM_CLASSES, **shape)
+        return float(2 * macs["gmacs_training"] * batch)
+    work = Work(1.0, 1.0)
+    with work:
+        step.run()
+    work.mark("step")
+    return work.flop["step"] / 1e9
 
 
 def _time(step: TrainingStep, steps: int, warmup: int) -> tuple[list[float], list[float], int]:

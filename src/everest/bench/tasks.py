@@ -3,14 +3,16 @@
 Shapes: B clips, T frames, H height, W width.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol, cast, get_args
+from typing import Protocol, cast, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from everest.bench.foreign import TRANSFORMERS, build_transformers, load_foreign, transformers_loss
 from everest.bench.marked import marked_finetuning_loss, marked_pretraining_loss
 from everest.bench.plain import PlainAutoencoder, PlainClassifier, build_plain, plain_choice, plain_targets
 from everest.bench.timeline import Marks
@@ -26,8 +28,8 @@ from everest.training.losses import finetuning_loss, pretraining_loss
 from everest.training.optim import build_optimizer
 from everest.video import normalize
 
-Peer = Literal["plain"]
-AnyModel = MaskedAutoencoder | Classifier | PlainAutoencoder | PlainClassifier
+Peer = str  # "plain", "transformers", or "MODULE:FUNCTION"; None for EVEREST itself
+AnyModel = MaskedAutoencoder | Classifier | PlainAutoencoder | PlainClassifier | nn.Module
 MarkedLoss = Callable[[Batch, torch.Generator, Marks | None], Tensor]
 
 
@@ -38,6 +40,7 @@ class Run(Protocol):
         """Do it, and return the loss."""
 
 
+PLAIN = "plain"
 NUM_CLASSES = 101
 LABEL_SMOOTHING = 0.1
 ENCODE_RATIO = 0.1
@@ -165,8 +168,10 @@ def build_model(info: CheckpointInfo, peer: Peer | None = None) -> AnyModel:
         if info.task == "pretrain":
             return build_autoencoder(info.model, info.clip)
         return build_classifier(info.model, info.clip, len(info.class_names))
-    if peer != "plain":
-        raise ConfigError(f"no peer {peer!r}: give 'plain', or none to measure EVEREST itself")
+    if peer == TRANSFORMERS:
+        return build_transformers(info)
+    if peer != PLAIN:
+        raise ConfigError(f"no peer {peer!r}: give {PLAIN}, {TRANSFORMERS} or MODULE:FUNCTION, or none for EVEREST")
     return build_plain(info)
 
 
@@ -187,7 +192,8 @@ def build_step(
         batch: Clips of the step, B.
         device: ``cpu``, ``cuda``, or ``auto`` for CUDA where there is it.
         precision: ``float32``, ``bfloat16`` (weights stay float32), or ``auto`` for what training would take.
-        peer: ``plain`` for the plain peer instead of our model.
+        peer: ``plain`` or ``transformers`` instead of our model, or ``MODULE:FUNCTION`` for a step of somebody else's;
+            see :func:`~everest.bench.foreign.load_foreign`.
         compile: Compile the transformer blocks, as training can.
         seed: Of weights, clips and selection.
 
@@ -200,17 +206,28 @@ def build_step(
         raise ConfigError(f"the {peer} peer is not compiled: measure it without compile")
     place = _find_device(device)
     dtype = choose_dtype(precision, place)
+    if peer == TRANSFORMERS:  # it knows no other
+        method = {"pretrain": "tube", "finetune": "all"}[info.task]
+        info = info.model_copy(update={"selection": info.selection.model_copy(update={"method": method})})
     grid = grid_of(info.model, info.clip)
     tokens = TokenNumbers(grid.num_tokens, *count_tokens(grid, info.selection, info.task))
     torch.manual_seed(seed)
+    if peer is not None and ":" in peer:
+        return _foreign_step(peer, info, batch, place, dtype, tokens, seed)
     model = build_model(info, peer).to(place).train()
     if compile:
         compile_blocks(model)
     optim = OptimConfig(layer_decay=0.75 if info.task == "finetune" else 1.0, label_smoothing=LABEL_SMOOTHING)
-    optimizer = build_optimizer(model, optim, SIZES[info.model.size].depth)
+    if peer == TRANSFORMERS:
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.05, fused=True)
+    else:
+        optimizer = build_optimizer(model, optim, SIZES[info.model.size].depth)
     numbers = torch.arange(batch)
     data = Batch(moving_clips(batch, info, seed=seed), numbers % max(1, len(info.class_names)), numbers)
-    loss_of = _our_loss(model, info, optim) if peer is None else _plain_loss(model, info)
+    if peer is None:
+        loss_of = _our_loss(model, info, optim)
+    else:
+        loss_of = _unmarked(transformers_loss(model, info)) if peer == TRANSFORMERS else _plain_loss(model, info)
     generator = torch.Generator(place).manual_seed(seed)
 
     def run(marks: Marks | None = None) -> float:
@@ -228,6 +245,49 @@ def build_step(
         return float(loss.detach())
 
     return TrainingStep(run, model, tokens, sum(p.numel() for p in model.parameters()), place, dtype)
+
+
+def _foreign_step(  # noqa: PLR0917 - what build_step has found out
+    peer: str,
+    info: CheckpointInfo,
+    batch: int,
+    place: torch.device,
+    dtype: torch.dtype,
+    tokens: TokenNumbers,
+    seed: int,
+) -> TrainingStep:
+    """Make a step of somebody else's."""
+    clip, selection = info.clip, info.selection
+    step = load_foreign(
+        peer,
+        size=info.model.size,
+        task=info.task,
+        selection=selection.method,
+        keep_ratio=selection.keep_ratio,
+        encode_ratio=selection.encode_ratio,
+        batch=batch,
+        device=str(place),
+        precision=str(dtype).removeprefix("torch."),
+        num_frames=clip.num_frames,
+        height=clip.height,
+        width=clip.width,
+        num_classes=len(info.class_names),
+        seed=seed,
+    )
+
+    def run(marks: Marks | None = None) -> float:
+        del marks
+        loss = step()
+        if place.type == "cuda":
+            torch.cuda.synchronize(place)
+        loss = loss.detach() if isinstance(loss, Tensor) else loss
+        return float(loss) if isinstance(loss, Tensor | float | int) else math.nan
+
+    return TrainingStep(run, nn.Identity(), tokens, 0, place, dtype)
+
+
+def _unmarked(function: Callable[[Batch, torch.Generator], Tensor]) -> MarkedLoss:
+    return lambda batch, generator, _: function(batch, generator)
 
 
 def _our_loss(model: nn.Module, info: CheckpointInfo, optim: OptimConfig) -> MarkedLoss:

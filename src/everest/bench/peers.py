@@ -1,0 +1,174 @@
+"""EVEREST beside its peers: every one in a process of its own, in alternating rounds, on the same machine."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from statistics import median, quantiles
+from typing import Any
+
+from everest.bench.foreign import TRANSFORMERS
+from everest.bench.tasks import PLAIN
+from everest.config import ModelSize, SelectionMethod, Task
+from everest.errors import ConfigError
+
+OnProgress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One line of the table.
+
+    Attributes:
+        name: For people.
+        selection: Which tokens it computes.
+        peer: None for our own path; else what ``everest bench step --peer`` takes.
+    """
+
+    name: str
+    selection: SelectionMethod
+    peer: str | None = None
+
+
+def contenders(task: Task, others: Iterable[str] = ()) -> list[Contender]:
+    """List who is compared, EVEREST first.
+
+    Args:
+        task: VideoMAE masks tubes in pre-training and keeps every token in fine-tuning.
+        others: Further peers, as ``MODULE:FUNCTION``.
+    """
+    everything: SelectionMethod = "tube" if task == "pretrain" else "all"
+    return [
+        Contender("EVEREST", "rero"),
+        Contender("random at equal count", "random_equal"),
+        Contender("VideoMAE, our path", everything),
+        Contender("EVEREST, plain peer", "rero", PLAIN),
+        Contender("VideoMAE, plain peer", everything, PLAIN),
+        Contender("VideoMAE, transformers", everything, TRANSFORMERS),
+        *(Contender(other, "rero", other) for other in others),
+    ]
+
+
+def bench_peers(
+    *,
+    size: ModelSize = "base",
+    task: Task = "pretrain",
+    batch: int = 4,
+    device: str = "auto",
+    precision: str = "auto",
+    steps: int = 3,
+    rounds: int = 2,
+    others: Iterable[str] = (),
+    on_progress: OnProgress | None = None,
+) -> dict[str, Any]:
+    """Time a training step of EVEREST and of its peers.
+
+    Args:
+        size: Model size.
+        task: Pre-training or fine-tuning, with the paper's ratios.
+        batch: Clips of a step.
+        device: ``cpu``, ``cuda`` or ``auto``.
+        precision: ``float32``, ``bfloat16`` or ``auto``.
+        steps: Timed steps of a round, after the warm-up.
+        rounds: Each starts every contender once, in a new process.
+        others: Further peers, as ``MODULE:FUNCTION``; see :func:`~everest.bench.foreign.load_foreign`.
+        on_progress: Called with the number of finished and of all processes.
+
+    Returns:
+        Values that JSON can hold: ``rows``, each with ``name``, ``seconds_per_step`` (median over all rounds) with
+        quartiles, ``clips_per_second``, ``peak_memory_gb`` (largest of the rounds), ``gflop`` of a step,
+        ``share_of_matrix_rate`` (median), ``tokens`` and ``times_everest`` (its seconds over those of EVEREST), or with
+        ``problem`` where it could not be measured; ``hardware``; and what was asked for.
+
+    Raises:
+        ConfigError: EVEREST itself cannot be measured so.
+    """
+    if min(batch, steps, rounds) < 1:
+        raise ConfigError("batch, steps and rounds must be at least 1")
+    who = contenders(task, others)
+    common = ["--size", size, "--task", task, "--batch", str(batch), "--device", device, "--precision", precision]
+    found: list[list[dict[str, Any]]] = [[] for _ in who]
+    problems: dict[int, str] = {}
+    for number in range(rounds):
+        for index, contender in enumerate(who):
+            if index not in problems:
+                values = _measure(contender, [*common, "--steps", str(steps)])
+                if isinstance(values, str):
+                    problems[index] = values
+                else:
+                    found[index].append(values)
+            if 0 in problems:
+                raise ConfigError(problems[0])
+            if on_progress is not None:
+                on_progress(number * len(who) + index + 1, rounds * len(who))
+    base = median(_seconds(found[0]))
+    rows = [
+        {"name": contender.name, "problem": problems[index]}
+        if index in problems
+        else _row(contender, found[index], batch, base)
+        for index, contender in enumerate(who)
+    ]
+    return {
+        **{"size": size, "task": task, "batch": batch, "steps": steps, "rounds": rounds},
+        **{"device": found[0][0]["device"], "precision": found[0][0]["precision"]},
+        "rows": rows,
+        "hardware": found[0][0]["hardware"],
+    }
+
+
+def format_peers(values: dict[str, Any]) -> str:
+    """Say the result of :func:`bench_peers` to people, as a table."""
+    lines = [f"{'':26}{'s/step':>9}{'quartiles':>17}{'clips/s':>9}{'GB':>7}{'GFLOP':>8}{'of rate':>9}{'EVEREST':>9}"]
+    for row in values["rows"]:
+        if "problem" in row:
+            lines.append(f"{row['name']:26}  not measured: {row['problem']}")
+            continue
+        times = f"x{row['times_everest']:.2f}"
+        spread = f"{row['seconds_q1']:.3f} to {row['seconds_q3']:.3f}"
+        lines.append(
+            f"{row['name']:26}{row['seconds_per_step']:9.3f}{spread:>17}{row['clips_per_second']:9.2f}"
+            f"{row['peak_memory_gb']:7.2f}{row['gflop']:8.0f}{row['share_of_matrix_rate']:9.0%}"
+            f"{times:>9}"
+        )
+    lines.append(
+        f"{values['size']} {values['task']}, batch {values['batch']}, {values['precision']} on "
+        f"{values['hardware']['name']}; {values['rounds']} rounds of {values['steps']} steps; the last column is the "
+        "time of a step over that of EVEREST"
+    )
+    return "\n".join(lines)
+
+
+def _measure(contender: Contender, options: list[str]) -> dict[str, Any] | str:
+    """Run one contender in a new process; what is wrong, where it cannot be."""
+    command = [sys.executable, "-m", "everest", "bench", "step", "--json", "--selection", contender.selection, *options]
+    if contender.peer is not None:
+        command += ["--peer", contender.peer]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        return lines[-1].removeprefix("error: ")
+    values: dict[str, Any] = json.loads(done.stdout)
+    return values
+
+
+def _seconds(results: list[dict[str, Any]]) -> list[float]:
+    return [seconds for values in results for seconds in values["seconds"]]
+
+
+def _row(contender: Contender, results: list[dict[str, Any]], batch: int, base: float) -> dict[str, Any]:
+    seconds = _seconds(results)
+    middle = median(seconds)
+    first, _, third = quantiles(seconds, n=4, method="inclusive") if len(seconds) > 1 else (middle,) * 3
+    return {
+        "name": contender.name,
+        "seconds_per_step": middle,
+        "seconds_q1": first,
+        "seconds_q3": third,
+        "clips_per_second": batch / middle,
+        "peak_memory_gb": max(values["peak_memory_gb"] for values in results),
+        "gflop": results[0]["step_gflop"],
+        "share_of_matrix_rate": median(values["share_of_matrix_rate"] for values in results),
+        "tokens": results[0]["tokens"],
+        "times_everest": middle / base,
+    }
