@@ -2,6 +2,6 @@
 
 import sys
 
-from everest.cli import main
+from everest.cli import program
 
-sys.exit(main())
+sys.exit(program())

@@ -104,8 +104,10 @@ def finetune(
     held_out = next((manifest.split(name) for name in ("test", "val") if name in manifest.splits), None)
 
     views = config.evaluation
-    if views.decoder == "auto":  # what one part of a run says of the decoder goes for the other
+    if views.decoder == "auto":  # what one part of a run says of reading goes for the other
         views = views.model_copy(update={"decoder": config.data.decoder})
+    if views.time_limit_seconds == EvaluationConfig().time_limit_seconds:
+        views = views.model_copy(update={"time_limit_seconds": config.data.time_limit_seconds})
     assess = partial(_evaluate, views=views, run=config.run, num_workers=config.data.num_workers)
 
     def on_epoch(epoch: int, model: Classifier, info: CheckpointInfo) -> dict[str, float]:

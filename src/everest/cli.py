@@ -5,6 +5,7 @@ used (one line says what); 130 interrupted.
 """
 
 import argparse
+import math
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
@@ -13,6 +14,7 @@ from typing import Any
 
 from everest import commands as do
 from everest.errors import EverestError, is_out_of_memory
+from everest.memory import keep_freed_memory
 
 EXIT_OK, EXIT_FAILURES, EXIT_UNUSABLE, EXIT_INTERRUPTED = 0, 1, 2, 130
 
@@ -49,6 +51,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_OK
 
 
+def program() -> int:
+    """Run as a program of its own, which may arrange its process as it likes."""
+    keep_freed_memory()
+    return main()
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Describe every command and its options."""
     parser = argparse.ArgumentParser(prog="everest", description="Masked video autoencoders on the tokens that change.")
@@ -81,6 +89,14 @@ def _num_workers(text: str) -> int:
     if number < -1:
         raise argparse.ArgumentTypeError("expected 0 or more, or -1 for as many as there are cores")
     return number
+
+
+def _seconds(text: str) -> float:
+    """Read a time that something may take."""
+    seconds = float(text)
+    if not 0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError("expected more than 0 seconds")
+    return seconds
 
 
 def _add_demo(commands: Any) -> None:
@@ -171,7 +187,7 @@ def _add_data(commands: Any) -> None:
         "--report", type=Path, metavar="FILE", help="one line of JSON for each file (default: MANIFEST.check.jsonl)"
     )
     check.add_argument(
-        "--time-limit", type=float, default=60.0, metavar="S", help="seconds for 64 MiB of frames (default: 60)"
+        "--time-limit", type=_seconds, default=60.0, metavar="S", help="seconds for 64 MiB of frames (default: 60)"
     )
     pack = _add(actions, "pack", do.data_pack, "re-encode clips into shards that decode fast")
     pack.add_argument("manifest", metavar="MANIFEST", help="a manifest, a folder, or the word bundled")
@@ -183,7 +199,7 @@ def _add_data(commands: Any) -> None:
     pack.add_argument(
         "--workers", type=_num_workers, default=-1, metavar="N", help="clips at a time (default: the cores)"
     )
-    pack.add_argument("--time-limit", type=float, default=300.0, metavar="S", help="seconds without progress on a clip")
+    pack.add_argument("--time-limit", type=_seconds, default=300.0, metavar="S", help="seconds without progress")
     verify = _add(actions, "verify", do.data_verify, "compare shards with the hashes taken when they were written")
     verify.add_argument("out", type=Path, metavar="OUT", help="a folder that data pack has written")
     for parser in (index, check, pack, verify):

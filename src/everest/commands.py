@@ -34,7 +34,8 @@ def pretrain(options: Namespace) -> int:
     )
     values = {"out": str(options.out), "weights": str(run.folder.weights), "num_steps": run.num_steps}
     if run.is_main:
-        _print(options, values | {"failed": run.failed}, f"weights: {run.folder.weights}")
+        values |= {"manifest_digest": run.manifest_digest, "failed": run.failed}
+        _print(options, values, f"weights: {run.folder.weights}")
     return EXIT_OK
 
 
@@ -52,7 +53,8 @@ def finetune(options: Namespace) -> int:
     )
     run, evaluation = result.run, result.evaluation
     values = {"out": str(options.out), "weights": str(run.folder.weights), "num_steps": run.num_steps}
-    values |= {"failed": run.failed, "evaluation": None if evaluation is None else evaluation.to_dict()}
+    values |= {"manifest_digest": run.manifest_digest, "failed": run.failed}
+    values["evaluation"] = None if evaluation is None else evaluation.to_dict()
     told = "no split to evaluate on" if evaluation is None else evaluation.summary()
     if run.is_main:
         _print(options, values, f"weights: {run.folder.weights}\n{told}")
@@ -94,7 +96,7 @@ def predict(options: Namespace) -> int:
         views = views.model_copy(update={"decoder": options.decoder})
     with Progress("predicting", len(options.videos)) as progress:
         results = predictor.predict_many(
-            options.videos, lambda done, _: progress.update(done), views=views, top=options.top
+            options.videos, lambda done, _: progress.update(done), views=views, top=options.top, num_workers=-1
         )
     lines: list[str] = []
     rows: list[dict[str, Any]] = []
@@ -170,6 +172,8 @@ def data_check(options: Namespace) -> int:
     manifest = load_data(options.manifest)
     if options.quarantine is not None and options.quarantine.exists():
         raise ConfigError(f"{options.quarantine}: exists already; name a manifest that does not exist yet")
+    if options.quarantine is not None and not options.quarantine.absolute().parent.is_dir():
+        raise ConfigError(f"{options.quarantine}: its folder does not exist; make it first")
     kept = options.report or default_report(options.manifest)
     with Progress("checking", len({record.source for record in manifest.records})) as progress:
         report = check_manifest(
@@ -215,7 +219,9 @@ def data_verify(options: Namespace) -> int:
     from everest.datasets import verify_shards
 
     problems = verify_shards(options.out)
-    _print(options, {"problems": problems}, "\n".join(problems) or "all shards are as they were written")
+    digest = json.loads((options.out / "pack.json").read_text(encoding="utf-8"))["digest"]
+    said = "\n".join(problems) or "all shards are as they were written"
+    _print(options, {"digest": digest, "problems": problems}, said)
     return EXIT_FAILURES if problems else EXIT_OK
 
 
@@ -290,13 +296,16 @@ def bench_loader(options: Namespace) -> int:
     from everest.config import ClipConfig
     from everest.datasets import load_data
     from everest.evaluation import choose_device, parse_views
+    from everest.settings import parse
     from everest.training.progress import Progress
 
+    shape = {"height": options.size, "width": options.size}
+    clip = parse(ClipConfig, {"num_frames": options.frames, "stride": options.stride} | shape)
     with Progress("measuring", 100) as progress:
         values = measure(
             load_data(options.manifest),
             packed=None if options.packed is None else load_data(options.packed),
-            clip=ClipConfig(num_frames=options.frames, stride=options.stride, height=options.size, width=options.size),
+            clip=clip,
             clips_per_video=options.clips_per_video,
             views=None if options.views is None else parse_views(options.views),
             num_items=options.items,

@@ -214,10 +214,10 @@ def test_when_nothing_can_be_read_the_message_is_one_line(tmp_path: Path, num_wo
     assert time.monotonic() - started < 4  # no reference is left that keeps workers waiting, which takes 5 s
 
 
-def test_paths_that_are_all_wrong_are_found_before_anything_is_read(tmp_path: Path) -> None:
+def test_paths_that_are_all_wrong_are_found_at_the_first_item(tmp_path: Path) -> None:
     manifest = Manifest(tuple(ClipRecord(tmp_path / f"{i}.mp4") for i in range(8)), (), tmp_path)
-    with pytest.raises(DataError, match=r"none of the first 8 videos can be read: .*0\.mp4: no such file"):
-        build_train_loader(manifest, config(max_failed_share=1.0))
+    with pytest.raises(DataError, match=r"none of the 8 videos can be read; the first one: .*\.mp4: no such file"):
+        next(build_train_loader(manifest, config(max_failed_share=1.0)).epoch(0))
 
 
 def test_a_preloaded_cache_serves_the_workers(with_failures: Manifest) -> None:
@@ -278,7 +278,7 @@ def test_frame_selection_reads_the_candidates() -> None:
 
 
 def test_workers_are_counted_by_spare_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    for num_cores, expected in ((1, 0), (2, 1), (6, 5), (64, 8)):
+    for num_cores, expected in ((1, 1), (2, 1), (6, 5), (64, 8)):
         monkeypatch.setattr(os, "sched_getaffinity", lambda _, n=num_cores: set(range(n)), raising=False)
         assert resolve_num_workers(-1) == expected
     assert resolve_num_workers(3) == 3

@@ -1,4 +1,5 @@
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -6,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from everest.datasets import ClipRecord, Manifest, read_manifest, write_manifest
+from everest.datasets.source import hold_out
 from everest.errors import ManifestError
 
 
@@ -277,3 +279,25 @@ def test_names_that_cannot_be_written_are_refused_before_anything_is(tmp_path: P
     assert list(tmp_path.iterdir()) == []
     write_manifest(Manifest(records[:1], (), tmp_path), tmp_path / "list.csv")
     assert read_manifest(tmp_path / "list.csv").records == records[:1]
+
+
+@pytest.mark.parametrize("quote", ['"', "'"])
+def test_paths_in_quotes_are_no_header(tmp_path: Path, quote: str) -> None:
+    (tmp_path / "list.csv").write_text(f"{quote}my vids/clip 1.mp4{quote},0\n{quote}a, b/clip 2.mp4{quote},1\n")
+    records = read_manifest(tmp_path / "list.csv").records
+    assert [(str(r.path.relative_to(tmp_path)), r.label) for r in records] == [
+        ("my vids/clip 1.mp4", 0),
+        ("a, b/clip 2.mp4", 1),
+    ]
+
+
+def test_parts_carry_the_digest_of_the_whole(tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text("path,label,split\na.mp4,x,train\nb.mp4,y,train\nb.mp4,,test\nc.mp4,x,val\n")
+    whole = read_manifest(tmp_path / "list.csv")
+    assert whole.source_digest == whole.digest
+    parts = [whole.split(name) for name in ("train", "test", "val")]
+    assert {part.source_digest for part in parts} == {whole.digest}
+    assert len({part.digest for part in parts} | {whole.digest}) == 4
+    plain = replace(whole, records=tuple(replace(r, split=None, label=0) for r in whole.records[:2]))
+    held = hold_out(plain, 0.5)
+    assert held.source_digest == held.split("train").source_digest == plain.digest != held.digest

@@ -1,14 +1,19 @@
 """Packed clips are those of the manifest: the same labels, and the same frames but for the codec."""
 
+import functools
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import tarfile
+import threading
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import fsspec
@@ -29,7 +34,7 @@ from everest.datasets import ClipRecord, Manifest, build_train_loader, load_data
 from everest.datasets.pack import PackSettings, pack_manifest, verify_shards
 from everest.datasets.packing import PackedClip, PackTask, pack_clip
 from everest.datasets.pool import run_parallel
-from everest.errors import DataError, ManifestError
+from everest.errors import DataError, ManifestError, VideoError
 from everest.video import VideoReader
 from everest.video.encode import psnr
 
@@ -140,14 +145,16 @@ def test_packing_goes_on_where_it_stopped(tmp_path: Path) -> None:
         "PackSettings(clips_per_shard=4), num_workers=1)\n"
     )
     (tmp_path / "run.py").write_text(script)
-    for moment in ("000000.json", "000001.tar.part"):
+    killed: list[int] = []
+    for moment in (".encoding/00000005.json", "000000.json", "000001.tar.part"):
         process = subprocess.Popen([sys.executable, str(tmp_path / "run.py")], start_new_session=True)
         deadline = time.monotonic() + 60
         while not (out / moment).exists() and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.005)
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        killed.append(process.wait())
+    assert -signal.SIGKILL in killed
     report = pack_manifest(load_data(manifest), out, SETTINGS, num_workers=0)
     assert report.num_reused >= 4
     pack_manifest(load_data(manifest), tmp_path / "whole", SETTINGS, num_workers=0)
@@ -266,3 +273,93 @@ def test_places_in_shards_must_be_numbers(tmp_path: Path) -> None:
     (tmp_path / "m.csv").write_text("path,label,shard,offset,num_bytes\na.mp4,x,0.tar,-1,5\nb.mp4,x,0.tar,1,0\n")
     with pytest.raises(ManifestError, match=r"line 2: offset and num_bytes must be whole numbers.*line 3"):
         load_data(tmp_path / "m.csv")
+
+
+def test_an_interrupted_shard_keeps_its_finished_clips(tmp_path: Path) -> None:
+    def stop(done: int, _: int) -> None:
+        if done == 6:
+            raise KeyboardInterrupt
+
+    whole = pack_manifest(few(), tmp_path / "whole", num_workers=0)
+    with pytest.raises(KeyboardInterrupt):
+        pack_manifest(few(), tmp_path / "out", num_workers=0, on_progress=stop)
+    assert not (tmp_path / "out" / "000000.tar").exists()
+    report = pack_manifest(few(), tmp_path / "out", num_workers=0)
+    assert report.num_reused == 6
+    assert report.manifest.digest == whole.manifest.digest
+    for name in ("000000.tar", "manifest.csv"):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_clips_that_failed_are_tried_again(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.mp4"
+    bad.touch()
+    record = ClipRecord(bad, 0, few(1).records[0].split)
+    manifest = Manifest((*few(5).records, record), BUNDLED.class_names, BUNDLED.source)
+    out = tmp_path / "out"
+    assert [reason for _, reason in pack_manifest(manifest, out, num_workers=0).failures] == ["the file is empty"]
+    before = (out / "000000.tar").read_bytes()
+    again = pack_manifest(manifest, out, num_workers=0)
+    assert (len(again.failures), again.num_reused) == (1, 5)
+    assert (out / "000000.tar").read_bytes() == before
+    bad.write_bytes(BUNDLED.records[0].path.read_bytes())
+    mended = pack_manifest(manifest, out, num_workers=0)
+    assert (mended.failures, len(mended.manifest), mended.num_reused) == ((), 6, 6)
+    pack_manifest(manifest, tmp_path / "whole", num_workers=0)
+    assert (out / "000000.tar").read_bytes() == (tmp_path / "whole" / "000000.tar").read_bytes()
+    assert verify_shards(out) == []
+    (out / "manifest.csv").write_text("\n".join((out / "manifest.csv").read_text().splitlines()[:-1]))
+    assert verify_shards(out) == [f"{out / 'manifest.csv'}: was changed or damaged after it was written"]
+
+
+class _Ranges(SimpleHTTPRequestHandler):
+    """A web server that knows requests for a part of a file."""
+
+    knows_ranges = True
+
+    def do_GET(self) -> None:
+        asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+        if asked is None or not self.knows_ranges:
+            super().do_GET()
+            return
+        content = Path(self.translate_path(self.path)).read_bytes()[int(asked[1]) : int(asked[2]) + 1]
+        self.send_response(206)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+class _NoRanges(_Ranges):
+    knows_ranges = False
+
+
+@pytest.fixture
+def serve(packed: Path) -> Iterator[Callable[[type[_Ranges]], str]]:
+    """Serve the packed folder on this machine."""
+    servers = []
+
+    def start(handler: type[_Ranges]) -> str:
+        server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(handler, directory=str(packed)))
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        servers.append(server)
+        return f"http://127.0.0.1:{server.server_port}"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def test_shards_are_read_from_a_web_server(serve: Callable[[type[_Ranges]], str], packed: Path) -> None:
+    local = list(build_train_loader(load_data(packed), config()).epoch(0))
+    remote = list(build_train_loader(load_data(serve(_Ranges)), config(num_workers=1)).epoch(0))
+    assert all(torch.equal(a.frames, b.frames) for a, b in zip(local, remote, strict=True))
+
+
+def test_a_web_server_that_knows_no_ranges_is_named_as_the_reason(serve: Callable[[type[_Ranges]], str]) -> None:
+    record = load_data(serve(_NoRanges)).records[0]
+    with pytest.raises(VideoError, match="does not know requests for a part of a file"):
+        VideoReader(record.source)

@@ -24,7 +24,17 @@ from everest.config import (
     PretrainConfig,
     SelectionConfig,
 )
-from everest.datasets import Batch, Manifest, TrainLoader, build_train_loader, build_view_loader, load_data, spans
+from everest.datasets import (
+    Batch,
+    ClipRecord,
+    Manifest,
+    TrainLoader,
+    build_train_loader,
+    build_view_loader,
+    clips,
+    load_data,
+    spans,
+)
 from everest.datasets.watch import Watch
 from everest.datasets.workers import resolve_num_workers
 from everest.errors import DataError
@@ -45,7 +55,9 @@ def one_clip_per_file(num: int = 8) -> Manifest:
     return Manifest(tuple(records.values())[:num], SMALL.class_names, SMALL.source)
 
 
-def loader_of(manifest: Manifest, num_workers: int, time_limit_seconds: float = 0.4) -> TrainLoader:
+def loader_of(
+    manifest: Manifest, num_workers: int, time_limit_seconds: float = 0.4, memory_cache: bool = False
+) -> TrainLoader:
     return build_train_loader(
         manifest,
         PretrainConfig(
@@ -54,7 +66,11 @@ def loader_of(manifest: Manifest, num_workers: int, time_limit_seconds: float = 
             selection=SelectionConfig(keep_ratio=0.5, encode_ratio=0.25),
             augment=AugmentConfig(),
             data=DataConfig(
-                batch_size=2, num_workers=num_workers, max_failed_share=0.5, time_limit_seconds=time_limit_seconds
+                batch_size=2,
+                num_workers=num_workers,
+                max_failed_share=0.5,
+                time_limit_seconds=time_limit_seconds,
+                memory_cache=memory_cache,
             ),
             optim=OptimConfig(global_batch_size=2),
         ),
@@ -102,6 +118,34 @@ def test_a_file_that_stops_its_worker_is_replaced_and_named(
     assert reason in loader.failed[str(manifest.records[bad].path)]
 
 
+@pytest.mark.parametrize(("act", "reason"), [(hang, "longer than 0.4 s"), (die, "SIGSEGV")])
+def test_a_file_that_stops_the_filling_of_the_cache_costs_itself_only(
+    act: Callable[[], None], reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = one_clip_per_file(4)
+    bad, this_process = manifest.records[0].path, os.getpid()
+
+    def open_or_act(path: Path, *options: Any) -> Reader:
+        if path == bad and os.getpid() != this_process:
+            act()
+        return open_video(path, *options)
+
+    monkeypatch.setattr(clips, "open_video", open_or_act)
+    loader = loader_of(manifest, num_workers=1, memory_cache=True)
+    found = list(loader.epoch(0))
+    assert len(found) == 2
+    assert list(loader.failed) == [str(bad)]
+    assert reason in loader.failed[str(bad)]
+
+
+def test_where_nothing_can_be_read_an_item_gives_up_early(tmp_path: Path) -> None:
+    records = tuple(ClipRecord(tmp_path / f"{number}.mp4") for number in range(500))
+    manifest = Manifest(records, (), tmp_path)
+    loader = loader_of(manifest, num_workers=1)
+    with pytest.raises(DataError, match=r"251 of 500 videos cannot be read, more than data.max_failed_share"):
+        next(loader.epoch(0))
+
+
 def test_an_evaluation_goes_on_without_the_file_that_stopped_its_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     manifest = one_clip_per_file(6)
     evaluation = EvaluationConfig(num_segments=2, num_crops=1, time_limit_seconds=0.4)
@@ -124,7 +168,7 @@ def test_too_many_files_that_stop_their_workers_stop_the_run(monkeypatch: pytest
 
     monkeypatch.setattr(spans, "open_video", open_or_die)
     loader = loader_of(manifest, num_workers=1)
-    with pytest.raises(DataError, match="7 of 8 videos cannot be read"):
+    with pytest.raises(DataError, match="5 of 8 videos cannot be read"):
         list(loader.epoch(0))
 
 
@@ -167,3 +211,6 @@ def test_processes_of_one_machine_share_its_cores(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     assert resolve_num_workers(-1) == 3
     assert resolve_num_workers(5) == 5
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "8")
+    assert resolve_num_workers(-1) == 1  # without any, nothing could be stopped
+    assert resolve_num_workers(0) == 0

@@ -63,7 +63,7 @@ def test_the_numbers_follow_from_the_predictions(evaluation: Evaluation) -> None
             count = sum((b, label) == (guess, true) for b, label in zip(best, labels, strict=True))
             assert evaluation.confusion[true, guess] == count
     assert (evaluation.num_clips, evaluation.num_views, evaluation.failures) == (12, 2, ())
-    assert evaluation.manifest_digest == clips.digest
+    assert (evaluation.manifest_digest, evaluation.part_digest) == (clips.source_digest, clips.digest)
     assert evaluation.clips_per_second == pytest.approx(12 / evaluation.seconds)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from mutants import Mutant, make_mutants, make_originals
 
+from everest.bench.hardware import peak_memory_bytes
 from everest.cli import main as everest
 from everest.config import (
     AugmentConfig,
@@ -83,8 +84,11 @@ def survive(folder: Path, count: int, seed: int) -> Outcome:
     _compare(outcome, everything, rows, trained, viewed)
     names = ("make", "index", "check", "train", "evaluate")
     outcome.seconds = {name: b - a for name, a, b in zip(names, clock, clock[1:], strict=False)}
-    kinds = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    outcome.peak_mib = max(resource.getrusage(kind).ru_maxrss for kind in kinds) / 1024
+    # getrusage of this process would count the one that started it as well
+    outcome.peak_mib = (
+        max(peak_memory_bytes(torch.device("cpu")) / 1024, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+        / 1024
+    )
     if {str(r.path) for r in load_data(clean_path).records} != {p for p, row in rows.items() if row["fault"] is None}:
         raise SystemExit("the clean manifest is not what the check calls fine")
     return outcome

@@ -77,7 +77,8 @@ def test_a_run_folder_holds_all_that_is_needed(data: Manifest, tmp_path: Path) -
     run = run_finetuning(config, data, tmp_path / "run", say=said.append)
     folder = run.folder
     assert folder.config() == config
-    assert json.loads((folder.path / "data.json").read_text())["digest"] == data.digest
+    recorded = json.loads((folder.path / "data.json").read_text())
+    assert (recorded["manifest_digest"], recorded["part_digest"]) == (data.source_digest, data.digest)
     assert folder.starts()[0]["packages"]["torch"] == torch.__version__
     assert len(read_metrics(folder.metrics)) == run.num_steps == 4
     assert list(folder.tensorboard.iterdir())

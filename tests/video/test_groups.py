@@ -25,6 +25,10 @@ LAYOUTS: dict[str, tuple[str, dict[str, str]]] = {
     "mpeg4.avi": ("mpeg4", {"g": "12"}),
     "mpeg4_b.mp4": ("mpeg4", {"g": "12", "bf": "2"}),
     "vp9.webm": ("libvpx-vp9", {"g": "12", "cpu-used": "8", "deadline": "realtime"}),
+    "hevc.mp4": ("libx265", {"preset": "ultrafast", "x265-params": "keyint=12:bframes=3:pools=1:log-level=none"}),
+    "open_hevc.mkv": ("libx265", {"preset": "ultrafast", "x265-params": "keyint=12:open-gop=1:pools=1:log-level=none"}),
+    "av1.mkv": ("libsvtav1", {"preset": "12", "g": "12", "svtav1-params": "lp=1"}),
+    "av1.mp4": ("libsvtav1", {"preset": "12", "g": "24", "svtav1-params": "lp=1"}),
     "h264.ts": ("libx264", {**FAST, "g": "12"}),
 }
 

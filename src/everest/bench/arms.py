@@ -20,6 +20,7 @@ from everest.errors import DataError, VideoError
 from everest.video import augment_clip, normalize, open_video, view_crops
 from everest.video.torchcodec import why_no_torchcodec
 
+BASELINE, PACKED = "decord + Pillow per frame", "packed shards"
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -31,7 +32,7 @@ class Arm:
         name: For people.
         dataset: Gives the item of a key: uint8 [R, C, T, H, W], float32 [C, T, H, W], or None where it cannot be read.
         clips_per_item: R, or the number of views.
-        is_baseline: The others are compared with it.
+        compared_with: Name of the arm whose clips per second are taken as 1; None: itself.
         is_training: Items are training clips, which are brought to float32; views stay uint8 until the model has them.
         read_by_stage: Reads an item and says how many seconds each stage took; None where that is not known.
     """
@@ -39,7 +40,7 @@ class Arm:
     name: str
     dataset: "Dataset[Tensor | None] | Dataset[Views | None]"
     clips_per_item: int = 1
-    is_baseline: bool = False
+    compared_with: str | None = None
     is_training: bool = True
     read_by_stage: Callable[[SampleKey], tuple[Tensor, dict[str, float]]] | None = None
 
@@ -89,7 +90,8 @@ class OurClips(Dataset["Tensor | None"]):
             seconds = asdict(reader.seconds)
         started = time.perf_counter()
         place = {index: row for row, index in enumerate(wanted)}
-        frames = [decoded.frames[[place[first + i] for i in indices]].permute(3, 0, 1, 2) for indices in rows]
+        places = (torch.tensor([place[first + i] for i in indices]) for indices in rows)
+        frames = [decoded.frames.index_select(0, each).permute(3, 0, 1, 2) for each in places]
         done = torch.stack(
             [
                 augment_clip(clip, clips.augment, clips.clip.height, clips.clip.width, generator)
@@ -142,32 +144,30 @@ def build_arms(
     views: EvaluationConfig | None,
 ) -> list[Arm]:
     """List the ways that can be measured here, the baseline first where decord is installed."""
-    arms = []
+    arms: list[Arm] = []
     if has_decord():
-        arms.append(Arm("decord + Pillow per frame", DecordClips(manifest.records, clip), is_baseline=True))
+        arms.append(Arm(BASELINE, DecordClips(manifest.records, clip)))
+    baseline = BASELINE if arms else None
     decoders: tuple[Decoder, ...] = ("pyav",) if why_no_torchcodec() else ("pyav", "torchcodec")
     for decoder in decoders:
         ours = OurClips(manifest, clip, decoder)
-        arms.append(Arm(decoder, ours, read_by_stage=ours.read_by_stage))
+        arms.append(Arm(decoder, ours, compared_with=baseline, read_by_stage=ours.read_by_stage))
     if clips_per_video > 1:
         several = OurClips(manifest, clip, "pyav", clips_per_video)
         name = f"pyav, {clips_per_video} clips per video"
-        arms.append(Arm(name, several, clips_per_video, read_by_stage=several.read_by_stage))
+        arms.append(Arm(name, several, clips_per_video, "pyav", read_by_stage=several.read_by_stage))
     if packed is not None:
         if len(packed) != len(manifest):
             raise DataError(f"{packed.source}: {len(packed)} packed clips, but {len(manifest)} in {manifest.source}")
         shards = OurClips(packed, clip, "pyav")
-        arms.append(Arm("packed shards", shards, read_by_stage=shards.read_by_stage))
+        arms.append(Arm(PACKED, shards, compared_with=baseline, read_by_stage=shards.read_by_stage))
         if clips_per_video > 1:
             several = OurClips(packed, clip, "pyav", clips_per_video)
             name = f"packed, {clips_per_video} clips per video"
-            arms.append(Arm(name, several, clips_per_video, read_by_stage=several.read_by_stage))
+            arms.append(Arm(name, several, clips_per_video, PACKED, read_by_stage=several.read_by_stage))
     if views is not None:
         num_views = views.num_segments * views.num_crops
-        arms.append(
-            Arm(f"{num_views} views, decoded once", OurViews(manifest, clip, views), num_views, is_training=False)
-        )
-        arms.append(
-            Arm(f"{num_views} views, view by view", ViewByView(manifest, clip, views), num_views, is_training=False)
-        )
+        single, once = f"{num_views} views, view by view", f"{num_views} views, decoded once"
+        arms.append(Arm(once, OurViews(manifest, clip, views), num_views, single, is_training=False))
+        arms.append(Arm(single, ViewByView(manifest, clip, views), num_views, is_training=False))
     return arms

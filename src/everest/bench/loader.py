@@ -74,8 +74,9 @@ def bench_loader(
 
     Returns:
         Values that JSON can hold: ``arms``, each with ``name``, ``clips_per_second`` (median) with the lowest and
-        highest round, ``ms_per_clip`` of a worker, ``stages_ms`` per clip, ``speedup`` over the baseline (None where
-        decord is not installed), and with ``train_step`` the ``workers_needed`` and the ``waiting_share``;
+        highest round, ``ms_per_clip`` of a worker, ``stages_ms`` per clip, and ``speedup`` over the arm
+        ``compared_with`` (decord and Pillow where that is installed; one clip per video for several; view by view for
+        views); with ``train_step`` the ``workers_needed`` and the ``waiting_share``;
         ``num_items``, ``left_out``, ``hardware`` and what was asked for.
 
     Raises:
@@ -84,6 +85,8 @@ def bench_loader(
     """
     if min(num_items, rounds, num_workers, batch, clips_per_video) < 1:
         raise ConfigError("items, rounds, workers, batch and clips per video must be at least 1")
+    if train_step is not None and not 0 < train_step < math.inf:
+        raise ConfigError(f"a training step takes more than 0 seconds, given: {train_step}")
     device = device or torch.device("cpu")
     arms = build_arms(manifest, packed, clip or ClipConfig(), clips_per_video, views)
     keys, left_out = _readable(arms, len(manifest), num_items)
@@ -96,8 +99,8 @@ def bench_loader(
                 on_progress(number * len(arms) + index + 1, rounds * len(arms))
     for entry in measured:
         entry.stages = _stages(entry.arm, keys[:NUM_STAGED], device)
-    baseline = next((median(entry.rates) for entry in measured if entry.arm.is_baseline), None)
-    rows = [_row(entry, baseline, num_workers) for entry in measured]
+    rates = {entry.arm.name: median(entry.rates) for entry in measured}
+    rows = [_row(entry, rates.get(entry.arm.compared_with or entry.arm.name), num_workers) for entry in measured]
     if train_step is not None:
         for row, arm, loader in zip(rows, arms, loaders, strict=True):
             row["workers_needed"] = math.ceil(batch / train_step / row["clips_per_second"] * num_workers)
@@ -123,7 +126,7 @@ def format_loader(values: dict[str, Any]) -> str:
     workers = f"{values['num_workers']} worker process{'' if values['num_workers'] == 1 else 'es'}"
     for row in values["arms"]:
         rates = f"{row['clips_per_second']:9.1f}{row['lowest']:8.1f}{row['highest']:8.1f}{row['ms_per_clip']:9.1f}"
-        speedup = "" if row["speedup"] is None else f"x{row['speedup']:.2f}"
+        speedup = "" if row["compared_with"] is None else f"x{row['speedup']:.2f}"
         stages = "".join(f"{row['stages_ms'][stage]:10.2f}" for stage in STAGES if row["stages_ms"])
         lines.append(f"{row['name']:28}{rates}{speedup:>9} |{stages}")
     if values["train_step"] is not None:
@@ -190,9 +193,9 @@ def _waiting(arm: Arm, loader: DataLoader[Any], train_step: float, batch: int, d
         arm.finish(item, device)
         waited += time.perf_counter() - asked
         num_clips += arm.clips_per_item
-        if num_clips >= batch:
+        while num_clips >= batch:
             time.sleep(train_step)
-            num_clips = 0
+            num_clips -= batch
     return waited / (time.perf_counter() - started)
 
 
@@ -219,6 +222,7 @@ def _row(entry: _Measured, baseline: float | None, num_workers: int) -> dict[str
     rate = median(entry.rates)
     return {
         "name": entry.arm.name,
+        "compared_with": entry.arm.compared_with,
         "clips_per_item": entry.arm.clips_per_item,
         "clips_per_second": rate,
         "lowest": min(entry.rates),

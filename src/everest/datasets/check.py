@@ -71,10 +71,10 @@ def check_manifest(
         )
         for _ in outcomes:
             pass
-        in_order = tuple(rows[index] for index in range(len(tasks)))
+        in_order = _hash_twins([rows[index] for index in range(len(tasks))], tasks)
         if kept is not None:
             kept.finish(in_order)
-    return CheckReport(manifest, _mark_copies(in_order, tasks), len(known))
+    return CheckReport(manifest, _mark_copies(in_order), len(known))
 
 
 def default_report(data: str | Path) -> Path:
@@ -114,20 +114,34 @@ def _lost_row(asked: CheckRow, lost: Lost) -> CheckRow:
     return replace(asked, fault=fault, faulty_spans=asked.spans, was_stopped=True)
 
 
-def _mark_copies(rows: tuple[CheckRow, ...], tasks: list[CheckTask]) -> tuple[CheckRow, ...]:
-    """Warn of files with the same content. Only those of the same size are read for that."""
+def _hash_twins(rows: list[CheckRow], tasks: list[CheckTask]) -> tuple[CheckRow, ...]:
+    """Hash the files of the same size that were not hashed before, and no others."""
     sizes = Counter(row.num_bytes for row in rows if row.fault is None)
-    first_of: dict[bytes, Path] = {}
+    return tuple(
+        replace(row, content_hash=_hash(task.source))
+        if row.fault is None and sizes[row.num_bytes] > 1 and not row.content_hash and not _is_remote(task.source)
+        else row
+        for row, task in zip(rows, tasks, strict=True)
+    )
+
+
+def _mark_copies(rows: tuple[CheckRow, ...]) -> tuple[CheckRow, ...]:
+    """Warn of files with the same content."""
+    first_of: dict[str, Path] = {}
     marked = []
-    for row, task in zip(rows, tasks, strict=True):
+    for row in rows:
         warnings = row.warnings
-        if row.fault is None and sizes[row.num_bytes] > 1:
-            first = first_of.setdefault(_hash(task.source), row.path)
+        if row.content_hash:
+            first = first_of.setdefault(row.content_hash, row.path)
             warnings += (f"the same content as {first}",) if first != row.path else ()
         marked.append(replace(row, warnings=warnings))
     return tuple(marked)
 
 
-def _hash(source: VideoSource) -> bytes:
+def _is_remote(source: VideoSource) -> bool:
+    return not isinstance(source, Path) and is_url(source.shard)  # it would be fetched once more
+
+
+def _hash(source: VideoSource) -> str:
     with source.open("rb") if isinstance(source, Path) else open_member(source) as file:
-        return hashlib.file_digest(file, "blake2b").digest()
+        return hashlib.file_digest(file, "blake2b").hexdigest()

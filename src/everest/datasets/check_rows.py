@@ -36,6 +36,7 @@ class CheckRow:
         faulty_spans: The clips that cannot be used.
         warnings: What does not keep it from being used.
         was_stopped: The fault is that reading hung or killed its process; the next check tries again.
+        content_hash: BLAKE2b of the bytes, where another file has as many of them; empty elsewhere.
     """
 
     path: Path
@@ -57,6 +58,7 @@ class CheckRow:
     faulty_spans: tuple[Span, ...] = ()
     warnings: tuple[str, ...] = ()
     was_stopped: bool = False
+    content_hash: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Give the row as plain values that JSON can hold."""
@@ -144,7 +146,10 @@ class ReportFile:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
+        try:
+            self._file.close()
+        except OSError as error:  # what was not written yet did not fit on the disk
+            raise self._unusable(error) from None
 
     def _foreign(self) -> DataError:
         return DataError(f"{self.path}: exists, but is not the report of a check; name another file with --report")

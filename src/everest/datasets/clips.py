@@ -6,15 +6,17 @@ Shapes: R clips of one video, S segments, V views, F distinct frames, C channels
 import hashlib
 import math
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from everest.config import AugmentConfig, ClipConfig, Decoder, EvaluationConfig
+from everest.datasets.pool import Lost, run_parallel
 from everest.datasets.records import ClipRecord
 from everest.datasets.spans import FramePlan, chunked, read_frames, read_span, sampled_step, span_of
 from everest.datasets.watch import Watch, Watched
@@ -85,14 +87,16 @@ class Views:
     @property
     def frames(self) -> Tensor:
         """The views as one tensor, shape [V, C, T, H, W]; the crops of the first segment come first."""
-        if not self.num_views:
-            return self.scaled.new_empty(0, self.scaled.shape[0], self.rows.shape[1], *self.crop_size)
-        return torch.stack(list(self.unbind()))  # [V,C,T,H,W]
+        views = self.scaled.new_empty(self.num_views, self.scaled.shape[0], self.rows.shape[1], *self.crop_size)
+        for place, view in zip(views, self.unbind(), strict=True):  # half the time of stacking views that overlap
+            place.copy_(view)
+        return views  # [V,C,T,H,W]
 
     def unbind(self) -> Iterator[Tensor]:
         """Give the views one by one, each of shape [C, T, H, W]; the crops of a segment share memory."""
         for rows in self.rows:
-            yield from view_crops(self.scaled[:, rows], *self.crop_size, self.num_crops)  # [C,T,h,w] to [C,T,H,W]
+            segment = self.scaled.index_select(1, rows)  # [C,T,h,w]
+            yield from view_crops(segment, *self.crop_size, self.num_crops)  # each [C,T,H,W]
 
     def to(self, device: torch.device) -> "Views":
         """Move the frames to a device."""
@@ -107,6 +111,21 @@ class Views:
         shape = [self.num_views, self.scaled.shape[0], self.rows.shape[1], *self.crop_size]
         fate = "" if self.error is None else f", error {self.error!r}"
         return f"Views({shape}, label {self.label}, record {self.record_index}{fate})"
+
+
+class UnreadableError(DataError):
+    """An item could not be read, nor what would have replaced it.
+
+    Attributes:
+        failures: Reason by path of every file that was tried.
+    """
+
+    def __init__(self, message: str, failures: dict[str, str]) -> None:
+        super().__init__(message, failures)
+        self.failures = failures
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class TrainClips(Dataset[Sample]):
@@ -128,9 +147,10 @@ class TrainClips(Dataset[Sample]):
         decoder: What reads the files.
         time_limit_seconds: A video that takes longer counts as one that cannot be read.
         change_later: Crop, resize and flip only, and say in the sample what else was drawn, for a GPU to do it.
+        max_failures: An item gives up after so many videos that cannot be read, one after the other; None: after all.
 
     Raises:
-        DataError: There are no records; or, on access, none of them can be read.
+        DataError: There are no records; or, on access, an item gives up.
     """
 
     def __init__(
@@ -146,6 +166,7 @@ class TrainClips(Dataset[Sample]):
         decoder: Decoder = "auto",
         time_limit_seconds: float = 60.0,
         change_later: bool = False,
+        max_failures: int | None = None,
     ) -> None:
         if not records:
             raise DataError("no clips to train on; at least one is needed")
@@ -159,6 +180,7 @@ class TrainClips(Dataset[Sample]):
         self.decoder: Decoder = decoder
         self.time_limit_seconds = time_limit_seconds
         self.change_later = change_later
+        self.max_failures = len(records) if max_failures is None else max_failures
         self.watch: Watch | None = None
         self._unreadable: dict[int, str] = {}
         self._cache: dict[int, tuple[Tensor, float] | str] = {}  # frames [T,H,W,C] and rate, or what is wrong
@@ -177,21 +199,36 @@ class TrainClips(Dataset[Sample]):
                     frames, changes = self._clips(index, epoch, position)
             except VideoError as error:
                 failures[str(record.path)] = _reason(error, record)
+                if len(failures) > self.max_failures:  # as when the disk or the server is gone
+                    break
                 continue
             label = -1 if record.label is None else record.label
             return Sample(frames, label, index, tuple(failures.items()), changes)
         path, reason = next(iter(failures.items()))
-        raise DataError(f"none of the {len(failures)} videos can be read; the first one: {path}: {reason}")
+        raise UnreadableError(
+            f"none of the {len(failures)} videos can be read; the first one: {path}: {reason}", failures
+        )
 
     def mark_unreadable(self, record_index: int, reason: str) -> None:
         """Treat a record as one that cannot be read, for this reason, from now on."""
         self._unreadable[record_index] = reason
 
-    def preload(self, num_threads: int = 1) -> None:
-        """Fill the memory cache, so that worker processes share it instead of each filling their own."""
-        with ThreadPoolExecutor(max(1, num_threads)) as pool:
-            for index, entry in enumerate(pool.map(self._decode_for_cache, range(len(self.records)))):
-                self._cache[index] = entry
+    def preload(self, num_workers: int = 1) -> None:
+        """Fill the memory cache, so that worker processes share it instead of each filling their own.
+
+        Args:
+            num_workers: Processes that decode; one that hangs or dies costs its video only. 0: this process decodes.
+        """
+        limit = self.time_limit_seconds
+        done = run_parallel(
+            self._decode_for_cache, range(len(self.records)), num_workers=num_workers, time_limit_seconds=limit
+        )
+        for index, entry in done:
+            if isinstance(entry, Lost):
+                self._cache[index] = entry.reason
+            else:
+                frames, fps = entry
+                self._cache[index] = torch.from_numpy(frames), fps
 
     def _clips(self, index: int, epoch: int, position: int) -> tuple[Tensor, tuple[ClipChanges, ...]]:
         generators = [make_generator(self.seed, epoch, position, repeat) for repeat in range(self.clips_per_video)]
@@ -224,25 +261,25 @@ class TrainClips(Dataset[Sample]):
 
     def _cached(self, index: int, plan: FramePlan) -> list[Tensor]:
         if index not in self._cache:
-            self._cache[index] = self._decode_for_cache(index)
+            frames, fps = self._decode_for_cache(index)
+            self._cache[index] = torch.from_numpy(frames), fps
         entry = self._cache[index]
         if isinstance(entry, str):
             raise VideoError(entry)
-        frames, fps = entry
-        return [frames[indices].permute(3, 0, 1, 2) for indices in plan(len(frames), fps)]  # each [C,T,H,W]
+        decoded, rate = entry
+        rows = plan(len(decoded), rate)
+        return [decoded.index_select(0, torch.tensor(row)).permute(3, 0, 1, 2) for row in rows]  # each [C,T,H,W]
 
-    def _decode_for_cache(self, index: int) -> tuple[Tensor, float] | str:
+    def _decode_for_cache(self, index: int) -> tuple[NDArray[np.uint8], float]:
+        """Give all frames of a record [T, H, W, C], shrunk, and their rate; as numpy, to travel between processes."""
         short_side = math.ceil(CACHE_MARGIN * max(self.clip.height, self.clip.width))
-        try:
-            with open_video(self.records[index].source, self.decoder) as reader:
-                first, num_available = span_of(self.records[index], reader.info)
-                chunks = [
-                    _shrink(reader.read(indices).frames, short_side)
-                    for indices in chunked(first, num_available, reader.info)
-                ]
-                return torch.cat(chunks), reader.info.fps
-        except VideoError as error:
-            return str(error)
+        with open_video(self.records[index].source, self.decoder, self.time_limit_seconds) as reader:
+            first, num_available = span_of(self.records[index], reader.info)
+            chunks = [
+                _shrink(reader.read(indices).frames, short_side)
+                for indices in chunked(first, num_available, reader.info)
+            ]
+            return torch.cat(chunks).numpy(), reader.info.fps
 
 
 class ViewClips(Dataset[Views]):

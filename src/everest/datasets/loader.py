@@ -3,7 +3,8 @@
 Shapes: B clips, R clips of one video, C channels, T frames, H height, W width.
 """
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,16 +13,14 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from everest.config import ClipConfig, EvaluationConfig, FinetuneConfig, TrainConfig, num_sampled_frames
-from everest.datasets.clips import SampleKey, TrainClips, ViewClips, Views
+from everest.datasets.clips import SampleKey, TrainClips, UnreadableError, ViewClips, Views
 from everest.datasets.records import Manifest
 from everest.datasets.sampler import BatchPlan, EpochSampler, plan_batches
 from everest.datasets.workers import Workers, resolve_num_workers
-from everest.errors import DataError, VideoError
+from everest.errors import DataError
 from everest.video.augment import ClipChanges
-from everest.video.reader import probe
 
 NUM_LISTED = 5  # files that a message names
-NUM_PROBED = 16  # files that are tried before a run starts
 
 OnFailure = Callable[[str, str], None]  # path, reason
 
@@ -140,6 +139,9 @@ class TrainLoader:
 
         for batch in self._workers.read(remaining):
             if isinstance(batch, DataError):
+                if isinstance(batch, UnreadableError):
+                    self._remember(batch.failures.items())
+                    self._check(self._num_files)
                 # A new error, for one that this frame refers to would keep the frame and with it the workers alive.
                 raise DataError(str(batch))
             self._count(batch)
@@ -149,14 +151,17 @@ class TrainLoader:
 
     def _count(self, batch: Batch) -> None:
         """Remember failed files, name each once, and stop when there are too many."""
-        for path, reason in batch.failures:
+        self._remember(batch.failures)
+        self._asked.update(self._clips.records[index].path for index in batch.record_indices.tolist())
+        self._asked.update(Path(path) for path, _ in batch.failures)
+        self._check(self._num_files)
+
+    def _remember(self, failures: Iterable[tuple[str, str]]) -> None:
+        for path, reason in failures:
             if path not in self.failed:
                 self.failed[path] = reason
                 if self._on_failure is not None:
                     self._on_failure(path, reason)
-        self._asked.update(self._clips.records[index].path for index in batch.record_indices.tolist())
-        self._asked.update(Path(path) for path, _ in batch.failures)
-        self._check(self._num_files)
 
     def _check(self, num_files: int) -> None:
         """Stop when too many of so many files have failed."""
@@ -214,12 +219,11 @@ def build_train_loader(
 
     Raises:
         ConfigError: The global batch cannot be divided over devices and passes.
-        DataError: A clip has no label in fine-tuning, or none of the first files can be opened.
+        DataError: A clip has no label in fine-tuning.
     """
     if isinstance(config, FinetuneConfig) and not manifest.labelled:
         num_missing = sum(record.label is None for record in manifest.records)
         raise DataError(f"{manifest.source}: {num_missing} of {len(manifest)} clips have no label to fine-tune on")
-    _require_readable(manifest)
     repeats = config.data.clips_per_video
     has_gpu = config.run.device in {"auto", "cuda"} and torch.cuda.is_available()
     plan = plan_batches(config.optim.global_batch_size, config.data.batch_size, world_size, repeats)
@@ -233,6 +237,7 @@ def build_train_loader(
         memory_cache=config.data.memory_cache,
         decoder=config.data.decoder,
         time_limit_seconds=config.data.time_limit_seconds,
+        max_failures=math.floor(config.data.max_failed_share * manifest.num_files),
         change_later=has_gpu if config.data.augment_on == "auto" else config.data.augment_on == "device",
     )
     num_workers = resolve_num_workers(config.data.num_workers)
@@ -250,20 +255,6 @@ def build_train_loader(
         pin_memory=has_gpu,
         on_failure=on_failure,
     )
-
-
-def _require_readable(manifest: Manifest) -> None:
-    """Open files until one can be opened: paths that are all wrong are found before anything is written."""
-    firsts = list({record.path: record for record in manifest.records}.values())[:NUM_PROBED]
-    reasons = []
-    for record in firsts:
-        try:
-            probe(record.source)
-        except VideoError as error:
-            reasons.append(str(error))
-        else:
-            return
-    raise DataError(f"{manifest.source}: none of the first {len(firsts)} videos can be read: {reasons[0]}")
 
 
 def build_view_loader(

@@ -11,17 +11,19 @@ import json
 import os
 import shutil
 import tarfile
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from everest.datasets.manifest import write_manifest
+from everest.datasets.check_report import printable
+from everest.datasets.manifest import read_manifest, write_manifest
 from everest.datasets.packing import PackedClip, PackSettings, PackTask, pack_clip
-from everest.datasets.pool import Lost, run_parallel
+from everest.datasets.pool import Lost, num_cores, run_parallel
 from everest.datasets.records import ClipRecord, Manifest, relative_path
-from everest.datasets.workers import resolve_num_workers
-from everest.errors import DataError
+from everest.errors import DataError, ManifestError
 from everest.video.source import ShardMember
 
 SUMMARY, MANIFEST = "pack.json", "manifest.csv"
@@ -69,7 +71,7 @@ class PackReport:
         ]
         if self.failures:
             lines.append(f"{len(self.failures)} clips could not be packed:")
-            lines += [f"  {source}: {reason}" for source, reason in self.failures[:NUM_LISTED]]
+            lines += [f"  {printable(source)}: {reason}" for source, reason in self.failures[:NUM_LISTED]]
         if len(self.failures) > NUM_LISTED:
             lines.append(f"  and {len(self.failures) - NUM_LISTED} more, see {SUMMARY}")
         return "\n".join(lines)
@@ -88,7 +90,7 @@ def pack_manifest(
 
     A clip that is a span of a longer video becomes a clip of its own. Each one is read back and compared with its
     source before it counts. The order within the shards is mixed, the same every time, so that readers that go through
-    them in a row see all classes. Finished shards are kept when the command is run again.
+    them in a row see all classes. Run again, it keeps finished clips and tries those that failed once more.
 
     Args:
         manifest: The clips.
@@ -114,12 +116,14 @@ def pack_manifest(
     num_reused = 0
     try:
         for number, indices in enumerate(shards):
+            encode = partial(_encode, manifest, folder / _WORK, settings, num_workers, time_limit_seconds)
             found = _finished_rows(folder, number)
-            if found is None:
-                work = _encode(manifest, indices, folder / _WORK, settings, num_workers, time_limit_seconds)
-                found = _write_shard(folder, number, manifest, work, len(rows), on_progress)
+            failed = tuple(row["index"] for row in found or () if "failure" in row)
+            if found is None or (failed and _mended(folder, number, found, encode(failed))):
+                num_reused += len(_kept_clips(folder / _WORK, indices))
+                found = _write_shard(folder, number, manifest, encode(indices), len(rows), on_progress)
             else:
-                num_reused += sum("failure" not in row for row in found)
+                num_reused += len(found) - len(failed)
             rows |= {row["index"]: row for row in found}
             if on_progress is not None:
                 on_progress(len(rows), len(manifest))
@@ -130,19 +134,27 @@ def pack_manifest(
 
 
 def verify_shards(out: str | Path) -> list[str]:
-    """Compare every shard with the hash that was taken when it was written.
+    """Compare the manifest and every shard with the hashes that were taken when they were written.
 
     Returns:
-        What is wrong, one line for each shard; empty where nothing is.
+        What is wrong, one line for each file; empty where nothing is.
 
     Raises:
         DataError: The folder holds no shards, or not all of them yet.
     """
     folder, problems = Path(out), []
     try:
-        shards = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))["shards"]
+        summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+        shards, digest = summary["shards"], summary["digest"]
     except (OSError, json.JSONDecodeError, KeyError):
-        raise DataError(f"{folder}: no folder of packed shards, or packing has not come to its end") from None
+        raise DataError(
+            f"{folder}: no folder of packed shards on this machine, or packing has not come to its end"
+        ) from None
+    try:
+        if read_manifest(folder / MANIFEST).digest != digest:
+            problems.append(f"{folder / MANIFEST}: was changed or damaged after it was written")
+    except ManifestError as error:
+        problems.append(str(error))
     for shard in shards:
         path = folder / shard["name"]
         if not path.is_file():
@@ -166,21 +178,63 @@ def _prepare(folder: Path, manifest: Manifest, settings: PackSettings) -> None:
         else:
             folder.mkdir(parents=True, exist_ok=True)
             _write_text(summary, json.dumps(given, indent=2) + "\n")
-        shutil.rmtree(folder / _WORK, ignore_errors=True)
-        (folder / _WORK).mkdir()
+        (folder / _WORK).mkdir(exist_ok=True)
     except (OSError, json.JSONDecodeError) as error:
         raise DataError(f"{folder}: cannot be used: {error}") from None
 
 
 def _encode(  # noqa: PLR0917
-    manifest: Manifest, indices: tuple[int, ...], work: Path, settings: PackSettings, num_workers: int, limit: float
+    manifest: Manifest, work: Path, settings: PackSettings, num_workers: int, limit: float, indices: tuple[int, ...]
 ) -> Iterator[tuple[int, PackedClip | Lost]]:
-    """Encode the clips of a shard in parallel, in order."""
-    tasks = [PackTask(manifest.records[index], work / f"{index:08d}.mp4", settings) for index in indices]
-    workers = resolve_num_workers(num_workers) + (num_workers < 0)  # this process waits, so its core is free
+    """Encode clips in parallel, and give them in order; those that were finished before are taken as they are."""
+    kept = _kept_clips(work, indices)
+    missing = [index for index in indices if index not in kept]
+    tasks = [PackTask(manifest.records[index], work / f"{index:08d}.mp4", settings) for index in missing]
+    workers = num_cores() if num_workers < 0 else num_workers  # this process waits, so its core is free
     function: Callable[[PackTask], Any] = pack_clip
-    for place, outcome in run_parallel(function, tasks, num_workers=workers, time_limit_seconds=limit):
-        yield indices[place], outcome
+
+    def keep(place: int, outcome: PackedClip | Lost) -> None:
+        if isinstance(outcome, PackedClip):
+            _keep_clip(work, missing[place], outcome)
+
+    done = run_parallel(function, tasks, num_workers=workers, time_limit_seconds=limit, on_done=keep)
+    for index in indices:
+        yield index, kept[index] if index in kept else next(done)[1]
+
+
+def _keep_clip(work: Path, index: int, clip: PackedClip) -> None:
+    """Write down that a clip is finished, for a run that goes on after this one."""
+    _write_text(work / f"{index:08d}.json", json.dumps({k: v for k, v in asdict(clip).items() if k != "path"}) + "\n")
+
+
+def _kept_clips(work: Path, indices: Iterable[int]) -> dict[int, PackedClip]:
+    """Give the clips that are finished and not yet in a shard."""
+    kept = {}
+    for index in indices:
+        path = work / f"{index:08d}.mp4"
+        with suppress(OSError, json.JSONDecodeError, TypeError):
+            values = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+            if path.is_file():
+                kept[index] = PackedClip(path, **values)
+    return kept
+
+
+def _mended(
+    folder: Path, number: int, rows: list[dict[str, Any]], again: Iterator[tuple[int, PackedClip | Lost]]
+) -> bool:
+    """Whether a clip of a finished shard that could not be packed now can be; then all of it is taken out again."""
+    if not any(isinstance(outcome, PackedClip) for outcome in [outcome for _, outcome in again]):
+        return False
+    with (folder / f"{number:06d}.tar").open("rb") as shard:
+        for row in rows:
+            if "failure" not in row:
+                clip = PackedClip(
+                    folder / _WORK / f"{row['index']:08d}.mp4", **{f.name: row[f.name] for f in fields(PackedClip)[1:]}
+                )
+                shard.seek(row["offset"])
+                clip.path.write_bytes(shard.read(row["num_bytes"]))
+                _keep_clip(folder / _WORK, row["index"], clip)
+    return True
 
 
 def _write_shard(  # noqa: PLR0917
@@ -193,9 +247,9 @@ def _write_shard(  # noqa: PLR0917
 ) -> list[dict[str, Any]]:
     """Write a shard and its list; both are there only when they are complete."""
     name = f"{number:06d}.tar"
-    partial = folder / f"{name}.part"
+    part = folder / f"{name}.part"
     rows: list[dict[str, Any]] = []
-    with tarfile.open(partial, "w", format=tarfile.USTAR_FORMAT) as tar:
+    with tarfile.open(part, "w", format=tarfile.USTAR_FORMAT) as tar:
         for index, outcome in work:
             record = manifest.records[index]
             if isinstance(outcome, Lost):
@@ -207,15 +261,17 @@ def _write_shard(  # noqa: PLR0917
                 offset = tar.offset + _BLOCK
                 _add(tar, f"{index:08d}.mp4", outcome.path.read_bytes())
                 num_bytes = outcome.path.stat().st_size
-                outcome.path.unlink()
                 values = {k: v for k, v in asdict(outcome).items() if k != "path"}
                 rows.append({"index": index, "shard": name, "offset": offset, "num_bytes": num_bytes, **values})
             if on_progress is not None:
                 on_progress(num_before + len(rows), len(manifest))
-    listed = {"shard": {"name": name, "bytes": partial.stat().st_size, "sha256": _sha256(partial)}, "rows": rows}
-    _sync(partial)
-    partial.replace(folder / name)
+    listed = {"shard": {"name": name, "bytes": part.stat().st_size, "sha256": _sha256(part)}, "rows": rows}
+    _sync(part)
+    part.replace(folder / name)
     _write_text(folder / f"{number:06d}.json", json.dumps(listed) + "\n")
+    for row in rows:
+        for ending in ("mp4", "json"):
+            (folder / _WORK / f"{row['index']:08d}.{ending}").unlink(missing_ok=True)
     return rows
 
 

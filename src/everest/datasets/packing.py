@@ -113,7 +113,10 @@ def pack_clip(task: PackTask) -> Generator[None, None, PackedClip]:
         found = packed.read(compared).frames
     likeness = psnr(found, torch.stack([kept[i] for i in compared]))
     if likeness < MIN_PSNR:
-        raise VideoError(f"{record.path}: re-encoded pictures differ from the source ({likeness:.1f} dB)")
+        raise VideoError(
+            f"{record.path}: re-encoded pictures differ from the source: {likeness:.1f} dB, below {MIN_PSNR:g}; "
+            f"crf is {settings.crf}, and a lower one keeps more"
+        )
     after = _time_a_clip(task.target, 0, num_frames)
     numbers = (num_frames, str(rate), *size, round(source_bytes * share), before, after, min(likeness, 99.0))
     return PackedClip(task.target, *numbers)

@@ -60,12 +60,14 @@ class Manifest:
         class_names: Names by label; also those of classes that have no clip.
         source: The manifest file or the folder that the list comes from.
         note: One sentence on what was decided while loading, such as a held-out split; empty where nothing was.
+        whole_digest: Digest of the manifest that this is a part of; empty where it is all of it.
     """
 
     records: tuple[ClipRecord, ...]
     class_names: tuple[str, ...]
     source: Path
     note: str = ""
+    whole_digest: str = ""
 
     def __post_init__(self) -> None:
         if not self.records:
@@ -126,6 +128,11 @@ class Manifest:
             sha.update(repr(fields).encode("utf-8", "backslashreplace"))
         return sha.hexdigest()
 
+    @property
+    def source_digest(self) -> str:
+        """Digest of the manifest as it was given, before it was split; the same for all parts of it."""
+        return self.whole_digest or self.digest
+
     def split(self, name: str) -> "Manifest":
         """Take one split.
 
@@ -142,7 +149,7 @@ class Manifest:
         if not records:
             exist = f"it has {', '.join(sorted(self.splits))}" if self.splits else "it has no splits"
             raise ManifestError(f"{self.source}: no split {name!r}: {exist}; 'all' takes every clip")
-        return replace(self, records=records)
+        return replace(self, records=records, whole_digest=self.source_digest)
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Count the clips of every class in every split.

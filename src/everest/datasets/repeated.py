@@ -43,7 +43,9 @@ def settle_repeated(records: tuple[ClipRecord, ...], root: Path) -> Settled:
     kept: list[ClipRecord] = []
     for same in seen.values():
         first = next(iter(same.values()))
-        if len({label for _, label in same}) > 1:
+        for split in {split for split, label in same if label is not None}:
+            same.pop((split, None), None)  # listed twice in a split, once without its label
+        if len({label for _, label in same} - {None}) > 1:
             conflicting.append(_name(first, root))
             continue
         if len(same) > 1:

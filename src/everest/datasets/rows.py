@@ -31,7 +31,7 @@ COLUMNS = {
 NUM_LISTED = 5  # problems that a message spells out
 
 _EXTENSION = rf"\.(?:{'|'.join(sorted(VIDEO_EXTENSIONS))})"
-_AFTER_EXTENSION = re.compile(rf"{_EXTENSION}[\s,]", re.IGNORECASE)
+_AFTER_EXTENSION = re.compile(rf"{_EXTENSION}[\"']?[\s,]", re.IGNORECASE)
 INTEGER = re.compile(r"[+-]?[0-9]+")
 
 

@@ -91,7 +91,7 @@ def hold_out(manifest: Manifest, share: float) -> Manifest:
         undecided = sorted((path for path in members if path not in is_test), key=order.__getitem__)
         is_test.update({path: index < wanted for index, path in enumerate(undecided)})
     records = tuple(replace(r, split="test" if is_test[r.path] else "train") for r in manifest.records)
-    split = replace(manifest, records=records)
+    split = replace(manifest, records=records, whole_digest=manifest.source_digest)
     note = f"no splits given: {100 * share:g} % of the videos of each class held out as test, chosen by file name"
     return replace(split, note=note + _one_sided(split))
 

@@ -131,13 +131,16 @@ class Workers:
 
 
 def resolve_num_workers(num_workers: int) -> int:
-    """Replace -1 by one process per spare core, at most eight; processes that share the machine share its cores."""
+    """Replace -1 by one process per spare core, at least one and at most eight.
+
+    Processes that share the machine share its cores. One there is always: what hangs or crashes in it can be stopped.
+    """
     if num_workers >= 0:
         return num_workers
     affinity = getattr(os, "sched_getaffinity", None)  # not on macOS and Windows
     num_cores = len(affinity(0)) if affinity else os.cpu_count() or 1
     num_local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # set by torchrun
-    return min(max(0, num_cores // num_local - 1), MAX_AUTO_WORKERS)
+    return min(max(1, num_cores // num_local - 1), MAX_AUTO_WORKERS)
 
 
 def _iterate(loader: DataLoader[Any]) -> Iterator[Any]:

@@ -86,7 +86,8 @@ class Evaluation:
         predictions: What is said of each clip, in the order of the manifest.
         failures: Clips that cannot be read. They are in none of the numbers, and never replaced.
         class_names: Names by class index.
-        manifest_digest: Of the data as they were given: equal for equal data.
+        manifest_digest: Of the whole manifest, as ``everest data index`` prints it: equal for equal data.
+        part_digest: Of the clips that were evaluated.
         note: What was decided about the data; empty where nothing was.
         seconds: Time that decoding and computing took.
     """
@@ -103,6 +104,7 @@ class Evaluation:
     failures: tuple[ClipFailure, ...]
     class_names: tuple[str, ...]
     manifest_digest: str
+    part_digest: str
     note: str
     seconds: float
 
@@ -150,6 +152,7 @@ class Evaluation:
             "top5": self.top5,
             "majority": self.majority,
             "manifest_digest": self.manifest_digest,
+            "part_digest": self.part_digest,
             "note": self.note,
             "seconds": self.seconds,
             "clips_per_second": self.clips_per_second,
@@ -205,10 +208,10 @@ def evaluate(
             f"{manifest.source}: none of the {len(manifest)} clips can be read; the first one: "
             f"{manifest.records[first].path}: {reason}"
         )
-    return _measure(found, data, manifest.digest, views.num_segments * views.num_crops, seconds)
+    return _measure(found, data, manifest, views.num_segments * views.num_crops, seconds)
 
 
-def _measure(found: VideoProbabilities, data: Manifest, digest: str, num_views: int, seconds: float) -> Evaluation:
+def _measure(found: VideoProbabilities, data: Manifest, given: Manifest, num_views: int, seconds: float) -> Evaluation:
     """Compute all numbers from the probabilities."""
     results = _results(found, data)
     labels = torch.tensor([result.label for result in results])  # [n]
@@ -228,7 +231,8 @@ def _measure(found: VideoProbabilities, data: Manifest, digest: str, num_views: 
         predictions=results,
         failures=tuple(ClipFailure(i, data.records[i].path, why) for i, why in sorted(found.failures.items())),
         class_names=data.class_names,
-        manifest_digest=digest,
+        manifest_digest=given.source_digest,
+        part_digest=given.digest,
         note=data.note,
         seconds=seconds,
     )

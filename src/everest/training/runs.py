@@ -35,6 +35,7 @@ class TrainedRun:
         info: What travels with its weights.
         num_steps: Optimiser steps of the run.
         failed: Reason by path of every video that could not be read.
+        manifest_digest: Of the whole manifest that it learnt from a part of.
         is_main: Whether this process is the one that writes and prints.
     """
 
@@ -43,6 +44,7 @@ class TrainedRun:
     info: CheckpointInfo
     num_steps: int
     failed: dict[str, str] = field(default_factory=dict)
+    manifest_digest: str = ""
     is_main: bool = True
 
     def __repr__(self) -> str:
@@ -104,8 +106,8 @@ def run_finetuning(
     Raises:
         EverestError: Settings, data, checkpoint or folder cannot be used; nothing has been overwritten then.
     """
-    learnt = {record.label for record in data.records}
-    if len(learnt) < 2:
+    learnt = {record.label for record in data.records if record.label is not None}
+    if data.labelled and len(learnt) < 2:
         raise DataError(f"{data.source}: fine-tuning needs clips of at least two classes, found {len(learnt)}")
     run = _Run(config, data, out, resume, say)
     info = describe_checkpoint(config, data.class_names)
@@ -219,7 +221,10 @@ class _Run:
         self.tell(f"weights: {self.folder.weights}")
         engine.wait()
         trained = trainer.trained.to("cpu").eval()
-        return TrainedRun(self.folder, trained, info, trainer.num_steps, dict(loader.failed), engine.is_main)
+        failed, digest = dict(loader.failed), self.data.source_digest
+        if failed:
+            self.tell(f"{len(failed)} videos could not be read and were replaced")
+        return TrainedRun(self.folder, trained, info, trainer.num_steps, failed, digest, engine.is_main)
 
     def tell(self, line: str) -> None:
         """Say a line and write it into the log, once for all processes."""
@@ -232,7 +237,8 @@ class _Run:
         """Record which data the run learns from."""
         values = {
             "source": str(self.data.source),
-            "digest": self.data.digest,
+            "manifest_digest": self.data.source_digest,
+            "part_digest": self.data.digest,
             "num_clips": len(self.data),
             "num_files": self.data.num_files,
             "class_names": self.data.class_names,

@@ -42,7 +42,12 @@ def save_state(folder: Path, step: int, state: Mapping[str, Any], keep: int) -> 
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"step-{step:08d}.pt"
     with atomic_write(path) as file:
-        torch.save(dict(state), file)
+        try:
+            torch.save(dict(state), file)
+        except RuntimeError as error:  # torch closes its archive after an interruption, and complains that it is torn
+            if isinstance(error.__context__, KeyboardInterrupt):
+                raise KeyboardInterrupt from None
+            raise
     numbered = _states(folder)
     earlier = [number for number in numbered if number <= step]
     for number in numbered.keys() - set(earlier[-keep:]):

@@ -61,6 +61,11 @@ def open_member(member: ShardMember) -> io.BytesIO:
                 content = file.read(member.num_bytes)
     except (OSError, ValueError, ImportError) as error:  # of the file system, a wrong URL, a missing driver
         raise VideoError(f"{member}: the shard cannot be read: {error}") from None
+    if len(content) > member.num_bytes:
+        raise VideoError(
+            f"{member}: the server sent {len(content)} bytes where {member.num_bytes} were asked for: it does not know "
+            "requests for a part of a file; use another server, or copy the shards to a disk"
+        )
     if len(content) != member.num_bytes:
         raise VideoError(f"{member}: the shard ends early: {len(content)} of {member.num_bytes} bytes are there")
     return io.BytesIO(content)

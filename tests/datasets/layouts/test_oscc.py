@@ -74,6 +74,16 @@ def test_one_span_with_two_answers_is_left_out_and_said(tree: Path, text: Callab
     assert "1 clips are listed again in their split" in index.manifest.note
 
 
+def test_a_span_that_is_in_the_test_set_without_its_label_is_no_contradiction(
+    tree: Path, text: Callable[[str, str], Path]
+) -> None:
+    text(f"{FOLDER}/fho_oscc-pnr_test_unannotated.json", json.dumps([clip(FIRST, 0.5, 1.5), clip(SECOND, 1.0, 2.0)]))
+    index = index_source(tree, "oscc")
+    assert index.conflicting == ()
+    assert len(index.manifest) == 5
+    assert "1 clips are in more than one split" in index.manifest.note
+
+
 def test_splits_without_annotations_are_said(tree: Path) -> None:
     for name in ("train", "test_unannotated"):
         (tree / FOLDER / f"fho_oscc-pnr_{name}.json").unlink()

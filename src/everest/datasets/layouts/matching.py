@@ -6,14 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from everest.datasets.layouts.annotations import Annotations, Entry, Span
+from everest.datasets.pool import Lost, run_parallel
 from everest.datasets.records import ClipRecord
 from everest.datasets.rows import NUM_LISTED
 from everest.datasets.tree import Tree
-from everest.errors import ManifestError, VideoError
+from everest.errors import ManifestError
 from everest.video.reader import probe
 
 _SPLIT_FOLDERS = {"val": ("val", "valid", "validate", "validation")}  # of other splits: their own name
 _NUM_PROBED = 5  # files that say whether all others are cut
+PROBE_SECONDS = 20.0  # to open one of them
 _TOLERANCE_SECONDS = 1.0  # clips are cut at key frames, and whole seconds are rounded
 
 
@@ -187,10 +189,10 @@ def _settle_spans(records: list[ClipRecord]) -> tuple[list[ClipRecord], str]:
 def _is_whole(record: ClipRecord) -> bool | None:
     """Whether a file holds more than its clip; None where that cannot be told."""
     start, end = record.start_seconds or 0.0, record.end_seconds or 0.0
-    try:
-        seconds = probe(record.path).duration_seconds
-    except VideoError:
+    (_, found), *_ = run_parallel(probe, [record.path], num_workers=1, time_limit_seconds=PROBE_SECONDS)
+    if isinstance(found, Lost):
         return None
+    seconds = found.duration_seconds
     if seconds < end - _TOLERANCE_SECONDS:
         return False
     return True if seconds > end - start + 2 * _TOLERANCE_SECONDS else None
