@@ -228,5 +228,5 @@ def test_videos_that_cannot_be_read_stay_in_the_evaluation(broken: list[ClipReco
 
 
 def test_reprs_show_shapes(broken: list[ClipRecord]) -> None:
-    assert "[1, 3, 4, 32, 32], label 0" in repr(TrainClips(broken, CLIP, PLAIN)[0, 0, 0])
+    assert "1 x [3, 4, 32, 32], label 0" in repr(TrainClips(broken, CLIP, PLAIN)[0, 0, 0])
     assert "error 'the file is empty'" in repr(ViewClips(broken, CLIP, EvaluationConfig())[1])

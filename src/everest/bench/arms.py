@@ -14,10 +14,11 @@ from torch.utils.data import Dataset
 from everest.bench.decord_clips import DecordClips, has_decord
 from everest.config import AugmentConfig, ClipConfig, Decoder, EvaluationConfig
 from everest.datasets import ClipRecord, Manifest, TrainClips, ViewClips
-from everest.datasets.clips import SampleKey, Views, make_generator
+from everest.datasets.clips import SampleKey, Views, make_generator, stack_clips
 from everest.datasets.spans import FramePlan, read_span, span_of
 from everest.errors import DataError, VideoError
-from everest.video import augment_clip, normalize, open_video, view_crops
+from everest.video import normalize, open_video, view_crops
+from everest.video.augment import crop_clip
 from everest.video.torchcodec import why_no_torchcodec
 
 BASELINE, PACKED = "decord + Pillow per frame", "packed shards"
@@ -92,9 +93,9 @@ class OurClips(Dataset["Tensor | None"]):
         place = {index: row for row, index in enumerate(wanted)}
         places = (torch.tensor([place[first + i] for i in indices]) for indices in rows)
         frames = [decoded.frames.index_select(0, each).permute(3, 0, 1, 2) for each in places]
-        done = torch.stack(
+        done = stack_clips(
             [
-                augment_clip(clip, clips.augment, clips.clip.height, clips.clip.width, generator)
+                crop_clip(clip, clips.augment, clips.clip.height, clips.clip.width, generator)
                 for clip, generator in zip(frames, generators, strict=True)
             ]
         )  # [R,C,T,H,W]

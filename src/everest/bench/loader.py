@@ -5,7 +5,8 @@ Shapes: R clips of an item, C channels, T frames, H height, W width.
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from statistics import mean, median
 from typing import Any
@@ -18,6 +19,7 @@ from everest.bench.hardware import describe_hardware
 from everest.config import ClipConfig, EvaluationConfig
 from everest.datasets import Manifest
 from everest.datasets.clips import SampleKey
+from everest.datasets.pool import num_cores
 from everest.errors import ConfigError, DataError
 
 OnProgress = Callable[[int, int], None]
@@ -92,11 +94,12 @@ def bench_loader(
     keys, left_out = _readable(arms, len(manifest), num_items)
     measured = [_Measured(arm) for arm in arms]
     loaders = [_loader(arm.dataset, keys, num_workers) for arm in arms]
-    for number in range(rounds):
-        for index, (entry, loader) in enumerate(zip(measured, loaders, strict=True)):
-            entry.rates.append(_rate(entry.arm, loader, device))
-            if on_progress is not None:
-                on_progress(number * len(arms) + index + 1, rounds * len(arms))
+    with _threads(max(1, num_cores() - num_workers)):  # the others are for the workers
+        for number in range(rounds):
+            for index, (entry, loader) in enumerate(zip(measured, loaders, strict=True)):
+                entry.rates.append(_rate(entry.arm, loader, device))
+                if on_progress is not None:
+                    on_progress(number * len(arms) + index + 1, rounds * len(arms))
     for entry in measured:
         entry.stages = _stages(entry.arm, keys[:NUM_STAGED], device)
     rates = {entry.arm.name: median(entry.rates) for entry in measured}
@@ -203,19 +206,26 @@ def _stages(arm: Arm, keys: Sequence[SampleKey], device: torch.device) -> dict[s
     """Read items in this process, and tell where a clip's milliseconds go."""
     if arm.read_by_stage is None:
         return {}
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        rows = []
+    rows = []
+    with _threads(1):
         for key in keys:
             item, seconds = arm.read_by_stage(key)
             started = time.perf_counter()
             arm.finish(item, device)
             _wait_for(device)
             rows.append({**seconds, "transfer": time.perf_counter() - started})
+    return {stage: 1e3 * mean(row[stage] for row in rows) / arm.clips_per_item for stage in rows[0]}
+
+
+@contextmanager
+def _threads(number: int) -> Iterator[None]:
+    """Compute with so many threads for a while."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
     finally:
         torch.set_num_threads(before)
-    return {stage: 1e3 * mean(row[stage] for row in rows) / arm.clips_per_item for stage in rows[0]}
 
 
 def _row(entry: _Measured, baseline: float | None, num_workers: int) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, get_worker_info
 
 from everest.config import AugmentConfig, ClipConfig, Decoder, EvaluationConfig
 from everest.datasets.pool import Lost, run_parallel
@@ -36,22 +36,27 @@ class Sample:
     """Training clips of one video.
 
     Attributes:
-        frames: Augmented clips, shape [R, C, T, H, W], uint8.
+        clips: R augmented clips, each of shape [C, T, H, W], uint8.
         label: Class index; -1 where there is none.
         record_index: The record that was read: not the one asked for where that one cannot be read.
         failures: Path and reason of every file that could not be read on the way.
         changes: What is left to do to the pixels of each clip on the device; empty where nothing is.
     """
 
-    frames: Tensor
+    clips: tuple[Tensor, ...]
     label: int
     record_index: int
     failures: tuple[tuple[str, str], ...] = ()
     changes: tuple[ClipChanges, ...] = ()
 
+    @property
+    def frames(self) -> Tensor:
+        """The clips as one tensor, shape [R, C, T, H, W]."""
+        return stack_clips(self.clips)
+
     def __repr__(self) -> str:
         return (
-            f"Sample({list(self.frames.shape)}, label {self.label}, record {self.record_index}, "
+            f"Sample({len(self.clips)} x {list(self.clips[0].shape)}, label {self.label}, record {self.record_index}, "
             f"{len(self.failures)} failures)"
         )
 
@@ -196,14 +201,14 @@ class TrainClips(Dataset[Sample]):
             record = self.records[index]
             try:
                 with reading(self, index, self._unreadable):
-                    frames, changes = self._clips(index, epoch, position)
+                    clips, changes = self._clips(index, epoch, position)
             except VideoError as error:
                 failures[str(record.path)] = _reason(error, record)
                 if len(failures) > self.max_failures:  # as when the disk or the server is gone
                     break
                 continue
             label = -1 if record.label is None else record.label
-            return Sample(frames, label, index, tuple(failures.items()), changes)
+            return Sample(clips, label, index, tuple(failures.items()), changes)
         path, reason = next(iter(failures.items()))
         raise UnreadableError(
             f"none of the {len(failures)} videos can be read; the first one: {path}: {reason}", failures
@@ -230,19 +235,18 @@ class TrainClips(Dataset[Sample]):
                 frames, fps = entry
                 self._cache[index] = torch.from_numpy(frames), fps
 
-    def _clips(self, index: int, epoch: int, position: int) -> tuple[Tensor, tuple[ClipChanges, ...]]:
+    def _clips(self, index: int, epoch: int, position: int) -> tuple[tuple[Tensor, ...], tuple[ClipChanges, ...]]:
         generators = [make_generator(self.seed, epoch, position, repeat) for repeat in range(self.clips_per_video)]
 
         def plan(num_available: int, fps: float) -> list[list[int]]:
             return [self.clip_indices(num_available, fps, generator) for generator in generators]
 
         clips = self._cached(index, plan) if self.memory_cache else self._read(index, plan)
-        cropped = [self._crop(frames, generator) for frames, generator in zip(clips, generators, strict=True)]
+        cropped = tuple(self._crop(frames, generator) for frames, generator in zip(clips, generators, strict=True))
         changes = tuple(draw_changes(self.augment, self.clip.height, self.clip.width, g) for g in generators)
         if self.change_later:
-            return torch.stack(cropped).contiguous(), changes  # [R,C,T,H,W]
-        changed = [change_clip(*pair) for pair in zip(cropped, changes, strict=True)]
-        return torch.stack(changed).contiguous(), ()  # [R,C,T,H,W]
+            return cropped, changes
+        return tuple(change_clip(*pair) for pair in zip(cropped, changes, strict=True)), ()
 
     def _crop(self, frames: Tensor, generator: torch.Generator) -> Tensor:
         return crop_clip(frames, self.augment, self.clip.height, self.clip.width, generator)
@@ -360,6 +364,19 @@ def make_generator(*numbers: int) -> torch.Generator:
     """Make a generator whose stream depends on all numbers and their order."""
     digest = hashlib.blake2b(repr(numbers).encode(), digest_size=8).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
+
+
+def stack_clips(clips: Sequence[Tensor]) -> Tensor:
+    """Put clips together: [C, T, H, W] each to [B, C, T, H, W], contiguous.
+
+    A worker writes them where the process that it works for can see them, which spares a copy.
+    """
+    shape = (len(clips), *clips[0].shape)
+    if get_worker_info() is None:
+        return torch.stack(list(clips), out=clips[0].new_empty(shape))
+    num_bytes = math.prod(shape)  # one for each value
+    storage = torch.UntypedStorage._new_shared(num_bytes)  # type: ignore[no-untyped-call]
+    return torch.stack(list(clips), out=clips[0].new_empty(0).set_(storage, 0, shape))  # type: ignore[call-overload]
 
 
 def _shrink(frames: Tensor, short_side: int) -> Tensor:

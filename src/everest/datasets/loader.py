@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from everest.config import ClipConfig, EvaluationConfig, FinetuneConfig, TrainConfig, num_sampled_frames
-from everest.datasets.clips import SampleKey, TrainClips, UnreadableError, ViewClips, Views
+from everest.datasets.clips import SampleKey, TrainClips, UnreadableError, ViewClips, Views, stack_clips
 from everest.datasets.records import Manifest
 from everest.datasets.sampler import BatchPlan, EpochSampler, plan_batches
 from everest.datasets.workers import Workers, resolve_num_workers
@@ -72,7 +72,7 @@ class _MicroBatches(Dataset["Batch | DataError"]):
         labels = torch.tensor([s.label for s in samples]).repeat_interleave(repeats)  # [B]
         indices = torch.tensor([s.record_index for s in samples]).repeat_interleave(repeats)  # [B]
         failures = dict(failure for s in samples for failure in s.failures)
-        frames = torch.cat([s.frames for s in samples])  # [B,C,T,H,W]
+        frames = stack_clips([clip for s in samples for clip in s.clips])  # [B,C,T,H,W]
         changes = tuple(change for s in samples for change in s.changes)
         return Batch(frames, labels, indices, tuple(failures.items()), changes)
 
