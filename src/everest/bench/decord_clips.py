@@ -73,7 +73,7 @@ class DecordClips(Dataset["Tensor | None"]):
             start = random_start(num, self.clip.num_frames, step, generator)
             indices = [first + index for index in dense_indices(num, self.clip.num_frames, step, start)]
             frames: np.ndarray[Any, Any] = reader.get_batch(indices).asnumpy()
-        except (RuntimeError, IndexError) as error:  # decord.DECORDError is a RuntimeError
+        except (decord.DECORDError, RuntimeError, IndexError) as error:
             raise VideoError(f"{record.path}: {str(error).splitlines()[0]}") from None
         return frames
 
