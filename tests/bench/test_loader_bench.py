@@ -1,6 +1,7 @@
 """The benchmark of the loader measures what it says, on the same clips for every way."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
