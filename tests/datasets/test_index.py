@@ -264,3 +264,18 @@ def test_long_lists_of_classes_are_summed_up(tmp_path: Path) -> None:
         put(tmp_path / f"class {number}" / "x.mp4")
     told = index_source(tmp_path, "folder").summary()
     assert "1 to 1 clips in each of 14 classes" in told
+
+
+def test_lines_that_repeat_a_clip_are_counted(tmp_path: Path) -> None:
+    for number in (1, 2):
+        put(tmp_path / f"{number}.mp4", number)
+    lines = ["1.mp4,a,train", "2.mp4,b,train", "1.mp4,a,train", "1.mp4,a,test"]
+    (tmp_path / "list.csv").write_text("\n".join(["path,label,split", *lines]))
+    index = index_source(tmp_path / "list.csv", "list")
+    assert [(r.path.name, r.split) for r in index.manifest.records] == [
+        ("1.mp4", "train"),
+        ("2.mp4", "train"),
+        ("1.mp4", "test"),
+    ]
+    assert "1 clips are listed again in their split" in index.manifest.note
+    assert "1 clips are in more than one split" in index.summary()

@@ -136,7 +136,10 @@ def index_source(
         manifest = _index_unlabelled(tree) if name == "unlabelled" else index_tree(tree)
         return Index(replace(manifest, note=tree.say_others()))
     manifest = load_data(source) if format == "auto" else read_manifest(_location(source))
-    return Index(*find_listed(manifest, None if videos is None else _absolute(videos)))
+    found, missing, unannotated = find_listed(manifest, None if videos is None else _absolute(videos))
+    settled = settle_repeated(found.records, found.root)  # contradictions are refused when a list is read
+    notes = "; ".join(filter(None, (found.note, *settled.notes)))
+    return Index(replace(found, records=settled.records, note=notes), missing, unannotated, settled.conflicting)
 
 
 def _absolute(place: str | Path) -> Path:
