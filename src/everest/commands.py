@@ -218,11 +218,9 @@ def data_verify(options: Namespace) -> int:
     """Compare shards with the hashes that were taken when they were written."""
     from everest.datasets import verify_shards
 
-    problems = verify_shards(options.out)
-    digest = json.loads((options.out / "pack.json").read_text(encoding="utf-8"))["digest"]
-    said = "\n".join(problems) or "all shards are as they were written"
-    _print(options, {"digest": digest, "problems": problems}, said)
-    return EXIT_FAILURES if problems else EXIT_OK
+    found = verify_shards(options.out)
+    _print(options, asdict(found), "\n".join(found.problems) or "all shards are as they were written")
+    return EXIT_FAILURES if found.problems else EXIT_OK
 
 
 def bench_step(options: Namespace) -> int:
@@ -232,17 +230,8 @@ def bench_step(options: Namespace) -> int:
 
     if options.profile:
         return _bench_profile(options)
-    values = measure(
-        size=options.size,
-        task=options.task,
-        selection=options.selection,
-        batch=options.batch,
-        device=options.device,
-        precision=options.precision,
-        steps=options.steps,
-        compile=options.compile,
-        peer=options.peer,
-    )
+    wanted = ("size", "task", "selection", "batch", "device", "precision", "steps", "compile", "peer")
+    values = measure(**{name: getattr(options, name) for name in wanted})
     _print(options, values, format_step(values))
     return EXIT_OK
 
@@ -250,18 +239,13 @@ def bench_step(options: Namespace) -> int:
 def _bench_profile(options: Namespace) -> int:
     """Say where the time of a training step goes."""
     from everest.bench.profile import format_profile, profile_step
+    from everest.bench.tasks import build_step, describe_task
 
     if options.peer is not None or options.compile:
         raise ConfigError("a profile is of our own model as it is: give neither --peer nor --compile")
-    values = profile_step(
-        size=options.size,
-        task=options.task,
-        selection=options.selection,
-        batch=options.batch,
-        device=options.device,
-        precision=options.precision,
-        steps=options.steps,
-    )
+    info = describe_task(options.size, options.task, options.selection)
+    step = build_step(info, options.batch, device=options.device, precision=options.precision)
+    values = profile_step(step, steps=options.steps)
     _print(options, values, format_profile(values))
     return EXIT_OK
 

@@ -4,7 +4,8 @@
     ├── ConfigError          a setting, a recipe or a combination of them
     ├── DataError
     │   ├── ManifestError    a list of clips that cannot be used
-    │   └── VideoError       one video file that cannot be read
+    │   ├── VideoError       one video file that cannot be read
+    │   └── UnreadableError  too many of them, one after the other
     ├── SelectionError       a token or frame selection that is impossible
     ├── WeightsError         a checkpoint that does not fit
     └── RunError             a run folder that may not be written or continued
@@ -35,6 +36,21 @@ class ManifestError(DataError):
 
 class VideoError(DataError):
     """A video file cannot be read."""
+
+
+class UnreadableError(DataError):
+    """An item could not be read, nor what would have replaced it.
+
+    Attributes:
+        failures: Reason by path of every file that was tried.
+    """
+
+    def __init__(self, message: str, failures: dict[str, str] | None = None) -> None:
+        super().__init__(message, failures)
+        self.failures = failures or {}
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class SelectionError(EverestError):

@@ -39,7 +39,8 @@ def test_taken_apart_the_step_is_the_same(task: str, selection: str) -> None:
 
 @pytest.mark.parametrize("task", ["pretrain", "finetune"])
 def test_every_part_is_accounted_for(task: str, capsys: pytest.CaptureFixture[str]) -> None:
-    values = profile_step(size="tiny", task=task, batch=2, device="cpu", precision="float32", steps=2, **SHAPE)
+    info = describe_task("tiny", task, "rero", **SHAPE)
+    values = profile_step(build_step(info, 2, device="cpu", precision="float32"), steps=2)
     json.dumps(values)
     names = [row["name"] for row in values["stages"]]
     head = "decoder" if task == "pretrain" else "head"
@@ -94,5 +95,8 @@ def test_the_command_prints_the_table(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_what_cannot_be_profiled_is_refused() -> None:
+    info = describe_task("tiny", "pretrain", "rero", **SHAPE)
     with pytest.raises(ConfigError, match="at least one step"):
-        profile_step(size="tiny", steps=0)
+        profile_step(build_step(info, 1, device="cpu"), steps=0)
+    with pytest.raises(ConfigError, match="only our own model can be taken apart, not PlainAutoencoder"):
+        profile_step(build_step(info, 1, device="cpu", peer="plain"))

@@ -19,6 +19,7 @@ from pathlib import Path
 import fsspec
 import pytest
 import torch
+import webdataset
 
 from everest.config import (
     AugmentConfig,
@@ -89,7 +90,7 @@ def test_the_summary_tells_what_it_cost(packed: Path) -> None:
     assert values["bytes_before"] > 0
     assert values["ms_before"] > 0
     assert values["psnr_min"] > 30
-    assert verify_shards(packed) == []
+    assert verify_shards(packed).problems == ()
 
 
 def test_damaged_shards_are_found(packed: Path, tmp_path: Path) -> None:
@@ -99,7 +100,7 @@ def test_damaged_shards_are_found(packed: Path, tmp_path: Path) -> None:
     content[5000] ^= 255
     (copy / "000001.tar").write_bytes(content)
     (copy / "000002.tar").unlink()
-    problems = verify_shards(copy)
+    problems = verify_shards(copy).problems
     assert len(problems) == 2
     assert "changed or damaged" in problems[0]
     assert "missing" in problems[1]
@@ -128,7 +129,6 @@ def test_the_layout_is_that_of_webdataset(packed: Path) -> None:
     record = BUNDLED.records[int(names[0][:8])]
     assert described["class_name"] == BUNDLED.class_names[record.label or 0]
     assert described["split"] == record.split
-    webdataset = pytest.importorskip("webdataset")
     samples = list(webdataset.WebDataset(str(packed / "000000.tar"), shardshuffle=False))
     assert [sample["__key__"] for sample in samples] == [name[:8] for name in names[::2]]
     assert all(sample["mp4"][4:8] == b"ftyp" for sample in samples)
@@ -307,9 +307,11 @@ def test_clips_that_failed_are_tried_again(tmp_path: Path) -> None:
     assert (mended.failures, len(mended.manifest), mended.num_reused) == ((), 6, 6)
     pack_manifest(manifest, tmp_path / "whole", num_workers=0)
     assert (out / "000000.tar").read_bytes() == (tmp_path / "whole" / "000000.tar").read_bytes()
-    assert verify_shards(out) == []
+    assert verify_shards(out).problems == ()
     (out / "manifest.csv").write_text("\n".join((out / "manifest.csv").read_text().splitlines()[:-1]))
-    assert verify_shards(out) == [f"{out / 'manifest.csv'}: was changed or damaged after it was written"]
+    found = verify_shards(out)
+    assert found.problems == (f"{out / 'manifest.csv'}: was changed or damaged after it was written",)
+    assert found.digest == mended.manifest.digest
 
 
 class _Ranges(SimpleHTTPRequestHandler):

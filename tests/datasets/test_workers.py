@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch.utils.data import get_worker_info
+from torch.utils.data import DataLoader, get_worker_info
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from everest.config import (
@@ -186,6 +186,23 @@ def test_the_death_of_a_worker_does_not_interrupt_what_the_main_thread_does(monk
         torch.ones(8) @ torch.ones(8)
     rest: list[Batch] = list(batches)
     assert len(rest) == 3
+
+
+def test_the_handler_that_another_loader_brought_is_taken_out() -> None:
+    seen: list[int] = []
+
+    def note(number: int, _: Any) -> None:
+        seen.append(number)
+
+    before = signal.signal(signal.SIGCHLD, note)
+    try:
+        torch.utils.data._utils.signal_handling._SIGCHLD_handler_set = False  # as at the start of a program
+        next(iter(DataLoader([1, 2], num_workers=1)))
+        assert signal.getsignal(signal.SIGCHLD) is not note  # torch's, around it
+        next(loader_of(one_clip_per_file(4), num_workers=1).epoch(0))
+        assert signal.getsignal(signal.SIGCHLD) is note
+    finally:
+        signal.signal(signal.SIGCHLD, before)
 
 
 def test_workers_that_die_between_files_are_replaced_but_not_for_ever(

@@ -20,6 +20,7 @@ from everest.tokens import select_tokens
 from everest.video import normalize
 
 TRANSFORMERS = "transformers"
+_VARIABLE = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
 ForeignStep = Callable[[], Any]
 
 
@@ -103,6 +104,3 @@ def load_foreign(peer: str, **known: Any) -> ForeignStep:
     if not callable(step):
         raise ConfigError(f"peer {peer} returned {type(step).__name__}; expected a function that does one step")
     return step  # type: ignore[no-any-return]
-
-
-_VARIABLE = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)

@@ -4,13 +4,13 @@
 
 A fixture folder holds ``info.json`` (sizes, ratios, token counts), ``input.safetensors`` (``videos`` [B, 3, T, H, W],
 ``mean`` and ``std`` [3], ``noise`` [B, K], ``tube_mask`` [B, N] with 1 = masked, ``targets`` [B]), the weights
-``pretrain_state`` and ``finetune_state``, and one file per recorded run,
-``{run}_{f32|f64}.safetensors``, run being ``pretrain_mcm_stable``, ``pretrain_tube``, ``finetune_mcm_stable`` or
-``finetune_full``; and the position tables in ``pos_embed.safetensors``. Every run that is there is repeated here and
-compared quantity by quantity: selections must be identical; numbers may differ by 1e-5 (float32) or 1e-10 (float64) of
-the largest entry of their tensor. One line is printed per quantity; the exit code is 1 if any is over its tolerance or
-a recorded gradient or weight has nothing of ours beside it, and 2 if a folder is unusable. Other recorded quantities
-that nothing is compared with are named.
+``pretrain_state`` and ``finetune_state``, and one file per recorded run, ``{run}_{f32|f64}.safetensors``, run being
+``pretrain_mcm_stable``, ``pretrain_tube``, ``finetune_mcm_stable`` or ``finetune_full``; and, where there is one,
+``pos_embed.safetensors`` with the position tables. Every run that is there is repeated here, with the recorded numbers
+of tokens, and compared quantity by quantity: selections must be identical; numbers may differ by 1e-5 (float32) or
+1e-10 (float64) of the largest entry of their tensor. One line is printed per quantity; the exit code is 1 if any is
+over its tolerance or a recorded gradient or weight has nothing of ours beside it, and 2 if a folder is unusable. Other
+recorded quantities that nothing is compared with are named.
 """
 
 import argparse
@@ -27,7 +27,6 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from everest.config import SelectionConfig, SelectionMethod, Task
 from everest.errors import DataError, EverestError
 from everest.models.autoencoder import MaskedAutoencoder
 from everest.models.classifier import Classifier
@@ -37,7 +36,6 @@ from everest.objectives import pixel_loss, pixel_targets
 from everest.tokens import (
     TokenGrid,
     TokenSelection,
-    count_tokens,
     gather_tokens,
     patchify,
     rank_by_score,
@@ -139,8 +137,9 @@ def compare_folder(folder: Path, on_skipped: Callable[[str], None] | None = None
         repeat = _pretrain if run.startswith("pretrain") else _finetune
         try:
             ours = repeat(fixture, golden, DTYPES[suffix])
-            golden |= _recorded(fixture, run)
-            pairs = [(name, value, golden[name]) for name, value in ours.items()]
+            tables = _tables(fixture, run)
+            golden |= tables
+            pairs = [(n, value, golden[n]) for n, value in ours.items() if tables or not n.endswith("_pos_embed")]
         except KeyError as error:
             raise DataError(f"{folder}: {run}_{suffix} or what belongs to it has no {error}") from None
         except (RuntimeError, IndexError, TypeError, ZeroDivisionError) as error:
@@ -191,7 +190,6 @@ def _pretrain(fixture: Fixture, golden: dict[str, Tensor], dtype: torch.dtype) -
     targets = pixel_targets(patches, selection.target, fixture.grid, mean, std)
     loss = pixel_loss(prediction, targets)
     torch.autograd.backward(loss)
-    ours |= _counts(fixture, "tube" if "bool_masked_pos" in ours else "rero", "pretrain")
     ours |= {"encoder_pos_embed": model.encoder.positions, "decoder_pos_embed": model.decoder_positions}
     ours |= taps | inputs_of | {"decoder_out": prediction.values, "labels": targets, "loss": loss.reshape(1)}
     return ours | _after_backward(model, golden, betas=(0.9, 0.95), layer_decay=1.0)
@@ -220,7 +218,6 @@ def _finetune(fixture: Fixture, golden: dict[str, Tensor], dtype: torch.dtype) -
     smoothing = torch.nn.functional.cross_entropy(logits, inputs["targets"], label_smoothing=0.1)
     torch.autograd.backward(smoothing)
     plain = torch.nn.functional.cross_entropy(logits, inputs["targets"])
-    ours |= _counts(fixture, "rero" if "importance" in ours else "all", "finetune")
     ours |= {"finetune_pos_embed": model.encoder.positions}
     ours |= taps | inputs_of | {"logits": logits, "loss": smoothing.reshape(1), "loss_plain_ce": plain.reshape(1)}
     return ours | _after_backward(model, golden, betas=(0.9, 0.999), layer_decay=0.75)
@@ -234,27 +231,13 @@ def _shuffled(ids_sorted: Tensor, noise: Tensor) -> dict[str, Tensor]:
     return {"noise_argsort": order, "ids_sorted_shuffled": shuffled, "ids_restore": shuffled.argsort(dim=1)}
 
 
-def _counts(fixture: Fixture, method: SelectionMethod, task: Task) -> dict[str, Tensor]:
-    """Numbers of encoded and predicted tokens by our rule."""
-    c = fixture.config
-    kept = {"pretrain": c["motion_centric_masking_ratio"], "finetune": c["mcm_ratio"]}[task]  # what is left out
-    ratios = {"keep_ratio": round(1 - kept, 9), "encode_ratio": round(1 - c["mask_ratio"], 9)}
-    return {"counts": torch.tensor(count_tokens(fixture.grid, SelectionConfig(method=method, **ratios), task))}
-
-
-def _recorded(fixture: Fixture, run: str) -> dict[str, Tensor]:
-    """What belongs to a run and is recorded elsewhere: numbers of tokens, position tables."""
-    info = fixture.info
-    total, tubes = info["num_tokens"], info["tube_visible_tokens"]
-    counts = {
-        "pretrain_mcm_stable": (info["num_input_tokens"], info["num_target_tokens"]),
-        "pretrain_tube": (tubes, total - tubes),
-        "finetune_mcm_stable": (info["finetune_kept_tokens"], 0),
-        "finetune_full": (total, 0),
-    }
+def _tables(fixture: Fixture, run: str) -> dict[str, Tensor]:
+    """The position tables that belong to a run, where the fixture has them."""
+    if not (fixture.folder / "pos_embed.safetensors").is_file():
+        return {}
     wanted = ("finetune_pos_embed",) if run.startswith("finetune") else ("encoder_pos_embed", "decoder_pos_embed")
     tables = _state(fixture, "pos_embed")
-    return {"counts": torch.tensor(counts[run])} | {name: tables[name] for name in wanted}
+    return {name: tables[name] for name in wanted}
 
 
 def _state(fixture: Fixture, name: str) -> dict[str, Tensor]:

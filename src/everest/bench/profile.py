@@ -11,10 +11,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from everest.bench.hardware import copy_rate_gbytes, describe_hardware, matrix_rate_gflops
-from everest.bench.step import CPU_WARMUP, GPU_WARMUP
-from everest.bench.tasks import TrainingStep, build_step, describe_task
+from everest.bench.step import default_warmup
+from everest.bench.tasks import TrainingStep
 from everest.bench.timeline import Marks, Timeline, Work
-from everest.config import ModelSize, SelectionMethod, Task
 from everest.errors import ConfigError
 from everest.models import Classifier, MaskedAutoencoder
 
@@ -40,40 +39,17 @@ STAGES = {
 """The stages in their order."""
 
 
-def profile_step(
-    *,
-    size: ModelSize = "base",
-    task: Task = "pretrain",
-    selection: SelectionMethod = "rero",
-    batch: int = 4,
-    device: str = "auto",
-    precision: str = "auto",
-    steps: int = 5,
-    warmup: int | None = None,
-    num_frames: int = 16,
-    height: int = 224,
-    width: int = 224,
-    seed: int = 0,
-) -> dict[str, Any]:
-    """Say where the time of a training step goes.
+def profile_step(step: TrainingStep, *, steps: int = 5, warmup: int | None = None) -> dict[str, Any]:
+    """Say where the time of a training step of ours goes.
 
-    The step is the one that :func:`~everest.bench.step.bench_step` times; on a GPU it is a little slower here, because
-    every mark waits for the device. Work is counted in a further step: matrix products by the multiply-adds that they
-    have, bytes as each operation reads and writes them.
+    On a GPU the step is a little slower than :func:`~everest.bench.step.bench_step` finds it, because every mark waits
+    for the device. Work is counted in a further step: matrix products by the multiply-adds that they have, bytes as
+    each operation reads and writes them.
 
     Args:
-        size: Model size.
-        task: Pre-training or fine-tuning, with the paper's ratios.
-        selection: Which tokens are computed.
-        batch: Clips of a step.
-        device: ``cpu``, ``cuda`` or ``auto``.
-        precision: ``float32``, ``bfloat16`` or ``auto``.
+        step: From :func:`~everest.bench.tasks.build_step`, neither a peer nor compiled.
         steps: Steps that are timed.
         warmup: Steps before them; None: 1 on the CPU, 5 on a GPU.
-        num_frames: Frames of a clip.
-        height: Height in pixels.
-        width: Width in pixels.
-        seed: Of weights, clips and selection.
 
     Returns:
         Values that JSON can hold: ``stages``, each with ``name``, ``ms`` (median), ``share``, ``gflop``,
@@ -81,20 +57,19 @@ def profile_step(
         ``copy_rate_gbytes`` of the same run, from which floors are computed; ``hardware``, and what was asked for.
 
     Raises:
-        ConfigError: Something that cannot be measured.
+        ConfigError: No steps are asked for, or the step is not ours.
     """
     if steps < 1:
         raise ConfigError(f"profile at least one step, given: {steps}")
-    info = describe_task(size, task, selection, num_frames=num_frames, height=height, width=width)
-    step = build_step(info, batch, device=device, precision=precision, seed=seed)
-    if warmup is None:
-        warmup = GPU_WARMUP if step.device.type == "cuda" else CPU_WARMUP
-    for _ in range(warmup):
+    model = step.model
+    if not isinstance(model, MaskedAutoencoder | Classifier):
+        raise ConfigError(f"only our own model can be taken apart, not {type(model).__name__}: profile without a peer")
+    for _ in range(default_warmup(step.device) if warmup is None else warmup):
         step.run()
-    rows = [_timed(step) for _ in range(steps)]
+    rows = [_timed(step, model) for _ in range(steps)]
     rate, speed = matrix_rate_gflops(step.device, step.dtype), copy_rate_gbytes(step.device)
     work = Work(rate * 1e9, speed * 1e9)
-    with watched(_ours(step), work), work:
+    with watched(model, work), work:
         step.run(work)
     names = [name for name in STAGES if any(name in row for row in rows)]
     seconds = {name: median(row.get(name, 0.0) for row in rows) for name in names}
@@ -102,7 +77,8 @@ def profile_step(
     counted = (work.flop, work.num_bytes, work.floor_seconds)
     stages = [_row(name, seconds[name], whole, [values[name] for values in counted]) for name in names]
     return {
-        **{"size": size, "task": task, "selection": selection, "batch": batch, "steps": steps},
+        **{"size": step.info.model.size, "task": step.info.task, "selection": step.info.selection.method},
+        **{"batch": step.batch, "steps": steps},
         **{"device": step.device.type, "precision": str(step.dtype).removeprefix("torch.")},
         "stages": stages,
         "total": _row("total", whole, whole, [sum(values.values()) for values in counted]),
@@ -142,16 +118,11 @@ def _row(name: str, seconds: float, whole: float, counted: list[float]) -> dict[
     }
 
 
-def _timed(step: TrainingStep) -> dict[str, float]:
+def _timed(step: TrainingStep, model: MaskedAutoencoder | Classifier) -> dict[str, float]:
     timeline = Timeline(step.device)
-    with watched(_ours(step), timeline):
+    with watched(model, timeline):
         step.run(timeline)
     return dict(timeline.seconds)
-
-
-def _ours(step: TrainingStep) -> MaskedAutoencoder | Classifier:
-    assert isinstance(step.model, MaskedAutoencoder | Classifier)  # noqa: S101 - for the type checker: no peer was asked for
-    return step.model
 
 
 @contextmanager

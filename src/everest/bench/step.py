@@ -73,8 +73,7 @@ def bench_step(
     shape = {"num_frames": num_frames, "height": height, "width": width, "num_classes": num_classes}
     info = describe_task(size, task, selection, **shape)
     step = build_step(info, batch, device=device, precision=precision, peer=peer, compile=compile, seed=seed)
-    if warmup is None:
-        warmup = GPU_WARMUP if step.device.type == "cuda" else CPU_WARMUP
+    warmup = default_warmup(step.device) if warmup is None else warmup
     seconds, losses, peak_bytes = _time(step, steps, warmup)
     # Only now, so that neither is part of the peak.
     per_step, step_gflop = median(seconds), _gflop(step, info, peer, batch)
@@ -103,6 +102,11 @@ def bench_step(
         "share_of_matrix_rate": step_gflop / per_step / rate,
         "hardware": describe_hardware(step.device),
     }
+
+
+def default_warmup(device: torch.device) -> int:
+    """Number of steps after which a device has come up to speed."""
+    return GPU_WARMUP if device.type == "cuda" else CPU_WARMUP
 
 
 def format_step(values: dict[str, Any]) -> str:

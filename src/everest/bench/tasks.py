@@ -62,6 +62,8 @@ class TrainingStep:
     """A step that can be run again and again.
 
     Attributes:
+        info: What it is a step of.
+        batch: Clips of the step.
         run: Does one optimiser step and returns its loss; when it returns, the device has finished. Reports the end
             of each part to the marks it may be given.
         model: What is trained.
@@ -71,6 +73,8 @@ class TrainingStep:
         dtype: What matrix products compute in.
     """
 
+    info: CheckpointInfo
+    batch: int
     run: Run
     model: AnyModel
     tokens: TokenNumbers
@@ -244,7 +248,7 @@ def build_step(
         _mark(marks, "optimiser")
         return float(loss.detach())
 
-    return TrainingStep(run, model, tokens, sum(p.numel() for p in model.parameters()), place, dtype)
+    return TrainingStep(info, batch, run, model, tokens, sum(p.numel() for p in model.parameters()), place, dtype)
 
 
 def _foreign_step(  # noqa: PLR0917 - what build_step has found out
@@ -283,7 +287,7 @@ def _foreign_step(  # noqa: PLR0917 - what build_step has found out
         loss = loss.detach() if isinstance(loss, Tensor) else loss
         return float(loss) if isinstance(loss, Tensor | float | int) else math.nan
 
-    return TrainingStep(run, nn.Identity(), tokens, 0, place, dtype)
+    return TrainingStep(info, batch, run, nn.Identity(), tokens, 0, place, dtype)
 
 
 def _unmarked(function: Callable[[Batch, torch.Generator], Tensor]) -> MarkedLoss:

@@ -20,7 +20,7 @@ from everest.datasets.pool import Lost, run_parallel
 from everest.datasets.records import ClipRecord
 from everest.datasets.spans import FramePlan, chunked, read_frames, read_span, sampled_step, span_of
 from everest.datasets.watch import Watch, Watched
-from everest.errors import DataError, VideoError
+from everest.errors import DataError, UnreadableError, VideoError
 from everest.video.augment import ClipChanges, change_clip, crop_clip, draw_changes
 from everest.video.backends import open_video
 from everest.video.sampling import dense_indices, random_start, segment_indices, view_starts
@@ -116,21 +116,6 @@ class Views:
         shape = [self.num_views, self.scaled.shape[0], self.rows.shape[1], *self.crop_size]
         fate = "" if self.error is None else f", error {self.error!r}"
         return f"Views({shape}, label {self.label}, record {self.record_index}{fate})"
-
-
-class UnreadableError(DataError):
-    """An item could not be read, nor what would have replaced it.
-
-    Attributes:
-        failures: Reason by path of every file that was tried.
-    """
-
-    def __init__(self, message: str, failures: dict[str, str]) -> None:
-        super().__init__(message, failures)
-        self.failures = failures
-
-    def __str__(self) -> str:
-        return str(self.args[0])
 
 
 class TrainClips(Dataset[Sample]):

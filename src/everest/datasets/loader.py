@@ -13,11 +13,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from everest.config import ClipConfig, EvaluationConfig, FinetuneConfig, TrainConfig, num_sampled_frames
-from everest.datasets.clips import SampleKey, TrainClips, UnreadableError, ViewClips, Views, stack_clips
+from everest.datasets.clips import SampleKey, TrainClips, ViewClips, Views, stack_clips
 from everest.datasets.records import Manifest
 from everest.datasets.sampler import BatchPlan, EpochSampler, plan_batches
 from everest.datasets.workers import Workers, resolve_num_workers
-from everest.errors import DataError
+from everest.errors import DataError, UnreadableError
 from everest.video.augment import ClipChanges
 
 NUM_LISTED = 5  # files that a message names

@@ -133,16 +133,26 @@ def pack_manifest(
         raise DataError(f"{folder}: packing stopped: {error.strerror or error}; run it again to go on") from None
 
 
-def verify_shards(out: str | Path) -> list[str]:
-    """Compare the manifest and every shard with the hashes that were taken when they were written.
+@dataclass(frozen=True)
+class Verification:
+    """What became of packed shards since they were written.
 
-    Returns:
-        What is wrong, one line for each file; empty where nothing is.
+    Attributes:
+        digest: Of their manifest, as it was written.
+        problems: What is wrong, one line for each file; empty where nothing is.
+    """
+
+    digest: str
+    problems: tuple[str, ...]
+
+
+def verify_shards(out: str | Path) -> Verification:
+    """Compare the manifest and every shard with the hashes that were taken when they were written.
 
     Raises:
         DataError: The folder holds no shards, or not all of them yet.
     """
-    folder, problems = Path(out), []
+    folder, problems = Path(out), list[str]()
     try:
         summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
         shards, digest = summary["shards"], summary["digest"]
@@ -161,7 +171,7 @@ def verify_shards(out: str | Path) -> list[str]:
             problems.append(f"{path}: is missing")
         elif _sha256(path) != shard["sha256"]:
             problems.append(f"{path}: was changed or damaged after it was written")
-    return problems
+    return Verification(digest, tuple(problems))
 
 
 def _prepare(folder: Path, manifest: Manifest, settings: PackSettings) -> None:

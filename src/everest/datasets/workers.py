@@ -1,6 +1,7 @@
 """Worker processes that survive what they read: one that hangs or dies costs a file, not the run."""
 
 import gc
+import inspect
 import logging
 import os
 import signal
@@ -11,6 +12,7 @@ from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset
+from torch.utils.data._utils import signal_handling
 
 from everest.datasets.watch import DeadWorker, Watch, Watched
 from everest.errors import DataError
@@ -147,7 +149,8 @@ def _iterate(loader: DataLoader[Any]) -> Iterator[Any]:
     """Start the worker processes, if they are not running.
 
     torch installs a handler that raises the death of a worker wherever the main thread stands, in the middle of an
-    optimiser step for one. It is taken out again: the loader finds out by itself when it waits for that worker.
+    optimiser step for one. It is taken out again, also where another loader of the program brought it: a loader finds
+    out by itself when it waits for that worker.
     """
     if loader.num_workers > 0:
         # A decoded frame that waits for the garbage collector may own threads, which a forked process does not have;
@@ -157,8 +160,15 @@ def _iterate(loader: DataLoader[Any]) -> Iterator[Any]:
     before = signal.getsignal(signal.SIGCHLD) if is_main and hasattr(signal, "SIGCHLD") else None
     items = iter(loader)
     if before is not None:
-        signal.signal(signal.SIGCHLD, before)
+        signal.signal(signal.SIGCHLD, _without_torch(before))
     return items
+
+
+def _without_torch(handler: Any) -> Any:
+    """The handler that torch's own wraps, where this one is torch's."""
+    if getattr(handler, "__module__", None) != signal_handling.__name__:
+        return handler
+    return inspect.getclosurevars(handler).nonlocals.get("previous_handler") or signal.SIG_DFL
 
 
 def _as_is(item: Any) -> Any:

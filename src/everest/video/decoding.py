@@ -11,15 +11,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from av.error import FFmpegError
 from av.video.frame import VideoFrame
 
 from everest.errors import VideoError
 from everest.video.groups import AnyPacket, Clock, Groups
-from everest.video.opening import frame_rate, open_stream, packets_of, say_reason
+from everest.video.opening import Closing, frame_rate, open_stream, packets_of, say_reason
 from everest.video.source import VideoSource
 from everest.video.timing import Deadline
 
@@ -47,7 +46,7 @@ class PlacedFrame:
     frame: VideoFrame
 
 
-class FrameStream:
+class FrameStream(Closing):
     """The frames of the first moving picture of a file, in the order in which they are shown.
 
     Time stamps are those of presentation, else of decoding, else the frames are counted. AVI stores no times of
@@ -341,11 +340,3 @@ class FrameStream:
         self._groups = None
         self._head = []
         self._container.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

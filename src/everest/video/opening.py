@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import av
 from av.container import InputContainer
@@ -113,3 +114,19 @@ def frame_rate(stream: VideoStream, path: VideoSource) -> Fraction:
 def say_reason(error: FFmpegError) -> str:
     """Say in a few words what FFmpeg did not like."""
     return (error.strerror or type(error).__name__).rstrip(".").lower()
+
+
+class Closing:
+    """What can be closed, and is at the end of a ``with`` statement."""
+
+    def close(self) -> None:
+        """Close it. Closing twice is allowed."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -13,8 +13,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 import torch
@@ -24,7 +22,7 @@ from torch import Tensor
 from everest.errors import VideoError
 from everest.video.clip import Clip
 from everest.video.decoding import FrameStream, PlacedFrame
-from everest.video.opening import count_pictures
+from everest.video.opening import Closing, count_pictures
 from everest.video.source import VideoSource
 from everest.video.timing import ReadSeconds
 
@@ -65,7 +63,7 @@ class VideoInfo:
     rotation_degrees: int
 
 
-class VideoReader:
+class VideoReader(Closing):
     """An open video file. Use it in a ``with`` statement.
 
     Reading decodes the span that holds the wanted frames and no more: it jumps to the key frame before a wanted frame
@@ -199,14 +197,6 @@ class VideoReader:
     def close(self) -> None:
         """Close the file. Closing twice is allowed."""
         self._stream.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         info = self.info

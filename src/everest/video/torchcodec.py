@@ -7,13 +7,13 @@ import functools
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import torch
 
 from everest.errors import VideoError
 from everest.video.clip import Clip
+from everest.video.opening import Closing
 from everest.video.reader import VideoInfo
 from everest.video.source import open_member
 from everest.video.timing import Deadline, ReadSeconds
@@ -34,7 +34,7 @@ def why_no_torchcodec() -> str:
     return ""
 
 
-class TorchCodecReader:
+class TorchCodecReader(Closing):
     """An open video file, with the meaning of :class:`~everest.video.VideoReader`.
 
     The whole file is scanned when it is opened, without decoding: without that, torchcodec guesses where frames are.
@@ -101,14 +101,6 @@ class TorchCodecReader:
     def close(self) -> None:
         """Close the file. Closing twice is allowed."""
         self._decoder = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _first_line(error: Exception) -> str:
