@@ -15,6 +15,8 @@ from everest.bench.decord_clips import DecordClips, has_decord
 from everest.config import AugmentConfig, ClipConfig, Decoder, EvaluationConfig
 from everest.datasets import ClipRecord, Manifest, TrainClips, ViewClips
 from everest.datasets.clips import SampleKey, Views, make_generator, stack_clips
+from everest.datasets.handover import Places
+from everest.datasets.loader import PlacedViews
 from everest.datasets.spans import FramePlan, read_span, span_of
 from everest.errors import DataError, VideoError
 from everest.video import normalize, open_video, view_crops
@@ -67,6 +69,7 @@ class OurClips(Dataset["Tensor | None"]):
 
     def __init__(self, manifest: Manifest, clip: ClipConfig, decoder: Decoder, clips_per_video: int = 1) -> None:
         self.records = manifest.records
+        self._places = Places()
         self.clips = TrainClips(
             manifest.records, clip, AugmentConfig(crop="multi_scale"), clips_per_video=clips_per_video, decoder=decoder
         )
@@ -76,7 +79,7 @@ class OurClips(Dataset["Tensor | None"]):
             sample = self.clips[key]
         except DataError:
             return None
-        return sample.frames if sample.record_index == key[2] else None
+        return stack_clips(sample.clips, self._places) if sample.record_index == key[2] else None
 
     def read_by_stage(self, key: SampleKey) -> tuple[Tensor, dict[str, float]]:
         """Do what :class:`TrainClips` does, with a watch."""
@@ -107,7 +110,7 @@ class OurViews(Dataset["Views | None"]):
 
     def __init__(self, manifest: Manifest, clip: ClipConfig, views: EvaluationConfig) -> None:
         self.records = manifest.records
-        self.views = ViewClips(manifest.records, clip, views)
+        self.views = PlacedViews(ViewClips(manifest.records, clip, views))
 
     def __getitem__(self, key: SampleKey) -> Views | None:
         found = self.views[key[2]]

@@ -19,6 +19,7 @@ from everest.bench.hardware import describe_hardware
 from everest.config import ClipConfig, EvaluationConfig
 from everest.datasets import Manifest
 from everest.datasets.clips import SampleKey
+from everest.datasets.handover import PREFETCH_FACTOR, Taker
 from everest.datasets.pool import num_cores
 from everest.errors import ConfigError, DataError
 
@@ -165,6 +166,7 @@ def _loader(dataset: Dataset[Any], keys: list[SampleKey], num_workers: int) -> D
         batch_size=None,
         sampler=keys,
         num_workers=num_workers,
+        prefetch_factor=PREFETCH_FACTOR,
         collate_fn=_as_is,
         persistent_workers=True,
         worker_init_fn=_one_thread,
@@ -173,11 +175,11 @@ def _loader(dataset: Dataset[Any], keys: list[SampleKey], num_workers: int) -> D
 
 def _rate(arm: Arm, loader: DataLoader[Any], device: torch.device) -> float:
     """Read all items and count clips per second; the first item, which starts the workers, is not counted."""
-    items = iter(loader)
-    arm.finish(next(items), device)
+    items, taker = iter(loader), Taker(loader.num_workers)
+    arm.finish(taker.take(next(items)), device)
     started, num_items = time.perf_counter(), 0
     for item in items:
-        arm.finish(item, device)
+        arm.finish(taker.take(item), device)
         num_items += 1
     _wait_for(device)
     return max(num_items, 1) * arm.clips_per_item / (time.perf_counter() - started)
@@ -185,15 +187,15 @@ def _rate(arm: Arm, loader: DataLoader[Any], device: torch.device) -> float:
 
 def _waiting(arm: Arm, loader: DataLoader[Any], train_step: float, batch: int, device: torch.device) -> float:
     """Train in pretence, and find the share of the time that is spent on waiting for clips."""
-    items = iter(loader)
-    arm.finish(next(items), device)
+    items, taker = iter(loader), Taker(loader.num_workers)
+    arm.finish(taker.take(next(items)), device)
     started, waited, num_clips = time.perf_counter(), 0.0, 0
     while True:
         asked = time.perf_counter()
         item = next(items, None)
         if item is None:
             break
-        arm.finish(item, device)
+        arm.finish(taker.take(item), device)
         waited += time.perf_counter() - asked
         num_clips += arm.clips_per_item
         while num_clips >= batch:

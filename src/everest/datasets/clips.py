@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import Dataset, get_worker_info
+from torch.utils.data import Dataset
 
 from everest.config import AugmentConfig, ClipConfig, Decoder, EvaluationConfig
+from everest.datasets.handover import Places
 from everest.datasets.pool import Lost, run_parallel
 from everest.datasets.records import ClipRecord
 from everest.datasets.spans import FramePlan, chunked, read_frames, read_span, sampled_step, span_of
@@ -351,17 +352,10 @@ def make_generator(*numbers: int) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
 
 
-def stack_clips(clips: Sequence[Tensor]) -> Tensor:
-    """Put clips together: [C, T, H, W] each to [B, C, T, H, W], contiguous.
-
-    A worker writes them where the process that it works for can see them, which spares a copy.
-    """
+def stack_clips(clips: Sequence[Tensor], places: Places | None = None) -> Tensor:
+    """Put clips together: [C, T, H, W] each to [B, C, T, H, W], uint8, contiguous, in one of the places if given."""
     shape = (len(clips), *clips[0].shape)
-    if get_worker_info() is None:
-        return torch.stack(list(clips), out=clips[0].new_empty(shape))
-    num_bytes = math.prod(shape)  # one for each value
-    storage = torch.UntypedStorage._new_shared(num_bytes)  # type: ignore[no-untyped-call]
-    return torch.stack(list(clips), out=clips[0].new_empty(0).set_(storage, 0, shape))  # type: ignore[call-overload]
+    return torch.stack(list(clips), out=clips[0].new_empty(shape) if places is None else places.empty(shape))
 
 
 def _shrink(frames: Tensor, short_side: int) -> Tensor:

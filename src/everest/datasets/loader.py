@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 
 from everest.config import ClipConfig, EvaluationConfig, FinetuneConfig, TrainConfig, num_sampled_frames
 from everest.datasets.clips import SampleKey, TrainClips, ViewClips, Views, stack_clips
+from everest.datasets.handover import Places
 from everest.datasets.records import Manifest
 from everest.datasets.sampler import BatchPlan, EpochSampler, plan_batches
 from everest.datasets.workers import Workers, resolve_num_workers
@@ -62,6 +63,7 @@ class _MicroBatches(Dataset["Batch | DataError"]):
 
     def __init__(self, clips: TrainClips) -> None:
         self.clips = clips
+        self._places = Places()
 
     def __getitem__(self, keys: tuple[SampleKey, ...]) -> "Batch | DataError":
         try:
@@ -72,7 +74,7 @@ class _MicroBatches(Dataset["Batch | DataError"]):
         labels = torch.tensor([s.label for s in samples]).repeat_interleave(repeats)  # [B]
         indices = torch.tensor([s.record_index for s in samples]).repeat_interleave(repeats)  # [B]
         failures = dict(failure for s in samples for failure in s.failures)
-        frames = stack_clips([clip for s in samples for clip in s.clips])  # [B,C,T,H,W]
+        frames = stack_clips([clip for s in samples for clip in s.clips], self._places)  # [B,C,T,H,W]
         changes = tuple(change for s in samples for change in s.changes)
         return Batch(frames, labels, indices, tuple(failures.items()), changes)
 
@@ -174,6 +176,18 @@ class TrainLoader:
             )
 
 
+class PlacedViews(Dataset[Views]):
+    """Views as items, their frames where the program can see them."""
+
+    def __init__(self, clips: ViewClips) -> None:
+        self.clips = clips
+        self._places = Places()
+
+    def __getitem__(self, index: int) -> Views:
+        views = self.clips[index]
+        return replace(views, scaled=self._places.empty(views.scaled.shape).copy_(views.scaled))
+
+
 class ViewLoader:
     """The views of each video for evaluation, in the order of the records. Made by :func:`build_view_loader`.
 
@@ -191,7 +205,9 @@ class ViewLoader:
     ) -> None:
         self.indices = indices
         limit = clips.evaluation.time_limit_seconds
-        self._workers = Workers(clips, clips, num_workers=num_workers, time_limit_seconds=limit, pin_memory=pin_memory)
+        self._workers = Workers(
+            PlacedViews(clips), clips, num_workers=num_workers, time_limit_seconds=limit, pin_memory=pin_memory
+        )
 
     def __len__(self) -> int:
         return len(self.indices)

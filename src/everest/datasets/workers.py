@@ -14,11 +14,11 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data._utils import signal_handling
 
+from everest.datasets.handover import PREFETCH_FACTOR, Taker
 from everest.datasets.watch import DeadWorker, Watch, Watched
 from everest.errors import DataError
 
 MAX_AUTO_WORKERS = 8
-PREFETCH_FACTOR = 2  # items that wait per worker
 MAX_SILENT_DEATHS = 3  # of workers that were not reading anything, one after the other
 
 _LOG = logging.getLogger("everest")
@@ -77,7 +77,7 @@ class Workers:
                 remaining(num_done)  # the sampler that the kept loader has is told where to go on
             dead: DeadWorker | None = None
             with self._watch.guard() if self.num_workers else nullcontext():
-                items = _iterate(loader)
+                items, taker = _iterate(loader), Taker(self.num_workers)
                 while dead is None:
                     try:
                         item = next(items)
@@ -88,7 +88,7 @@ class Workers:
                         if dead is None:
                             raise
                         break
-                    yield item
+                    yield taker.take(item)
                     num_done += 1
                     num_silent = 0
             del items, loader
