@@ -182,6 +182,7 @@ def data_check(options: Namespace) -> int:
             lambda done, _: progress.update(done),
             report=kept,
             time_limit_seconds=options.time_limit,
+            on_skip=progress.skip,
         )
     values, lines = {**report.to_dict(), "report": str(kept)}, [report.summary(), f"one line for each file: {kept}"]
     try:
@@ -209,6 +210,7 @@ def data_pack(options: Namespace) -> int:
             num_workers=options.workers,
             time_limit_seconds=options.time_limit,
             on_progress=lambda done, _: progress.update(done),
+            on_skip=progress.skip,
         )
     _print(options, report.to_dict(), f"{report.summary()}\nwritten: {report.manifest.source}")
     return EXIT_FAILURES if report.failures else EXIT_OK

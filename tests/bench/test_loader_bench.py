@@ -1,16 +1,23 @@
 """The benchmark of the loader measures what it says, on the same clips for every way."""
 
 import json
+import os
+import signal
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch.utils.data import Dataset
 
-from everest.bench.arms import build_arms
+from everest.bench import loader
+from everest.bench.arms import Arm, build_arms
 from everest.bench.decord_clips import DecordClips, has_decord
 from everest.bench.loader import STAGES, bench_loader, format_loader
 from everest.config import ClipConfig, EvaluationConfig
 from everest.datasets import ClipRecord, Manifest, load_data
+from everest.datasets.clips import SampleKey
 from everest.errors import ConfigError, DataError
 
 BUNDLED = load_data("bundled").split("train")
@@ -110,3 +117,24 @@ def test_what_cannot_be_measured_is_refused() -> None:
         bench_loader(few(), rounds=0)
     with pytest.raises(DataError, match="2 packed clips, but 4"):
         bench_loader(few(4), packed=few(2))
+
+
+class Odd(Dataset[Any]):
+    """Hangs at the first item, dies at the second, cannot read the third, and reads the others."""
+
+    records = BUNDLED.records
+
+    def __getitem__(self, key: SampleKey) -> torch.Tensor | None:
+        if key[2] == 0:
+            threading.Event().wait()
+        if key[2] == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return None if key[2] == 2 else torch.zeros(1)
+
+
+def test_files_that_stop_their_reader_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loader, "TIME_LIMIT_SECONDS", 0.5)
+    keys, left_out = loader._readable([Arm("odd", Odd())], 5, 5)
+    assert keys == [(0, 3, 3), (0, 4, 4)]
+    assert len(left_out) == 3
+    assert "longer than 0.5 s" in left_out[0]

@@ -44,6 +44,16 @@ def test_a_continued_run_is_timed_from_where_it_went_on() -> None:
     assert file.getvalue() == "x 950/1,000: 0:00:03 left\n"
 
 
+def test_what_was_done_before_does_not_count_for_the_pace() -> None:
+    file, clock = io.StringIO(), Clock()
+    with Progress("x", 1000, file=file, clock=clock) as progress:
+        progress.skip(700)
+        progress.skip(200)
+        clock.now += 3.0
+        progress.update(950)
+    assert file.getvalue() == "x 950/1,000: 0:00:03 left\n"
+
+
 def test_every_number_is_shown_in_its_form() -> None:
     file = io.StringIO()
     with Progress("x", 2, file=file, clock=Clock()) as progress:

@@ -5,7 +5,7 @@ Shapes: R clips of an item, C channels, T frames, H height, W width.
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from statistics import mean, median
@@ -20,12 +20,13 @@ from everest.config import ClipConfig, EvaluationConfig
 from everest.datasets import Manifest
 from everest.datasets.clips import SampleKey
 from everest.datasets.handover import PREFETCH_FACTOR, Taker
-from everest.datasets.pool import num_cores
+from everest.datasets.pool import Lost, num_cores, run_parallel
 from everest.errors import ConfigError, DataError
 
 OnProgress = Callable[[int, int], None]
 
 NUM_STAGED = 48  # items that are read once more in this process, stage by stage
+TIME_LIMIT_SECONDS = 60.0  # to find out whether a file can be read in one way
 STAGES = ("open", "seek", "decode", "convert", "transform", "transfer")
 
 
@@ -147,17 +148,38 @@ def _readable(arms: Sequence[Arm], num_records: int, num_items: int) -> tuple[li
     """Choose records that every arm can read, spread over the manifest; this also brings the files into memory."""
     step = max(num_records / num_items, 1.0)
     chosen = sorted({int(i * step) for i in range(min(num_items, num_records))})
-    keys, left_out = [], []
-    for position, index in enumerate(chosen):
-        key = (0, position, index)
-        reasons = [f"{arm.name}: {arm.name_of(index)}" for arm in arms if arm.read(key) is None]
-        if reasons:
-            left_out.append(reasons[0])
+    tasks = [(0, position, index) for position, index in enumerate(chosen)]
+    keys: list[SampleKey] = []
+    left_out: list[str] = []
+    # In a process that can be stopped: a file that hangs or kills its reader must not end the measurement.
+    outcomes: Iterator[tuple[int, str | Lost]] = run_parallel(
+        _Readers(arms), tasks, num_workers=1, time_limit_seconds=TIME_LIMIT_SECONDS
+    )
+    for key, (_, outcome) in zip(tasks, outcomes, strict=True):
+        if isinstance(outcome, Lost):
+            left_out.append(f"{arms[0].name_of(key[2])}: {outcome.reason}")
+        elif outcome:
+            left_out.append(f"{outcome}: {arms[0].name_of(key[2])}")
         else:
             keys.append(key)
     if not keys:
         raise DataError(f"none of {len(chosen)} videos can be read by every way: {left_out[0]}")
     return keys, left_out
+
+
+class _Readers:
+    """Reads an item in every way, each of which is a step with a time limit of its own."""
+
+    def __init__(self, arms: Sequence[Arm]) -> None:
+        self.ways = [(arm.name, arm.dataset) for arm in arms]
+
+    def __call__(self, key: SampleKey) -> Generator[None, None, str]:
+        """Name the first way that cannot read the item; empty where all can."""
+        for name, dataset in self.ways:
+            if dataset[key] is None:
+                return name
+            yield
+        return ""
 
 
 def _loader(dataset: Dataset[Any], keys: list[SampleKey], num_workers: int) -> DataLoader[Any]:

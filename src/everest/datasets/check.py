@@ -24,6 +24,7 @@ def check_manifest(
     *,
     report: str | Path | None = None,
     time_limit_seconds: float = 60.0,
+    on_skip: Callable[[int], None] = lambda _: None,
 ) -> CheckReport:
     """Open and decode every file of a manifest: all of it, or the parts that clips are taken from.
 
@@ -35,6 +36,7 @@ def check_manifest(
             if path, size and time of the last change of the file, its clips and the version of the decoder are the
             same. None: nowhere.
         time_limit_seconds: A file that does not give some 64 MiB of frames in this time is stopped, and faulty.
+        on_skip: Called with the number of files that the report knows already, before they count as finished.
 
     Returns:
         One row per distinct file, in the order of the manifest.
@@ -49,6 +51,7 @@ def check_manifest(
         known = {i: row for i, row in known.items() if row.answers(tasks[i].asked)}
         remaining = [i for i in range(len(tasks)) if i not in known]
         rows: dict[int, CheckRow] = dict(known)
+        on_skip(len(known))
         if on_progress is not None and known:
             on_progress(len(known), len(tasks))
 

@@ -85,6 +85,7 @@ def pack_manifest(
     num_workers: int = -1,
     time_limit_seconds: float = 300.0,
     on_progress: OnProgress | None = None,
+    on_skip: Callable[[int], None] = lambda _: None,
 ) -> PackReport:
     """Re-encode every clip of a manifest into shards.
 
@@ -99,6 +100,7 @@ def pack_manifest(
         num_workers: Processes; -1 takes one per core.
         time_limit_seconds: A clip that makes no progress for so long is given up.
         on_progress: Called with the number of finished and of all clips.
+        on_skip: Called with the number of clips that an earlier start has packed, before they count as finished.
 
     Returns:
         What was packed, and what could not be.
@@ -120,10 +122,13 @@ def pack_manifest(
             found = _finished_rows(folder, number)
             failed = tuple(row["index"] for row in found or () if "failure" in row)
             if found is None or (failed and _mended(folder, number, found, encode(failed))):
-                num_reused += len(_kept_clips(folder / _WORK, indices))
+                num_skipped = len(_kept_clips(folder / _WORK, indices))
+                on_skip(num_skipped)
                 found = _write_shard(folder, number, manifest, encode(indices), len(rows), on_progress)
             else:
-                num_reused += len(found) - len(failed)
+                num_skipped = len(found) - len(failed)
+                on_skip(num_skipped)
+            num_reused += num_skipped
             rows |= {row["index"]: row for row in found}
             if on_progress is not None:
                 on_progress(len(rows), len(manifest))

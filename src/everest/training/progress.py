@@ -82,6 +82,16 @@ class Progress:
         elif self._shown_step is None or self._clock() - self._last_line >= PLAIN_INTERVAL_SECONDS:
             self._write_line()
 
+    def skip(self, num_steps: int) -> None:
+        """Say that so many steps were done already: they count as done, but not for the pace.
+
+        Args:
+            num_steps: Steps in addition to those skipped before.
+        """
+        self._first_step += num_steps
+        if self._live is not None and self._task is not None:
+            self._live.reset(self._task, completed=self._step, values=self._values)
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
