@@ -212,6 +212,12 @@ def _add_bench(commands: Any) -> None:
     step = _add(actions, "step", do.bench_step, "time a training step")
     macs = _add(actions, "macs", do.bench_macs, "count the multiply-adds of one clip's forward pass")
     for parser in (step, macs):
+        parser.add_argument(
+            "--scoring",
+            default="auto",
+            choices=("auto", "exact", "bfloat16", "projection", "pixels"),
+            help="how the tokens that change are found (default: auto, exact in float32)",
+        )
         parser.add_argument("--size", default="base", choices=("tiny", "small", "base", "large", "huge"))
         parser.add_argument("--task", default="pretrain", choices=("pretrain", "finetune"))
         parser.add_argument("--selection", default="rero", help="rero, tube, random, random_equal, running_cell or all")
@@ -237,9 +243,15 @@ def _add_bench(commands: Any) -> None:
         "--peer", action="append", default=[], metavar="MODULE:FUNCTION", help="one more; may be given several times"
     )
     _add_bench_loader(actions)
+    scores = _add(actions, "scores", do.bench_scores, "compare cheaper ways to find the tokens that change")
+    scores.add_argument("manifest", metavar="MANIFEST", help="a manifest, a folder, or the word bundled")
+    scores.add_argument("--checkpoint", type=Path, help="whose embedding is asked (default: one without training)")
+    scores.add_argument("--size", default="base", choices=("tiny", "small", "base", "large", "huge"))
+    scores.add_argument("--clips", type=int, default=48, metavar="N", help="clips to compare on (default: 48)")
+    scores.add_argument("--device", default="cpu", choices=("auto", "cpu", "cuda", "mps"))
     parity = _add(actions, "parity", do.bench_parity, "compare with recorded numbers of the official release")
     parity.add_argument("folders", nargs="+", metavar="FOLDER")
-    for parser in (step, macs, peers, parity):
+    for parser in (step, macs, peers, scores, parity):
         _add_json(parser)
 
 

@@ -232,7 +232,7 @@ def bench_step(options: Namespace) -> int:
 
     if options.profile:
         return _bench_profile(options)
-    wanted = ("size", "task", "selection", "batch", "device", "precision", "steps", "compile", "peer")
+    wanted = ("size", "task", "selection", "batch", "device", "precision", "steps", "compile", "peer", "scoring")
     values = measure(**{name: getattr(options, name) for name in wanted})
     _print(options, values, format_step(values))
     return EXIT_OK
@@ -245,7 +245,7 @@ def _bench_profile(options: Namespace) -> int:
 
     if options.peer is not None or options.compile:
         raise ConfigError("a profile is of our own model as it is: give neither --peer nor --compile")
-    info = describe_task(options.size, options.task, options.selection)
+    info = describe_task(options.size, options.task, options.selection, scoring=options.scoring)
     step = build_step(info, options.batch, device=options.device, precision=options.precision)
     values = profile_step(step, steps=options.steps)
     _print(options, values, format_profile(values))
@@ -306,11 +306,32 @@ def bench_loader(options: Namespace) -> int:
     return EXIT_OK
 
 
+def bench_scores(options: Namespace) -> int:
+    """Compare ways to find the tokens that change."""
+    from everest.bench.scores import bench_scores as measure
+    from everest.bench.scores import format_scores
+    from everest.datasets import load_data
+    from everest.evaluation import choose_device
+    from everest.training.progress import Progress
+
+    with Progress("measuring", 4) as progress:
+        values = measure(
+            load_data(options.manifest),
+            checkpoint=options.checkpoint,
+            size=options.size,
+            num_clips=options.clips,
+            device=choose_device(options.device),
+            on_progress=lambda done, _: progress.update(done),
+        )
+    _print(options, values, format_scores(values))
+    return EXIT_OK
+
+
 def bench_macs(options: Namespace) -> int:
     """Count multiply-adds."""
     from everest.bench.macs import count_macs, format_macs
 
-    values = count_macs(options.size, options.task, options.selection, peer=options.peer)
+    values = count_macs(options.size, options.task, options.selection, peer=options.peer, scoring=options.scoring)
     _print(options, values, format_macs(values))
     return EXIT_OK
 

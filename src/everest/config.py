@@ -11,6 +11,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 ModelSize = Literal["tiny", "small", "base", "large", "huge"]
+Scoring = Literal["auto", "exact", "bfloat16", "projection", "pixels"]
 SelectionMethod = Literal["rero", "random", "random_equal", "tube", "running_cell", "all"]
 Task = Literal["pretrain", "finetune"]
 Decoder = Literal["auto", "pyav", "torchcodec"]
@@ -72,11 +73,14 @@ class SelectionConfig(Config):
         method: ``rero`` is the paper's; the others are controls (see ``everest.tokens.selection``).
         keep_ratio: Share of all tokens that is kept.
         encode_ratio: Share of all tokens that is encoded in pre-training; the rest of the kept ones is predicted.
+        scoring: How ``rero`` finds the tokens that change; ``auto`` is exact, and ``bfloat16`` where training computes
+            in that (see ``everest.models.scoring``).
     """
 
     method: SelectionMethod = "rero"
     keep_ratio: float = Ratio
     encode_ratio: float = Ratio
+    scoring: Scoring = "auto"
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from everest.bench.plain import PlainAutoencoder, PlainClassifier, plain_choice
 from everest.bench.tasks import NUM_CLASSES, Peer, build_model, describe_task, moving_clips
-from everest.config import CheckpointInfo, ModelSize, SelectionMethod, Task
+from everest.config import CheckpointInfo, ModelSize, Scoring, SelectionMethod, Task
 from everest.models import Classifier, MaskedAutoencoder, grid_of
 from everest.tokens import TokenSelection, count_tokens, patchify
 from everest.video import normalize
@@ -39,6 +39,7 @@ def count_macs(
     width: int = 224,
     num_classes: int = NUM_CLASSES,
     peer: Peer | None = None,
+    scoring: Scoring = "auto",
 ) -> dict[str, Any]:
     """Count the multiply-adds of one clip.
 
@@ -51,6 +52,7 @@ def count_macs(
         width: Width of the clip in pixels.
         num_classes: Of the classifier.
         peer: ``plain`` for the plain peer instead of our model.
+        scoring: How the tokens that change are found; ``auto`` counts as exact.
 
     Returns:
         ``gmacs`` (10^9 multiply-adds of the forward pass, scoring included), ``gmacs_by_part``, ``gmacs_training``
@@ -60,9 +62,8 @@ def count_macs(
     Raises:
         ConfigError: A name or a number that is not accepted.
     """
-    info = describe_task(
-        size, task, selection, num_frames=num_frames, height=height, width=width, num_classes=num_classes
-    )
+    shape = {"num_frames": num_frames, "height": height, "width": width, "num_classes": num_classes}
+    info = describe_task(size, task, selection, scoring=scoring, **shape)
     grid = grid_of(info.model, info.clip)
     counts = count_tokens(grid, info.selection, task)
     with torch.device("cpu" if peer else "meta"):

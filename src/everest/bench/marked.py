@@ -13,9 +13,10 @@ from everest.config import CheckpointInfo, FinetuneConfig
 from everest.datasets import Batch
 from everest.models import Classifier, MaskedAutoencoder
 from everest.models.encoder import Encoder
+from everest.models.scoring import score_tokens
 from everest.models.tubelets import Tubelets, cut
 from everest.objectives import pixel_loss, pixel_targets
-from everest.tokens import TokenSelection, gather_tokens, rero_scores, select_tokens
+from everest.tokens import TokenSelection, gather_tokens, select_tokens
 from everest.training.mixup import mix_clips, soft_cross_entropy, soft_targets
 from everest.video import normalize
 
@@ -70,8 +71,7 @@ def _choose(
     marks.mark("patchify")
     scores = tokens = None
     if info.selection.method == "rero":
-        tokens, changes = encoder.patch_embed.embed_all(patches, encoder.grid)
-        scores = rero_scores(changes)
+        scores, tokens = score_tokens(encoder.patch_embed, patches, encoder.grid, info.selection.scoring)
         marks.mark("score")
     with torch.no_grad():
         selection = select_tokens(

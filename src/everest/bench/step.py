@@ -11,7 +11,7 @@ from everest.bench.hardware import describe_hardware, matrix_rate_gflops, peak_m
 from everest.bench.macs import count_macs
 from everest.bench.tasks import NUM_CLASSES, PLAIN, Peer, TrainingStep, build_step, describe_task
 from everest.bench.timeline import Work
-from everest.config import CheckpointInfo, ModelSize, SelectionMethod, Task
+from everest.config import CheckpointInfo, ModelSize, Scoring, SelectionMethod, Task
 from everest.errors import ConfigError
 
 CPU_WARMUP, GPU_WARMUP = 1, 5
@@ -33,6 +33,7 @@ def bench_step(
     num_classes: int = NUM_CLASSES,
     peer: Peer | None = None,
     compile: bool = False,
+    scoring: Scoring = "auto",
     seed: int = 0,
 ) -> dict[str, Any]:
     """Time training steps: what training does with a batch, without reading videos.
@@ -54,6 +55,7 @@ def bench_step(
         num_classes: Of the classifier.
         peer: ``plain`` or ``transformers`` instead of our model, or ``MODULE:FUNCTION`` for a step of somebody else's.
         compile: Compile the transformer blocks.
+        scoring: How the tokens that change are found.
         seed: Of weights, clips and selection.
 
     Returns:
@@ -71,7 +73,7 @@ def bench_step(
         given = f"{steps} steps" + ("" if warmup is None else f" after {warmup} of warm-up")
         raise ConfigError(f"time at least one step, after no or some steps of warm-up, given: {given}")
     shape = {"num_frames": num_frames, "height": height, "width": width, "num_classes": num_classes}
-    info = describe_task(size, task, selection, **shape)
+    info = describe_task(size, task, selection, scoring=scoring, **shape)
     step = build_step(info, batch, device=device, precision=precision, peer=peer, compile=compile, seed=seed)
     warmup = default_warmup(step.device) if warmup is None else warmup
     seconds, losses, peak_bytes = _time(step, steps, warmup)
@@ -81,6 +83,7 @@ def bench_step(
     first, _, third = quantiles(seconds, n=4, method="inclusive") if steps > 1 else (per_step,) * 3
     return {
         **{"size": size, "task": task, "selection": selection, "peer": peer, "compile": compile, "batch": batch},
+        "scoring": scoring,
         "clip": {"num_frames": num_frames, "height": height, "width": width},
         "tokens": {"total": step.tokens.total, "visible": step.tokens.visible, "target": step.tokens.target},
         "num_parameters": step.num_parameters,
@@ -135,7 +138,10 @@ def _gflop(step: TrainingStep, info: CheckpointInfo, peer: Peer | None, batch: i
     if peer in {None, PLAIN}:
         clip, size, task, method = info.clip, info.model.size, info.task, info.selection.method
         shape = {"num_frames": clip.num_frames, "height": clip.height, "width": clip.width}
-        macs = count_macs(size, task, method, peer=peer, num_classes=len(info.class_names) or NUM_CLASSES, **shape)
+        num_classes, scoring = len(info.class_names) or NUM_CLASSES, info.selection.scoring
+        if scoring == "auto" and step.dtype == torch.bfloat16:
+            scoring = "bfloat16"
+        macs = count_macs(size, task, method, peer=peer, num_classes=num_classes, scoring=scoring, **shape)
         return float(2 * macs["gmacs_training"] * batch)
     work = Work(1.0, 1.0)
     with work:

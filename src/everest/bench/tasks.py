@@ -16,7 +16,16 @@ from everest.bench.foreign import TRANSFORMERS, build_transformers, load_foreign
 from everest.bench.marked import marked_finetuning_loss, marked_pretraining_loss
 from everest.bench.plain import PlainAutoencoder, PlainClassifier, build_plain, plain_choice, plain_targets
 from everest.bench.timeline import Marks
-from everest.config import AugmentConfig, CheckpointInfo, FinetuneConfig, ModelSize, OptimConfig, SelectionMethod, Task
+from everest.config import (
+    AugmentConfig,
+    CheckpointInfo,
+    FinetuneConfig,
+    ModelSize,
+    OptimConfig,
+    Scoring,
+    SelectionMethod,
+    Task,
+)
 from everest.datasets import Batch
 from everest.errors import ConfigError, nearest
 from everest.models import SIZES, Classifier, MaskedAutoencoder, build_autoencoder, build_classifier, grid_of
@@ -98,6 +107,7 @@ def describe_task(
     num_classes: int = NUM_CLASSES,
     keep_ratio: float | None = None,
     encode_ratio: float = ENCODE_RATIO,
+    scoring: Scoring = "auto",
 ) -> CheckpointInfo:
     """Give the settings of a step, the paper's by default.
 
@@ -111,6 +121,7 @@ def describe_task(
         num_classes: Of the classifier.
         keep_ratio: Share of all tokens that is kept; None: the paper's, .3 in pre-training and .6 in fine-tuning.
         encode_ratio: Share of all tokens that is encoded in pre-training.
+        scoring: How the tokens that change are found.
 
     Raises:
         ConfigError: A name or a number that is not accepted.
@@ -119,6 +130,7 @@ def describe_task(
         ("size", size, ModelSize),
         ("task", task, Task),
         ("selection", selection, SelectionMethod),
+        ("scoring", scoring, Scoring),
     ):
         if given not in get_args(accepted):
             raise ConfigError(f"unknown {what} {given!r}: {nearest(given, get_args(accepted))}")
@@ -127,7 +139,12 @@ def describe_task(
         "task": task,
         "model": {"size": size, "drop_path": 0.1 if task == "finetune" else 0.0},
         "clip": {"num_frames": num_frames, "height": height, "width": width},
-        "selection": {"method": selection, "keep_ratio": keep_ratio, "encode_ratio": encode_ratio},
+        "selection": {
+            "method": selection,
+            "keep_ratio": keep_ratio,
+            "encode_ratio": encode_ratio,
+            "scoring": scoring,
+        },
         "class_names": [f"class {number}" for number in range(num_classes)] if task == "finetune" else [],
     }
     return parse(CheckpointInfo, settings)

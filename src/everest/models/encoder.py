@@ -13,6 +13,7 @@ from everest.errors import SelectionError
 from everest.models.embedding import PatchEmbed
 from everest.models.layers import NORM_EPSILON, make_blocks
 from everest.models.positions import sine_positions
+from everest.models.scoring import score_tokens
 from everest.models.tubelets import Tubelets, cut, take
 from everest.tokens import (
     FrameSelection,
@@ -20,7 +21,6 @@ from everest.tokens import (
     TokenSelection,
     count_per_pair,
     gather_tokens,
-    rero_scores,
     select_pairs,
     select_tokens,
     take_pairs,
@@ -102,8 +102,7 @@ class Encoder(nn.Module):
         """
         scores = tokens = None
         if config.method == "rero":
-            tokens, changes = self.patch_embed.embed_all(patches, self.grid)
-            scores = rero_scores(changes)
+            scores, tokens = score_tokens(self.patch_embed, patches, self.grid, config.scoring)
         selection = select_tokens(
             config,
             task,
@@ -149,7 +148,7 @@ class Encoder(nn.Module):
         size = self.grid.tubelet_size
         candidates = replace(self.grid, num_slots=clips.shape[2] // size)
         patches = cut(clips[:, :, : candidates.num_slots * size], candidates, mean, std)
-        scores = rero_scores(self.patch_embed.embed_all(patches, candidates)[1])
+        scores, _ = score_tokens(self.patch_embed, patches, candidates)
         counts = count_per_pair(scores, candidates, keep_ratio)
         noise = torch.rand(counts.shape, generator=generator, device=clips.device) if random else None
         chosen = select_pairs(counts, self.grid.num_slots, noise)

@@ -1,0 +1,52 @@
+"""The comparison of scores is of the same clips, and knows what is equal."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from everest.bench.scores import KEEP_RATIOS, SCORINGS, bench_scores, format_scores
+from everest.config import CheckpointInfo
+from everest.datasets import load_data
+from everest.errors import ConfigError
+from everest.models import build_autoencoder
+from everest.models.weights import save_weights
+from everest.settings import parse
+
+BUNDLED = load_data("bundled")
+
+
+def test_every_way_is_compared_with_the_exact_one() -> None:
+    values = bench_scores(BUNDLED, size="tiny", num_clips=5)
+    rows = {row["name"]: row for row in values["scorings"]}
+    assert tuple(rows) == SCORINGS == ("exact", "bfloat16", "projection", "pixels")
+    assert [entry["keep_ratio"] for entry in rows["exact"]["agreement"]] == list(KEEP_RATIOS)
+    assert all(entry["mean"] == entry["lowest"] == 1.0 for entry in rows["exact"]["agreement"])
+    for row in rows.values():
+        assert row["ms_per_clip"] > 0
+        assert all(0.5 < entry["lowest"] <= entry["mean"] <= 1.0 for entry in row["agreement"])
+    assert rows["exact"]["gmacs"] > rows["bfloat16"]["gmacs"] > rows["projection"]["gmacs"] > rows["pixels"]["gmacs"]
+    assert rows["pixels"]["gmacs"] == 0
+    assert values["num_clips"] == 5
+    assert json.loads(json.dumps(values)) == values
+    assert "same of 30% kept" in format_scores(values)
+
+
+def test_a_checkpoint_is_asked_with_its_own_clips(tmp_path: Path) -> None:
+    settings = {
+        "task": "pretrain",
+        "model": {"size": "tiny"},
+        "clip": {"num_frames": 4, "height": 32, "width": 32},
+        "selection": {"keep_ratio": 0.5, "encode_ratio": 0.25},
+    }
+    info = parse(CheckpointInfo, settings)
+    path = tmp_path / "weights.safetensors"
+    save_weights(build_autoencoder(info.model, info.clip), info, path)
+    values = bench_scores(BUNDLED, checkpoint=path, num_clips=2)
+    assert values["clip"]["height"] == 32
+    assert values["checkpoint"] == str(path)
+
+
+def test_no_clips_are_refused() -> None:
+    with pytest.raises(ConfigError, match="at least one clip"):
+        bench_scores(BUNDLED, num_clips=0)
