@@ -99,6 +99,11 @@ def _seconds(text: str) -> float:
     return seconds
 
 
+def _numbers(text: str) -> tuple[int, ...]:
+    """Read whole numbers with commas between them."""
+    return tuple(int(number) for number in text.split(","))
+
+
 def _add_demo(commands: Any) -> None:
     demo = _add(commands, "demo", do.demo, "pre-train, fine-tune and evaluate on the bundled clips, and write a report")
     demo.add_argument("--out", type=Path, metavar="DIR", help="a new or empty folder (default: runs/demo-1, -2, ...)")
@@ -243,6 +248,16 @@ def _add_bench(commands: Any) -> None:
         "--peer", action="append", default=[], metavar="MODULE:FUNCTION", help="one more; may be given several times"
     )
     _add_bench_loader(actions)
+    growth = _add(actions, "growth", do.bench_growth, "time steps of growing batches and of growing clips")
+    growth.add_argument("--size", default="base", choices=("tiny", "small", "base", "large", "huge"))
+    growth.add_argument("--task", default="pretrain", choices=("pretrain", "finetune"))
+    growth.add_argument("--selection", default="rero", help="rero, tube, random, random_equal, running_cell or all")
+    growth.add_argument("--batches", type=_numbers, default=(1, 2, 4, 8), metavar="N,N", help="(default: 1,2,4,8)")
+    growth.add_argument("--frames", type=_numbers, default=(16, 32, 64), metavar="N,N", help="(default: 16,32,64)")
+    growth.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    growth.add_argument("--precision", default="auto", choices=("auto", "float32", "bfloat16"))
+    growth.add_argument("--steps", type=int, default=3, metavar="N", help="timed steps of each (default: 3)")
+    growth.add_argument("--plot", type=Path, metavar="PNG", help="also draw the curves")
     scores = _add(actions, "scores", do.bench_scores, "compare cheaper ways to find the tokens that change")
     scores.add_argument("manifest", metavar="MANIFEST", help="a manifest, a folder, or the word bundled")
     scores.add_argument("--checkpoint", type=Path, help="whose embedding is asked (default: one without training)")
@@ -251,7 +266,7 @@ def _add_bench(commands: Any) -> None:
     scores.add_argument("--device", default="cpu", choices=("auto", "cpu", "cuda", "mps"))
     parity = _add(actions, "parity", do.bench_parity, "compare with recorded numbers of the official release")
     parity.add_argument("folders", nargs="+", metavar="FOLDER")
-    for parser in (step, macs, peers, scores, parity):
+    for parser in (step, macs, peers, growth, scores, parity):
         _add_json(parser)
 
 

@@ -306,6 +306,23 @@ def bench_loader(options: Namespace) -> int:
     return EXIT_OK
 
 
+def bench_growth(options: Namespace) -> int:
+    """Time steps of growing batches and clips."""
+    from everest.bench.growth import bench_growth as measure
+    from everest.bench.growth import draw_growth, format_growth
+    from everest.training.progress import Progress
+
+    wanted = ("size", "task", "selection", "batches", "frames", "device", "precision", "steps")
+    with Progress("measuring", len(options.batches) + len(options.frames)) as progress:
+        values = measure(
+            **{name: getattr(options, name) for name in wanted}, on_progress=lambda done, _: progress.update(done)
+        )
+    _print(options, values, format_growth(values))
+    if options.plot is not None:
+        draw_growth(values, options.plot)
+    return EXIT_OK
+
+
 def bench_scores(options: Namespace) -> int:
     """Compare ways to find the tokens that change."""
     from everest.bench.scores import bench_scores as measure
