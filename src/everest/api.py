@@ -17,7 +17,7 @@ from everest.config import (
 )
 from everest.datasets import Manifest, load_data
 from everest.errors import ConfigError, WeightsError
-from everest.evaluation import Evaluation, choose_device, parse_views
+from everest.evaluation import Evaluation, choose_device, parse_views, with_keep_ratio
 from everest.evaluation import evaluate as evaluate_classifier
 from everest.inference import Predictor
 from everest.models import Classifier, load_model
@@ -141,6 +141,7 @@ def evaluate(
     run: RunConfig | None = None,
     num_workers: int = -1,
     decoder: Decoder | None = None,
+    keep_ratio: float | None = None,
 ) -> Evaluation:
     """Evaluate a classifier on labelled clips, every video decoded once for all its views.
 
@@ -153,6 +154,7 @@ def evaluate(
         run: Device and precision; None chooses.
         num_workers: Decoding processes; -1 takes one per spare core.
         decoder: What reads the files; None: as ``views`` say, or PyAV.
+        keep_ratio: Share of the tokens to look at; None: as in training.
 
     Raises:
         EverestError: Something given cannot be used. Videos that cannot be read are listed in the result instead.
@@ -161,6 +163,7 @@ def evaluate(
     model, info = load_model(path)
     if not isinstance(model, Classifier):
         raise WeightsError(f"{checkpoint}: holds a pre-trained encoder and no classifier; fine-tune it first")
+    info = with_keep_ratio(info, keep_ratio)
     trained = _config_of(path)
     if views is None:
         views = DEFAULT_VIEWS if trained is None else trained.evaluation
@@ -171,17 +174,19 @@ def evaluate(
     return _evaluate(model, info, manifest, views=views, run=run or RunConfig(), num_workers=num_workers)
 
 
-def load(checkpoint: str | Path, device: str = "auto") -> Predictor:
+def load(checkpoint: str | Path, device: str = "auto", keep_ratio: float | None = None) -> Predictor:
     """Load a classifier for prediction: ``everest.load("runs/mine").predict("clip.mp4")``.
 
     Args:
         checkpoint: A run folder or a weights file.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        keep_ratio: Share of the tokens to look at; None: as in training.
 
     Raises:
         WeightsError: The checkpoint cannot be read or holds no classifier.
+        ConfigError: There is no such device, or the share is out of range.
     """
-    return Predictor.load(checkpoint, device=device)
+    return Predictor.load(checkpoint, device=device, keep_ratio=keep_ratio)
 
 
 def pretrain_config(recipe: str, settings: Iterable[str] = ()) -> PretrainConfig:

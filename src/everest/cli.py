@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from everest import commands as do
+from everest.cli_bench import add_bench
 from everest.errors import EverestError, is_out_of_memory
 from everest.memory import keep_freed_memory
 
@@ -67,7 +68,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_use(commands)
     _add_recipe(commands)
     _add_data(commands)
-    _add_bench(commands)
+    add_bench(commands, _add)
     doctor = _add(commands, "doctor", do.doctor, "say what works on this machine, and what to do about the rest")
     _add_json(doctor)
     return parser
@@ -97,11 +98,6 @@ def _seconds(text: str) -> float:
     if not 0 < seconds < math.inf:
         raise argparse.ArgumentTypeError("expected more than 0 seconds")
     return seconds
-
-
-def _numbers(text: str) -> tuple[int, ...]:
-    """Read whole numbers with commas between them."""
-    return tuple(int(number) for number in text.split(","))
 
 
 def _add_demo(commands: Any) -> None:
@@ -149,6 +145,9 @@ def _add_use(commands: Any) -> None:
     predict.add_argument("--views", metavar="SxC", help="segments x crops of each video (default: 3x1)")
     predict.add_argument("--top", type=int, default=5, metavar="N", help="classes to print (default: 5)")
     for parser in (evaluate, predict):
+        parser.add_argument(
+            "--keep-ratio", type=float, metavar="R", help="share of the tokens to look at (default: as in training)"
+        )
         parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
         parser.add_argument("--decoder", choices=("auto", "pyav", "torchcodec"), help="what reads the files")
         _add_json(parser)
@@ -209,80 +208,3 @@ def _add_data(commands: Any) -> None:
     verify.add_argument("out", type=Path, metavar="OUT", help="a folder that data pack has written")
     for parser in (index, check, pack, verify):
         _add_json(parser)
-
-
-def _add_bench(commands: Any) -> None:
-    bench = commands.add_parser("bench", help="measure", description="Measure.")
-    actions = bench.add_subparsers(metavar="ACTION", required=True)
-    step = _add(actions, "step", do.bench_step, "time a training step")
-    macs = _add(actions, "macs", do.bench_macs, "count the multiply-adds of one clip's forward pass")
-    for parser in (step, macs):
-        parser.add_argument(
-            "--scoring",
-            default="auto",
-            choices=("auto", "exact", "bfloat16", "projection", "pixels"),
-            help="how the tokens that change are found (default: auto, exact in float32)",
-        )
-        parser.add_argument("--size", default="base", choices=("tiny", "small", "base", "large", "huge"))
-        parser.add_argument("--task", default="pretrain", choices=("pretrain", "finetune"))
-        parser.add_argument("--selection", default="rero", help="rero, tube, random, random_equal, running_cell or all")
-    macs.add_argument("--peer", choices=("plain",), help="count the plain implementation instead of ours")
-    step.add_argument(
-        "--peer", metavar="NAME", help="measure plain, transformers, or MODULE:FUNCTION that returns a step to be timed"
-    )
-    step.add_argument("--batch", type=int, default=4, metavar="N", help="clips (default: 4)")
-    step.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
-    step.add_argument("--precision", default="auto", choices=("auto", "float32", "bfloat16"))
-    step.add_argument("--steps", type=int, default=5, metavar="N", help="timed steps (default: 5)")
-    step.add_argument("--compile", action="store_true", help="use torch.compile")
-    step.add_argument("--profile", action="store_true", help="say where the time of a step goes, part by part")
-    peers = _add(actions, "peers", do.bench_peers, "time a training step beside VideoMAE and other peers")
-    peers.add_argument("--size", default="base", choices=("tiny", "small", "base", "large", "huge"))
-    peers.add_argument("--task", default="pretrain", choices=("pretrain", "finetune"))
-    peers.add_argument("--batch", type=int, default=4, metavar="N", help="clips (default: 4)")
-    peers.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
-    peers.add_argument("--precision", default="auto", choices=("auto", "float32", "bfloat16"))
-    peers.add_argument("--steps", type=int, default=3, metavar="N", help="timed steps of a round (default: 3)")
-    peers.add_argument("--rounds", type=int, default=2, metavar="N", help="repetitions in new processes (default: 2)")
-    peers.add_argument(
-        "--peer", action="append", default=[], metavar="MODULE:FUNCTION", help="one more; may be given several times"
-    )
-    _add_bench_loader(actions)
-    growth = _add(actions, "growth", do.bench_growth, "time steps of growing batches and of growing clips")
-    growth.add_argument("--size", default="base", choices=("tiny", "small", "base", "large", "huge"))
-    growth.add_argument("--task", default="pretrain", choices=("pretrain", "finetune"))
-    growth.add_argument("--selection", default="rero", help="rero, tube, random, random_equal, running_cell or all")
-    growth.add_argument("--batches", type=_numbers, default=(1, 2, 4, 8), metavar="N,N", help="(default: 1,2,4,8)")
-    growth.add_argument("--frames", type=_numbers, default=(16, 32, 64), metavar="N,N", help="(default: 16,32,64)")
-    growth.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
-    growth.add_argument("--precision", default="auto", choices=("auto", "float32", "bfloat16"))
-    growth.add_argument("--steps", type=int, default=3, metavar="N", help="timed steps of each (default: 3)")
-    growth.add_argument("--plot", type=Path, metavar="PNG", help="also draw the curves")
-    scores = _add(actions, "scores", do.bench_scores, "compare cheaper ways to find the tokens that change")
-    scores.add_argument("manifest", metavar="MANIFEST", help="a manifest, a folder, or the word bundled")
-    scores.add_argument("--checkpoint", type=Path, help="whose embedding is asked (default: one without training)")
-    scores.add_argument("--size", default="base", choices=("tiny", "small", "base", "large", "huge"))
-    scores.add_argument("--clips", type=int, default=48, metavar="N", help="clips to compare on (default: 48)")
-    scores.add_argument("--device", default="cpu", choices=("auto", "cpu", "cuda", "mps"))
-    parity = _add(actions, "parity", do.bench_parity, "compare with recorded numbers of the official release")
-    parity.add_argument("folders", nargs="+", metavar="FOLDER")
-    for parser in (step, macs, peers, growth, scores, parity):
-        _add_json(parser)
-
-
-def _add_bench_loader(actions: Any) -> None:
-    loader = _add(actions, "loader", do.bench_loader, "measure how fast clips are read, beside other ways to read them")
-    loader.add_argument("manifest", metavar="MANIFEST", help="a manifest, a folder, or the word bundled")
-    loader.add_argument("--packed", metavar="MANIFEST", help="the same clips as packed shards")
-    loader.add_argument("--clips-per-video", type=int, default=1, metavar="N", help="also N clips of each opened video")
-    loader.add_argument("--views", metavar="SxC", help="also evaluation views, such as 5x3")
-    loader.add_argument("--items", type=int, default=200, metavar="N", help="videos of a round (default: 200)")
-    loader.add_argument("--rounds", type=int, default=3, metavar="N", help="repetitions (default: 3)")
-    loader.add_argument("--workers", type=int, default=1, metavar="N", help="worker processes (default: 1)")
-    loader.add_argument("--train-step", type=float, metavar="SECONDS", help="say how many workers keep such a step fed")
-    loader.add_argument("--batch", type=int, default=16, metavar="N", help="clips of that step (default: 16)")
-    loader.add_argument("--frames", type=int, default=16, metavar="N", help="frames of a clip (default: 16)")
-    loader.add_argument("--stride", type=int, default=4, metavar="N", help="frames from one to the next (default: 4)")
-    loader.add_argument("--size", type=int, default=224, metavar="N", help="pixels of a side (default: 224)")
-    loader.add_argument("--device", default="cpu", choices=("auto", "cpu", "cuda", "mps"))
-    _add_json(loader)

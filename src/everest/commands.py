@@ -21,7 +21,7 @@ def demo(options: Namespace) -> int:
     from everest.demo import run_demo
 
     result = run_demo(options.out)
-    _print(options, result.metrics, result.summary())
+    print_result(options, result.metrics, result.summary())
     return EXIT_OK
 
 
@@ -35,7 +35,7 @@ def pretrain(options: Namespace) -> int:
     values = {"out": str(options.out), "weights": str(run.folder.weights), "num_steps": run.num_steps}
     if run.is_main:
         values |= {"manifest_digest": run.manifest_digest, "failed": run.failed}
-        _print(options, values, f"weights: {run.folder.weights}")
+        print_result(options, values, f"weights: {run.folder.weights}")
     return EXIT_OK
 
 
@@ -57,7 +57,7 @@ def finetune(options: Namespace) -> int:
     values["evaluation"] = None if evaluation is None else evaluation.to_dict()
     told = "no split to evaluate on" if evaluation is None else evaluation.summary()
     if run.is_main:
-        _print(options, values, f"weights: {run.folder.weights}\n{told}")
+        print_result(options, values, f"weights: {run.folder.weights}\n{told}")
     return EXIT_FAILURES if evaluation is not None and evaluation.failures else EXIT_OK
 
 
@@ -70,14 +70,20 @@ def evaluate(options: Namespace) -> int:
         _make_empty(options.out)
     run = RunConfig(device=options.device)
     result = api.evaluate(
-        options.checkpoint, options.data, split=options.split, views=options.views, run=run, decoder=options.decoder
+        options.checkpoint,
+        options.data,
+        split=options.split,
+        views=options.views,
+        run=run,
+        decoder=options.decoder,
+        keep_ratio=options.keep_ratio,
     )
     if options.out is not None:
         from everest.visualize import confusion
 
         (options.out / "evaluation.json").write_text(json.dumps(result.to_dict(), indent=2) + "\n")
         (options.out / "confusion.png").write_bytes(confusion(result.confusion, result.class_names))
-    _print(options, result.to_dict(), result.summary())
+    print_result(options, result.to_dict(), result.summary())
     for failure in result.failures:
         print(f"could not be evaluated: {failure.path}: {failure.reason}", file=sys.stderr)
     return EXIT_FAILURES if result.failures else EXIT_OK
@@ -90,7 +96,7 @@ def predict(options: Namespace) -> int:
     from everest.inference import DEFAULT_VIEWS, FailedPrediction
     from everest.training.progress import Progress
 
-    predictor = api.load(options.checkpoint, device=options.device)
+    predictor = api.load(options.checkpoint, device=options.device, keep_ratio=options.keep_ratio)
     views = DEFAULT_VIEWS if options.views is None else parse_views(options.views)
     if options.decoder is not None:
         views = views.model_copy(update={"decoder": options.decoder})
@@ -110,7 +116,7 @@ def predict(options: Namespace) -> int:
         lines.append(str(result.source))
         lines += [f"  {c['probability']:6.1%}  {c['name']}" for c in classes]
     if lines or options.json:
-        _print(options, rows, "\n".join(lines))
+        print_result(options, rows, "\n".join(lines))
     for failure in failed:
         print(f"error: {failure.source}: {failure.reason}", file=sys.stderr)
     return EXIT_UNUSABLE if failed else EXIT_OK
@@ -131,7 +137,7 @@ def recipe_list(options: Namespace) -> int:
         }
         for recipe in recipes
     ]
-    _print(options, rows, "\n".join(f"{recipe.name:{width}}  {recipe.summary}" for recipe in recipes))
+    print_result(options, rows, "\n".join(f"{recipe.name:{width}}  {recipe.summary}" for recipe in recipes))
     return EXIT_OK
 
 
@@ -147,7 +153,7 @@ def recipe_show(options: Namespace) -> int:
     for task, settings in flat.items():
         lines += ["", f"everest {task} --recipe {recipe.name}"]
         lines += [f"  {key} = {json.dumps(value)}" for key, value in settings.items() if key != "task"]
-    _print(options, {"name": recipe.name, "docs": recipe.docs} | flat, "\n".join(lines))
+    print_result(options, {"name": recipe.name, "docs": recipe.docs} | flat, "\n".join(lines))
     return EXIT_OK
 
 
@@ -160,7 +166,9 @@ def data_index(options: Namespace) -> int:
     )
     write_manifest(index.manifest, options.out)
     written = replace(index, manifest=replace(read_manifest(options.out), note=index.manifest.note))
-    _print(options, {"manifest": str(options.out)} | written.to_dict(), f"{written.summary()}\nwritten: {options.out}")
+    print_result(
+        options, {"manifest": str(options.out)} | written.to_dict(), f"{written.summary()}\nwritten: {options.out}"
+    )
     return EXIT_OK
 
 
@@ -191,7 +199,7 @@ def data_check(options: Namespace) -> int:
             values["quarantine"] = quarantine.to_dict()
             lines.append(quarantine.summary())
     finally:
-        _print(options, values, "\n".join(lines))
+        print_result(options, values, "\n".join(lines))
     return EXIT_FAILURES if report.unreadable else EXIT_OK
 
 
@@ -212,7 +220,7 @@ def data_pack(options: Namespace) -> int:
             on_progress=lambda done, _: progress.update(done),
             on_skip=progress.skip,
         )
-    _print(options, report.to_dict(), f"{report.summary()}\nwritten: {report.manifest.source}")
+    print_result(options, report.to_dict(), f"{report.summary()}\nwritten: {report.manifest.source}")
     return EXIT_FAILURES if report.failures else EXIT_OK
 
 
@@ -221,143 +229,8 @@ def data_verify(options: Namespace) -> int:
     from everest.datasets import verify_shards
 
     found = verify_shards(options.out)
-    _print(options, asdict(found), "\n".join(found.problems) or "all shards are as they were written")
+    print_result(options, asdict(found), "\n".join(found.problems) or "all shards are as they were written")
     return EXIT_FAILURES if found.problems else EXIT_OK
-
-
-def bench_step(options: Namespace) -> int:
-    """Time a training step."""
-    from everest.bench.step import bench_step as measure
-    from everest.bench.step import format_step
-
-    if options.profile:
-        return _bench_profile(options)
-    wanted = ("size", "task", "selection", "batch", "device", "precision", "steps", "compile", "peer", "scoring")
-    values = measure(**{name: getattr(options, name) for name in wanted})
-    _print(options, values, format_step(values))
-    return EXIT_OK
-
-
-def _bench_profile(options: Namespace) -> int:
-    """Say where the time of a training step goes."""
-    from everest.bench.profile import format_profile, profile_step
-    from everest.bench.tasks import build_step, describe_task
-
-    if options.peer is not None or options.compile:
-        raise ConfigError("a profile is of our own model as it is: give neither --peer nor --compile")
-    info = describe_task(options.size, options.task, options.selection, scoring=options.scoring)
-    step = build_step(info, options.batch, device=options.device, precision=options.precision)
-    values = profile_step(step, steps=options.steps)
-    _print(options, values, format_profile(values))
-    return EXIT_OK
-
-
-def bench_peers(options: Namespace) -> int:
-    """Time a training step beside others."""
-    from everest.bench.peers import bench_peers as measure
-    from everest.bench.peers import format_peers
-    from everest.training.progress import Progress
-
-    with Progress("measuring", 100) as progress:
-        values = measure(
-            size=options.size,
-            task=options.task,
-            batch=options.batch,
-            device=options.device,
-            precision=options.precision,
-            steps=options.steps,
-            rounds=options.rounds,
-            others=options.peer,
-            on_progress=lambda done, total: progress.update(100 * done // total),
-        )
-    _print(options, values, format_peers(values))
-    asked_for = [row for row in values["rows"] if row["name"] in options.peer]
-    return EXIT_FAILURES if any("problem" in row for row in asked_for) else EXIT_OK
-
-
-def bench_loader(options: Namespace) -> int:
-    """Measure how fast clips are read."""
-    from everest.bench.loader import bench_loader as measure
-    from everest.bench.loader import format_loader
-    from everest.config import ClipConfig
-    from everest.datasets import load_data
-    from everest.evaluation import choose_device, parse_views
-    from everest.settings import parse
-    from everest.training.progress import Progress
-
-    shape = {"height": options.size, "width": options.size}
-    clip = parse(ClipConfig, {"num_frames": options.frames, "stride": options.stride} | shape)
-    with Progress("measuring", 100) as progress:
-        values = measure(
-            load_data(options.manifest),
-            packed=None if options.packed is None else load_data(options.packed),
-            clip=clip,
-            clips_per_video=options.clips_per_video,
-            views=None if options.views is None else parse_views(options.views),
-            num_items=options.items,
-            rounds=options.rounds,
-            num_workers=options.workers,
-            train_step=options.train_step,
-            batch=options.batch,
-            device=choose_device(options.device),
-            on_progress=lambda done, total: progress.update(100 * done // total),
-        )
-    _print(options, values, format_loader(values))
-    return EXIT_OK
-
-
-def bench_growth(options: Namespace) -> int:
-    """Time steps of growing batches and clips."""
-    from everest.bench.growth import bench_growth as measure
-    from everest.bench.growth import draw_growth, format_growth
-    from everest.training.progress import Progress
-
-    wanted = ("size", "task", "selection", "batches", "frames", "device", "precision", "steps")
-    with Progress("measuring", len(options.batches) + len(options.frames)) as progress:
-        values = measure(
-            **{name: getattr(options, name) for name in wanted}, on_progress=lambda done, _: progress.update(done)
-        )
-    _print(options, values, format_growth(values))
-    if options.plot is not None:
-        draw_growth(values, options.plot)
-    return EXIT_OK
-
-
-def bench_scores(options: Namespace) -> int:
-    """Compare ways to find the tokens that change."""
-    from everest.bench.scores import bench_scores as measure
-    from everest.bench.scores import format_scores
-    from everest.datasets import load_data
-    from everest.evaluation import choose_device
-    from everest.training.progress import Progress
-
-    with Progress("measuring", 4) as progress:
-        values = measure(
-            load_data(options.manifest),
-            checkpoint=options.checkpoint,
-            size=options.size,
-            num_clips=options.clips,
-            device=choose_device(options.device),
-            on_progress=lambda done, _: progress.update(done),
-        )
-    _print(options, values, format_scores(values))
-    return EXIT_OK
-
-
-def bench_macs(options: Namespace) -> int:
-    """Count multiply-adds."""
-    from everest.bench.macs import count_macs, format_macs
-
-    values = count_macs(options.size, options.task, options.selection, peer=options.peer, scoring=options.scoring)
-    _print(options, values, format_macs(values))
-    return EXIT_OK
-
-
-def bench_parity(options: Namespace) -> int:
-    """Compare with the official release."""
-    from everest.bench.parity import main
-
-    return main([*options.folders, *(["--json"] if options.json else [])])
 
 
 def doctor(options: Namespace) -> int:
@@ -365,7 +238,7 @@ def doctor(options: Namespace) -> int:
     from everest.doctor import diagnose, format_findings
 
     findings = diagnose()
-    _print(options, [asdict(finding) for finding in findings], format_findings(findings))
+    print_result(options, [asdict(finding) for finding in findings], format_findings(findings))
     return EXIT_FAILURES if any(finding.ok is False for finding in findings) else EXIT_OK
 
 
@@ -383,5 +256,6 @@ def _make_empty(folder: Path) -> None:
         raise ConfigError(f"{folder} cannot be written to: {error.strerror}") from None
 
 
-def _print(options: Namespace, values: Any, text: str) -> None:
+def print_result(options: Namespace, values: Any, text: str) -> None:
+    """Print what was found: values where JSON is asked for, else the text."""
     print(json.dumps(values, indent=2) if getattr(options, "json", False) else text)

@@ -1,6 +1,7 @@
 """How well a classifier does: probabilities over the views of each video, and the numbers that follow from them."""
 
 from everest.evaluation.devices import choose_device
+from everest.evaluation.dial import with_keep_ratio
 from everest.evaluation.evaluate import ClassAccuracy, ClipFailure, ClipResult, Evaluation, evaluate
 from everest.evaluation.labels import align_labels
 from everest.evaluation.metrics import (
@@ -29,4 +30,5 @@ __all__ = [
     "per_class_accuracy",
     "top_k_accuracy",
     "wilson_interval",
+    "with_keep_ratio",
 ]

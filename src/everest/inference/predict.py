@@ -16,7 +16,7 @@ from torch import Tensor
 from everest.config import CheckpointInfo, EvaluationConfig
 from everest.datasets import ClipRecord, Manifest
 from everest.errors import ConfigError, VideoError, WeightsError
-from everest.evaluation import choose_device, classify_videos
+from everest.evaluation import choose_device, classify_videos, with_keep_ratio
 from everest.evaluation.metrics import rank_classes
 from everest.evaluation.views import OnProgress
 from everest.models import Classifier, load_model
@@ -83,22 +83,23 @@ class Predictor:
         self.dtype = dtype
 
     @classmethod
-    def load(cls, checkpoint: str | Path, device: str = "auto") -> Self:
+    def load(cls, checkpoint: str | Path, device: str = "auto", keep_ratio: float | None = None) -> Self:
         """Load a fine-tuned checkpoint.
 
         Args:
             checkpoint: A run folder or a weights file.
             device: ``auto`` takes an accelerator where there is one; or ``cpu``, ``cuda``, ``mps``.
+            keep_ratio: Share of the tokens to look at; None: as in training.
 
         Raises:
             WeightsError: The checkpoint cannot be read, or holds no classifier.
-            ConfigError: There is no such device.
+            ConfigError: There is no such device, or the share is out of range.
         """
         chosen = choose_device(device)
         model, info = load_model(Path(checkpoint).expanduser())
         if not isinstance(model, Classifier):
             raise WeightsError(f"{checkpoint}: holds no classifier: fine-tune it first")
-        return cls(model, info, device=chosen)
+        return cls(model, with_keep_ratio(info, keep_ratio), device=chosen)
 
     @property
     def class_names(self) -> tuple[str, ...]:

@@ -1,0 +1,128 @@
+"""The options of ``everest bench``."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from everest import commands_bench as do
+
+Add = Callable[[Any, str, Callable[[argparse.Namespace], int], str], argparse.ArgumentParser]
+
+_SIZES = ("tiny", "small", "base", "large", "huge")
+_DATA = "a manifest, a folder, or the word bundled"
+_RATIOS = (1.0, 0.8, 0.6, 0.4, 0.3, 0.2, 0.1)
+
+
+def add_bench(commands: Any, add: Add) -> None:
+    """Describe the subcommands of ``everest bench``.
+
+    Args:
+        commands: The subcommands of the program.
+        add: Makes a parser out of subcommands, a name, what it does and a line of help.
+    """
+    bench = commands.add_parser("bench", help="measure", description="Measure.")
+    actions = bench.add_subparsers(metavar="ACTION", required=True)
+    step = add(actions, "step", do.bench_step, "time a training step")
+    macs = add(actions, "macs", do.bench_macs, "count the multiply-adds of one clip's forward pass")
+    peers = add(actions, "peers", do.bench_peers, "time a training step beside VideoMAE and other peers")
+    growth = add(actions, "growth", do.bench_growth, "time steps of growing batches and of growing clips")
+    loader = add(actions, "loader", do.bench_loader, "measure how fast clips are read, beside other ways to read them")
+    scores = add(actions, "scores", do.bench_scores, "compare cheaper ways to find the tokens that change")
+    dial = add(actions, "dial", do.bench_dial, "measure accuracy and cost of a classifier by its keep ratio")
+    parity = add(actions, "parity", do.bench_parity, "compare with recorded numbers of the official release")
+    for parser in (step, macs, peers, growth, scores):
+        parser.add_argument("--size", default="base", choices=_SIZES)
+    for parser in (step, macs, peers, growth):
+        parser.add_argument("--task", default="pretrain", choices=("pretrain", "finetune"))
+    for parser in (step, macs, growth):
+        parser.add_argument("--selection", default="rero", help="rero, tube, random, random_equal, running_cell or all")
+    for parser in (step, peers, growth):
+        parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+        parser.add_argument("--precision", default="auto", choices=("auto", "float32", "bfloat16"))
+    _add_step(step, macs)
+    _add_peers(peers)
+    _add_growth(growth)
+    _add_loader(loader)
+    _add_scores(scores)
+    _add_dial(dial)
+    parity.add_argument("folders", nargs="+", metavar="FOLDER")
+    for parser in (step, macs, peers, growth, loader, scores, dial, parity):
+        parser.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+def _add_step(step: argparse.ArgumentParser, macs: argparse.ArgumentParser) -> None:
+    for parser in (step, macs):
+        parser.add_argument(
+            "--scoring",
+            default="auto",
+            choices=("auto", "exact", "bfloat16", "projection", "pixels"),
+            help="how the tokens that change are found (default: auto, exact in float32)",
+        )
+    macs.add_argument("--peer", choices=("plain",), help="count the plain implementation instead of ours")
+    step.add_argument(
+        "--peer", metavar="NAME", help="measure plain, transformers, or MODULE:FUNCTION that returns a step to be timed"
+    )
+    step.add_argument("--batch", type=int, default=4, metavar="N", help="clips (default: 4)")
+    step.add_argument("--steps", type=int, default=5, metavar="N", help="timed steps (default: 5)")
+    step.add_argument("--compile", action="store_true", help="use torch.compile")
+    step.add_argument("--profile", action="store_true", help="say where the time of a step goes, part by part")
+
+
+def _add_peers(peers: argparse.ArgumentParser) -> None:
+    peers.add_argument("--batch", type=int, default=4, metavar="N", help="clips (default: 4)")
+    peers.add_argument("--steps", type=int, default=3, metavar="N", help="timed steps of a round (default: 3)")
+    peers.add_argument("--rounds", type=int, default=2, metavar="N", help="repetitions in new processes (default: 2)")
+    peers.add_argument(
+        "--peer", action="append", default=[], metavar="MODULE:FUNCTION", help="one more; may be given several times"
+    )
+
+
+def _add_growth(growth: argparse.ArgumentParser) -> None:
+    growth.add_argument("--batches", type=_numbers, default=(1, 2, 4, 8), metavar="N,N", help="(default: 1,2,4,8)")
+    growth.add_argument("--frames", type=_numbers, default=(16, 32, 64), metavar="N,N", help="(default: 16,32,64)")
+    growth.add_argument("--steps", type=int, default=3, metavar="N", help="timed steps of each (default: 3)")
+    growth.add_argument("--plot", type=Path, metavar="PNG", help="also draw the curves")
+
+
+def _add_loader(loader: argparse.ArgumentParser) -> None:
+    loader.add_argument("manifest", metavar="MANIFEST", help=_DATA)
+    loader.add_argument("--packed", metavar="MANIFEST", help="the same clips as packed shards")
+    loader.add_argument("--clips-per-video", type=int, default=1, metavar="N", help="also N clips of each opened video")
+    loader.add_argument("--views", metavar="SxC", help="also evaluation views, such as 5x3")
+    loader.add_argument("--items", type=int, default=200, metavar="N", help="videos of a round (default: 200)")
+    loader.add_argument("--rounds", type=int, default=3, metavar="N", help="repetitions (default: 3)")
+    loader.add_argument("--workers", type=int, default=1, metavar="N", help="worker processes (default: 1)")
+    loader.add_argument("--train-step", type=float, metavar="SECONDS", help="say how many workers keep such a step fed")
+    loader.add_argument("--batch", type=int, default=16, metavar="N", help="clips of that step (default: 16)")
+    loader.add_argument("--frames", type=int, default=16, metavar="N", help="frames of a clip (default: 16)")
+    loader.add_argument("--stride", type=int, default=4, metavar="N", help="frames from one to the next (default: 4)")
+    loader.add_argument("--size", type=int, default=224, metavar="N", help="pixels of a side (default: 224)")
+    loader.add_argument("--device", default="cpu", choices=("auto", "cpu", "cuda", "mps"))
+
+
+def _add_scores(scores: argparse.ArgumentParser) -> None:
+    scores.add_argument("manifest", metavar="MANIFEST", help=_DATA)
+    scores.add_argument("--checkpoint", type=Path, help="whose embedding is asked (default: one without training)")
+    scores.add_argument("--clips", type=int, default=48, metavar="N", help="clips to compare on (default: 48)")
+    scores.add_argument("--device", default="cpu", choices=("auto", "cpu", "cuda", "mps"))
+
+
+def _add_dial(dial: argparse.ArgumentParser) -> None:
+    dial.add_argument("checkpoint", metavar="CHECKPOINT", help="a run folder or a weights file")
+    dial.add_argument("--data", required=True, metavar="PATH", help=_DATA)
+    dial.add_argument("--split", default="test", help="part of the data (default: test); all for everything")
+    dial.add_argument("--views", default="5x3", metavar="SxC", help="segments x crops (default: 5x3)")
+    shares = ", ".join(f"{ratio:g}" for ratio in _RATIOS)
+    dial.add_argument("--ratios", type=_shares, default=_RATIOS, metavar="R,R", help=f"(default: {shares})")
+    dial.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    """Read whole numbers with commas between them."""
+    return tuple(int(number) for number in text.split(","))
+
+
+def _shares(text: str) -> tuple[float, ...]:
+    """Read shares with commas between them."""
+    return tuple(float(number) for number in text.split(","))

@@ -1,0 +1,165 @@
+"""What ``everest bench`` does with its options; see :mod:`everest.commands`."""
+
+from argparse import Namespace
+
+from everest.commands import EXIT_FAILURES, EXIT_OK, print_result
+from everest.errors import ConfigError
+
+
+def bench_step(options: Namespace) -> int:
+    """Time a training step."""
+    from everest.bench.step import bench_step as measure
+    from everest.bench.step import format_step
+
+    if options.profile:
+        return _bench_profile(options)
+    wanted = ("size", "task", "selection", "batch", "device", "precision", "steps", "compile", "peer", "scoring")
+    values = measure(**{name: getattr(options, name) for name in wanted})
+    print_result(options, values, format_step(values))
+    return EXIT_OK
+
+
+def _bench_profile(options: Namespace) -> int:
+    """Say where the time of a training step goes."""
+    from everest.bench.profile import format_profile, profile_step
+    from everest.bench.tasks import build_step, describe_task
+
+    if options.peer is not None or options.compile:
+        raise ConfigError("a profile is of our own model as it is: give neither --peer nor --compile")
+    info = describe_task(options.size, options.task, options.selection, scoring=options.scoring)
+    step = build_step(info, options.batch, device=options.device, precision=options.precision)
+    values = profile_step(step, steps=options.steps)
+    print_result(options, values, format_profile(values))
+    return EXIT_OK
+
+
+def bench_peers(options: Namespace) -> int:
+    """Time a training step beside others."""
+    from everest.bench.peers import bench_peers as measure
+    from everest.bench.peers import format_peers
+    from everest.training.progress import Progress
+
+    with Progress("measuring", 100) as progress:
+        values = measure(
+            size=options.size,
+            task=options.task,
+            batch=options.batch,
+            device=options.device,
+            precision=options.precision,
+            steps=options.steps,
+            rounds=options.rounds,
+            others=options.peer,
+            on_progress=lambda done, total: progress.update(100 * done // total),
+        )
+    print_result(options, values, format_peers(values))
+    asked_for = [row for row in values["rows"] if row["name"] in options.peer]
+    return EXIT_FAILURES if any("problem" in row for row in asked_for) else EXIT_OK
+
+
+def bench_loader(options: Namespace) -> int:
+    """Measure how fast clips are read."""
+    from everest.bench.loader import bench_loader as measure
+    from everest.bench.loader import format_loader
+    from everest.config import ClipConfig
+    from everest.datasets import load_data
+    from everest.evaluation import choose_device, parse_views
+    from everest.settings import parse
+    from everest.training.progress import Progress
+
+    shape = {"height": options.size, "width": options.size}
+    clip = parse(ClipConfig, {"num_frames": options.frames, "stride": options.stride} | shape)
+    with Progress("measuring", 100) as progress:
+        values = measure(
+            load_data(options.manifest),
+            packed=None if options.packed is None else load_data(options.packed),
+            clip=clip,
+            clips_per_video=options.clips_per_video,
+            views=None if options.views is None else parse_views(options.views),
+            num_items=options.items,
+            rounds=options.rounds,
+            num_workers=options.workers,
+            train_step=options.train_step,
+            batch=options.batch,
+            device=choose_device(options.device),
+            on_progress=lambda done, total: progress.update(100 * done // total),
+        )
+    print_result(options, values, format_loader(values))
+    return EXIT_OK
+
+
+def bench_dial(options: Namespace) -> int:
+    """Evaluate a classifier at several keep ratios."""
+    from everest import api
+    from everest.bench.dial import bench_dial as measure
+    from everest.bench.dial import format_dial
+    from everest.datasets import load_data
+    from everest.evaluation import parse_views
+    from everest.training.progress import Progress
+
+    predictor = api.load(options.checkpoint, device=options.device)
+    manifest = load_data(options.data).split(options.split)
+    with Progress("evaluating", len(manifest)) as progress:
+        values = measure(
+            predictor.model,
+            predictor.info,
+            manifest,
+            parse_views(options.views),
+            ratios=options.ratios,
+            on_progress=lambda done, _: progress.update(done),
+        )
+    print_result(options, values, format_dial(values))
+    return EXIT_FAILURES if values["failures"] else EXIT_OK
+
+
+def bench_growth(options: Namespace) -> int:
+    """Time steps of growing batches and clips."""
+    from everest.bench.growth import bench_growth as measure
+    from everest.bench.growth import draw_growth, format_growth
+    from everest.training.progress import Progress
+
+    wanted = ("size", "task", "selection", "batches", "frames", "device", "precision", "steps")
+    with Progress("measuring", len(options.batches) + len(options.frames)) as progress:
+        values = measure(
+            **{name: getattr(options, name) for name in wanted}, on_progress=lambda done, _: progress.update(done)
+        )
+    print_result(options, values, format_growth(values))
+    if options.plot is not None:
+        draw_growth(values, options.plot)
+    return EXIT_OK
+
+
+def bench_scores(options: Namespace) -> int:
+    """Compare ways to find the tokens that change."""
+    from everest.bench.scores import bench_scores as measure
+    from everest.bench.scores import format_scores
+    from everest.datasets import load_data
+    from everest.evaluation import choose_device
+    from everest.training.progress import Progress
+
+    with Progress("measuring", 4) as progress:
+        values = measure(
+            load_data(options.manifest),
+            checkpoint=options.checkpoint,
+            size=options.size,
+            num_clips=options.clips,
+            device=choose_device(options.device),
+            on_progress=lambda done, _: progress.update(done),
+        )
+    print_result(options, values, format_scores(values))
+    return EXIT_OK
+
+
+def bench_macs(options: Namespace) -> int:
+    """Count multiply-adds."""
+    from everest.bench.macs import count_macs, format_macs
+
+    values = count_macs(options.size, options.task, options.selection, peer=options.peer, scoring=options.scoring)
+    print_result(options, values, format_macs(values))
+    return EXIT_OK
+
+
+def bench_parity(options: Namespace) -> int:
+    """Compare with the official release."""
+    from everest.bench.parity import main
+
+    return main([*options.folders, *(["--json"] if options.json else [])])
