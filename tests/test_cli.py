@@ -93,6 +93,35 @@ def test_predict_names_classes_and_survives_a_bad_file(everest: Run, trained: Pa
     assert err.count("nothing.mp4") == 1
 
 
+def test_a_classifier_looks_at_as_many_tokens_as_it_is_told(everest: Run, trained: Path, videos: Path) -> None:
+    code, out, _ = everest("bench", "dial", trained / "fine", "--data", videos, "--ratios", "1,.25", "--views", "1x1")
+    assert code == 0
+    assert [line.split()[0] for line in out.splitlines()[1:4]] == ["1.00", "0.30", "0.25"]
+    found = [
+        json.loads(everest("predict", trained / "fine", videos / "daily" / name.name, "--json", *ratio)[1])
+        for name in [next((videos / "daily").iterdir())]
+        for ratio in ((), ("--keep-ratio", 0.3), ("--keep-ratio", 1))
+    ]
+    assert found[0] == found[1] != found[2]
+    code, out, _ = everest("evaluate", trained / "fine", "--data", videos, "--keep-ratio", 0.5)
+    assert code == 0
+    assert "top-1" in out
+    code, _, err = everest("evaluate", trained / "fine", "--data", videos, "--keep-ratio", 2)
+    assert code == 2
+    assert "above 0 and up to 1" in err
+
+
+def test_growth_and_scores_are_measured(everest: Run, videos: Path, tmp_path: Path) -> None:
+    options = ["--size", "tiny", "--batches", "1,2", "--frames", "4,8", "--steps", 1, "--plot", tmp_path / "growth.png"]
+    code, out, _ = everest("bench", "growth", *options)
+    assert code == 0
+    assert "tokens^" in out
+    assert (tmp_path / "growth.png").stat().st_size > 1000
+    code, out, _ = everest("bench", "scores", videos, "--size", "tiny", "--clips", 2, "--json")
+    assert code == 0
+    assert [row["name"] for row in json.loads(out)["scorings"]] == ["exact", "bfloat16", "projection", "pixels"]
+
+
 def test_evaluation_leaves_a_picture_and_never_overwrites(
     everest: Run, trained: Path, videos: Path, tmp_path: Path
 ) -> None:
@@ -218,7 +247,9 @@ def test_data_can_be_indexed_and_checked(everest: Run, videos: Path, tmp_path: P
 
 def test_every_command_has_help(everest: Run) -> None:
     commands = ["demo", "pretrain", "finetune", "evaluate", "predict", "doctor"]
-    commands += ["recipe list", "recipe show", "data index", "data check", "bench step", "bench macs", "bench parity"]
+    commands += ["recipe list", "recipe show", "data index", "data check", "data pack", "data verify"]
+    benches = ("step", "macs", "peers", "growth", "suite", "loader", "scores", "dial", "parity")
+    commands += [f"bench {name}" for name in benches]
     for command in commands:
         code, out, _ = everest(*command.split(), "--help")
         assert code == 0

@@ -167,11 +167,21 @@ def evaluate(
     trained = _config_of(path)
     if views is None:
         views = DEFAULT_VIEWS if trained is None else trained.evaluation
-    holdout = None if split == "all" else (DataConfig() if trained is None else trained.data).holdout
-    manifest = load_data(data, holdout=holdout).split(split)
+    manifest = evaluation_data(path, data, split)
     views = parse_views(views) if isinstance(views, str) else views
     views = views if decoder is None else views.model_copy(update={"decoder": decoder})
     return _evaluate(model, info, manifest, views=views, run=run or RunConfig(), num_workers=num_workers)
+
+
+def evaluation_data(checkpoint: Path, data: str | Path, split: str) -> Manifest:
+    """Load the part of the data that a run did not learn from, or another one; see :func:`evaluate`.
+
+    Raises:
+        DataError: There is no such data or no such part.
+    """
+    trained = _config_of(checkpoint)
+    holdout = None if split == "all" else (DataConfig() if trained is None else trained.data).holdout
+    return load_data(data, holdout=holdout).split(split)
 
 
 def load(checkpoint: str | Path, device: str = "auto", keep_ratio: float | None = None) -> Predictor:

@@ -27,6 +27,7 @@ def add_bench(commands: Any, add: Add) -> None:
     macs = add(actions, "macs", do.bench_macs, "count the multiply-adds of one clip's forward pass")
     peers = add(actions, "peers", do.bench_peers, "time a training step beside VideoMAE and other peers")
     growth = add(actions, "growth", do.bench_growth, "time steps of growing batches and of growing clips")
+    suite = add(actions, "suite", do.bench_suite, "measure all there is to know of a GPU, in one call of eight minutes")
     loader = add(actions, "loader", do.bench_loader, "measure how fast clips are read, beside other ways to read them")
     scores = add(actions, "scores", do.bench_scores, "compare cheaper ways to find the tokens that change")
     dial = add(actions, "dial", do.bench_dial, "measure accuracy and cost of a classifier by its keep ratio")
@@ -37,17 +38,18 @@ def add_bench(commands: Any, add: Add) -> None:
         parser.add_argument("--task", default="pretrain", choices=("pretrain", "finetune"))
     for parser in (step, macs, growth):
         parser.add_argument("--selection", default="rero", help="rero, tube, random, random_equal, running_cell or all")
-    for parser in (step, peers, growth):
+    for parser in (step, peers, growth, suite):
         parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
         parser.add_argument("--precision", default="auto", choices=("auto", "float32", "bfloat16"))
     _add_step(step, macs)
     _add_peers(peers)
     _add_growth(growth)
+    _add_suite(suite)
     _add_loader(loader)
     _add_scores(scores)
     _add_dial(dial)
     parity.add_argument("folders", nargs="+", metavar="FOLDER")
-    for parser in (step, macs, peers, growth, loader, scores, dial, parity):
+    for parser in (step, macs, peers, growth, suite, loader, scores, dial, parity):
         parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
@@ -83,6 +85,19 @@ def _add_growth(growth: argparse.ArgumentParser) -> None:
     growth.add_argument("--frames", type=_numbers, default=(16, 32, 64), metavar="N,N", help="(default: 16,32,64)")
     growth.add_argument("--steps", type=int, default=3, metavar="N", help="timed steps of each (default: 3)")
     growth.add_argument("--plot", type=Path, metavar="PNG", help="also draw the curves")
+
+
+def _add_suite(suite: argparse.ArgumentParser) -> None:
+    suite.add_argument("--out", type=Path, required=True, metavar="FILE", help="JSON, written after each measurement")
+    suite.add_argument("--sizes", type=_names, default=("base", "large", "small"), metavar="S,S", help="model sizes")
+    suite.add_argument("--batch", type=int, default=32, metavar="N", help="clips (default: 32)")
+    suite.add_argument("--steps", type=int, default=10, metavar="N", help="timed steps of each (default: 10)")
+    suite.add_argument(
+        "--minutes", type=float, default=7.5, metavar="M", help="begin nothing after this (default: 7.5)"
+    )
+    suite.add_argument(
+        "--peer", action="append", default=[], metavar="MODULE:FUNCTION", help="one more; may be given several times"
+    )
 
 
 def _add_loader(loader: argparse.ArgumentParser) -> None:
@@ -121,6 +136,11 @@ def _add_dial(dial: argparse.ArgumentParser) -> None:
 def _numbers(text: str) -> tuple[int, ...]:
     """Read whole numbers with commas between them."""
     return tuple(int(number) for number in text.split(","))
+
+
+def _names(text: str) -> tuple[str, ...]:
+    """Read names with commas between them."""
+    return tuple(text.split(","))
 
 
 def _shares(text: str) -> tuple[float, ...]:

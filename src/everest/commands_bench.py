@@ -1,6 +1,7 @@
 """What ``everest bench`` does with its options; see :mod:`everest.commands`."""
 
 from argparse import Namespace
+from pathlib import Path
 
 from everest.commands import EXIT_FAILURES, EXIT_OK, print_result
 from everest.errors import ConfigError
@@ -92,12 +93,11 @@ def bench_dial(options: Namespace) -> int:
     from everest import api
     from everest.bench.dial import bench_dial as measure
     from everest.bench.dial import format_dial
-    from everest.datasets import load_data
     from everest.evaluation import parse_views
     from everest.training.progress import Progress
 
     predictor = api.load(options.checkpoint, device=options.device)
-    manifest = load_data(options.data).split(options.split)
+    manifest = api.evaluation_data(Path(options.checkpoint), options.data, options.split)
     with Progress("evaluating", len(manifest)) as progress:
         values = measure(
             predictor.model,
@@ -126,6 +126,28 @@ def bench_growth(options: Namespace) -> int:
     if options.plot is not None:
         draw_growth(values, options.plot)
     return EXIT_OK
+
+
+def bench_suite(options: Namespace) -> int:
+    """Measure all there is to know of a GPU."""
+    from everest.bench.suite import bench_suite as measure
+    from everest.bench.suite import format_suite
+    from everest.training.progress import Progress
+
+    with Progress("measuring", 100) as progress:
+        values = measure(
+            options.out,
+            sizes=options.sizes,
+            batch=options.batch,
+            device=options.device,
+            precision=options.precision,
+            steps=options.steps,
+            minutes=options.minutes,
+            peers=options.peer,
+            on_progress=lambda done, total: progress.update(100 * done // total),
+        )
+    print_result(options, values, format_suite(values))
+    return EXIT_FAILURES if any("problem" in row for row in values["results"]) else EXIT_OK
 
 
 def bench_scores(options: Namespace) -> int:

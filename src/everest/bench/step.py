@@ -60,10 +60,11 @@ def bench_step(
 
     Returns:
         Values that JSON can hold: ``seconds`` of each step, their median ``seconds_per_step`` and quartiles
-        ``seconds_q1`` and ``seconds_q3``; ``clips_per_second``, ``peak_memory_bytes`` and ``peak_memory_gb`` (10^9
-        bytes), ``tokens`` of a clip, ``num_parameters``, the first and last ``loss``; ``step_gflop`` (counted work of
-        the step: 10^9 operations, two for each multiply-add), ``matrix_rate_gflops`` (of a large matrix product in the
-        same run) and ``share_of_matrix_rate``; ``hardware`` with the versions of everything, and what was asked for.
+        ``seconds_q1`` and ``seconds_q3``; ``first_step_seconds`` (with what is compiled in it); ``clips_per_second``,
+        ``peak_memory_bytes`` and ``peak_memory_gb`` (10^9 bytes), ``tokens`` of a clip, ``num_parameters``, the first
+        and last ``loss``; ``step_gflop`` (counted work of the step: 10^9 operations, two for each multiply-add),
+        ``matrix_rate_gflops`` (of a large matrix product in the same run) and ``share_of_matrix_rate``; ``hardware``
+        with the versions of everything, and what was asked for.
 
     Raises:
         ConfigError: Something that cannot be measured.
@@ -76,7 +77,7 @@ def bench_step(
     info = describe_task(size, task, selection, scoring=scoring, **shape)
     step = build_step(info, batch, device=device, precision=precision, peer=peer, compile=compile, seed=seed)
     warmup = default_warmup(step.device) if warmup is None else warmup
-    seconds, losses, peak_bytes = _time(step, steps, warmup)
+    first_seconds, seconds, losses, peak_bytes = _time(step, steps, warmup)
     # Only now, so that neither is part of the peak.
     per_step, step_gflop = median(seconds), _gflop(step, info, peer, batch)
     rate = matrix_rate_gflops(step.device, step.dtype)
@@ -91,6 +92,7 @@ def bench_step(
         **{
             "steps": steps,
             "warmup": warmup,
+            "first_step_seconds": first_seconds,
             "seconds": seconds,
             "seconds_per_step": per_step,
             "seconds_q1": first,
@@ -150,8 +152,8 @@ def _gflop(step: TrainingStep, info: CheckpointInfo, peer: Peer | None, batch: i
     return work.flop["step"] / 1e9
 
 
-def _time(step: TrainingStep, steps: int, warmup: int) -> tuple[list[float], list[float], int]:
-    """Run a step again and again: seconds of each, losses, and the peak of the memory in bytes."""
+def _time(step: TrainingStep, steps: int, warmup: int) -> tuple[float, list[float], list[float], int]:
+    """Run a step again and again: seconds of the very first and of each that counts, losses, and the peak memory."""
     print(f"measuring {step}", file=sys.stderr)
     seconds, losses = [], []
     for number in range(warmup + steps):
@@ -164,4 +166,4 @@ def _time(step: TrainingStep, steps: int, warmup: int) -> tuple[list[float], lis
         seconds.append(time.perf_counter() - started)
         kind = "warm-up" if number < warmup else f"step {number - warmup + 1} of {steps}"
         print(f"{kind}: {seconds[-1]:.3f} s, loss {losses[-1]:.4f}", file=sys.stderr)
-    return seconds[warmup:], losses, peak_memory_bytes(step.device)
+    return seconds[0], seconds[warmup:], losses, peak_memory_bytes(step.device)
