@@ -10,7 +10,7 @@ from typing import Any
 
 from everest.bench.foreign import TRANSFORMERS
 from everest.bench.tasks import PLAIN
-from everest.config import ModelSize, SelectionMethod, Task
+from everest.config import ModelSize, Scoring, SelectionMethod, Task
 from everest.errors import ConfigError
 
 OnProgress = Callable[[int, int], None]
@@ -24,11 +24,13 @@ class Contender:
         name: For people.
         selection: Which tokens it computes.
         peer: None for our own path; else what ``everest bench step --peer`` takes.
+        scoring: How it finds the tokens that change.
     """
 
     name: str
     selection: SelectionMethod
     peer: str | None = None
+    scoring: Scoring = "auto"
 
 
 def contenders(task: Task, others: Iterable[str] = ()) -> list[Contender]:
@@ -41,6 +43,7 @@ def contenders(task: Task, others: Iterable[str] = ()) -> list[Contender]:
     everything: SelectionMethod = "tube" if task == "pretrain" else "all"
     return [
         Contender("EVEREST", "rero"),
+        Contender("EVEREST, bfloat16 scores", "rero", scoring="bfloat16"),
         Contender("random at equal count", "random_equal"),
         Contender("VideoMAE, our path", everything),
         Contender("EVEREST, plain peer", "rero", PLAIN),
@@ -142,6 +145,7 @@ def format_peers(values: dict[str, Any]) -> str:
 def _measure(contender: Contender, options: list[str]) -> dict[str, Any] | str:
     """Run one contender in a new process; what is wrong, where it cannot be."""
     command = [sys.executable, "-m", "everest", "bench", "step", "--json", "--selection", contender.selection, *options]
+    command += ["--scoring", contender.scoring]
     if contender.peer is not None:
         command += ["--peer", contender.peer]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -60,7 +60,7 @@ def plan_suite(sizes: Iterable[ModelSize], batch: int, peers: Iterable[str] = ()
     for place, size in enumerate(sizes):
         for task in tasks[: 1 if place else 2]:
             title, common = f"{size} {task}", {"size": size, "task": task, "batch": batch}
-            compared = contenders(task, peers)[: 5 if place else None]
+            compared = [who for who in contenders(task, peers) if who.scoring == "auto"][: 5 if place else None]
             ours = {**common, "selection": "rero"}
             plan += [
                 Measurement(f"{title}, {who.name}", "step", {**common, "selection": who.selection, "peer": who.peer})
