@@ -17,11 +17,25 @@ from everest.errors import VideoError
 from everest.video import VideoInfo, VideoReader, probe, read_clip
 
 GOP = {"g": "12"}
+X265 = "bframes=3:log-level=none:pools=1:frame-threads=1"
 X264 = {**GOP, "preset": "ultrafast", "x264-params": "scenecut=0"}
 CONTAINERS = {
     "h264.mkv": ("libx264", "yuv420p", X264),
     "bframes.mp4": ("libx264", "yuv420p", {**GOP, "preset": "medium", "x264-params": "bframes=3:scenecut=0"}),
     "open_gop.mp4": ("libx264", "yuv420p", {**GOP, "x264-params": "bframes=3:open-gop=1:scenecut=0"}),
+    "open_gop.mkv": ("libx264", "yuv420p", {**GOP, "x264-params": "bframes=3:open-gop=1:scenecut=0"}),
+    "open_gop.ts": ("libx264", "yuv420p", {**GOP, "x264-params": "bframes=3:open-gop=1:scenecut=0"}),
+    "open_gop_h265.mp4": ("libx265", "yuv420p", {"x265-params": f"{X265}:keyint=12:min-keyint=1:open-gop=1:scenecut=0"}),
+    "open_gop_h265.mkv": ("libx265", "yuv420p", {"x265-params": f"{X265}:keyint=20"}),  # as it is by default
+    "h265.mov": ("libx265", "yuv420p", {"x265-params": f"{X265}:keyint=12:open-gop=0"}),
+    "bframes_mpeg2.ts": ("mpeg2video", "yuv420p", {**GOP, "bf": "2"}),
+    "bframes_mpeg2.mkv": ("mpeg2video", "yuv420p", {**GOP, "bf": "2"}),
+    "bframes_mpeg4.mp4": ("mpeg4", "yuv420p", {**GOP, "bf": "2"}),
+    "mpeg4.mov": ("mpeg4", "yuv420p", GOP),
+    "windows.wmv": ("wmv2", "yuv420p", GOP),
+    "flash.flv": ("flv", "yuv420p", GOP),
+    "av1.mp4": ("libsvtav1", "yuv420p", {**GOP, "preset": "12"}),
+    "motion.avi": ("mjpeg", "yuvj420p", {}),
     "h264.ts": ("libx264", "yuv420p", X264),
     "mpeg4.avi": ("mpeg4", "yuv420p", GOP),
     "bframes.avi": ("mpeg4", "yuv420p", {**GOP, "bf": "2"}),
@@ -50,6 +64,15 @@ def check_random_reads(path: Path, expected: Tensor, num_reads: int = 6) -> None
             assert torch.equal(clip.frames, expected[indices]), (path.name, indices)
 
 
+def check_fresh_reads(path: Path, expected: Tensor) -> None:
+    """Read every frame, and every fourth from every start, each with a reader that has read nothing else."""
+    num = len(expected)
+    starts = range(max(num - 12, 0))
+    for indices in [*([index] for index in range(num)), *(list(range(start, start + 13, 4)) for start in starts)]:
+        with VideoReader(path) as reader:
+            assert torch.equal(reader.read(indices).frames, expected[indices]), (path.name, indices)
+
+
 @pytest.mark.parametrize("path", FALLS_CLIPS, ids=lambda p: p.stem)
 def test_jumps_are_frame_exact_in_every_bundled_clip(path: Path) -> None:
     check_random_reads(path, decode_all(path))
@@ -62,6 +85,7 @@ def test_jumps_are_frame_exact_in_every_container(name: str, footage: Tensor, wr
     expected = decode_all(path)
     assert len(expected) == len(footage)
     check_random_reads(path, expected)
+    check_fresh_reads(path, expected)
     clip = read_clip(path, range(len(footage)))
     assert torch.equal(clip.frames, expected)
     assert torch.allclose(clip.pts_seconds, torch.arange(48).double() / 25, atol=2e-3)

@@ -9,6 +9,7 @@ frame (see ``decoding.py``), which gives the same frames.
 
 import time
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
@@ -24,6 +25,8 @@ from everest.video.timing import Deadline
 
 # Packets of a group that are held in memory; longer groups are decoded frame by frame.
 _MAX_PACKETS = 2000
+# Packets after a key frame that are looked at for pictures that are shown before it.
+_MAX_LEADING = 32
 # A jump costs about as much as reading this many packets and throwing them away.
 _JUMP_PACKETS = 24
 # How far before the wanted time a key frame is looked for, in frames: key frames are indexed by time of decoding.
@@ -98,7 +101,8 @@ class Groups:
         self._stamp: Callable[[Any], int | None] = attrgetter(clock)
         self._can_jump = True
         self._packets = self._chain(head)
-        self._pending: AnyPacket | None = next(self._packets, None)  # the key frame of the next group
+        self._ahead: deque[AnyPacket] = deque()  # packets that were looked at, and are still to be read
+        self._pending: AnyPacket | None = self._next()  # the key frame of the next group
         self._group: _Group | None = None
 
     def pick(self, latest: Sequence[int]) -> list[Found] | None:
@@ -128,6 +132,7 @@ class Groups:
     def close(self) -> None:
         """Forget all packets. The container stays open."""
         self._packets = iter(())
+        self._ahead.clear()
         self._pending = self._group = None
 
     def _group_of(self, first: int, last: int) -> _Group:
@@ -154,9 +159,11 @@ class Groups:
         if self._pending is not None:
             self._append(group, self._pending)
             self._pending = None
-        for packet in self._packets:
+        while (packet := self._next()) is not None:
             if packet.is_keyframe and packets:
                 self._pending, group.next_key = packet, self._stamp(packet)
+                if self._is_led(packet):
+                    raise _Irregular
                 break
             self._append(group, packet)
             if packet.dts is not None and packet.dts > last:  # nothing is shown before it is decoded
@@ -164,6 +171,24 @@ class Groups:
                 break
         _check(group)
         return group
+
+    def _is_led(self, key: AnyPacket) -> bool:
+        """Tell whether pictures that come after a key frame are shown before it, and belong to neither group."""
+        shown = self._stamp(key)
+        ahead: list[AnyPacket] = []
+        while shown is not None and len(ahead) < _MAX_LEADING and (packet := self._next()) is not None:
+            ahead.append(packet)
+            stamp = self._stamp(packet)
+            if stamp is not None and stamp < shown and not packet.is_discard:
+                return True
+            # Nothing is shown before it is decoded.
+            if packet.is_keyframe or packet.dts is None or packet.dts >= shown:
+                break
+        self._ahead.extendleft(reversed(ahead))
+        return False
+
+    def _next(self) -> AnyPacket | None:
+        return self._ahead.popleft() if self._ahead else next(self._packets, None)
 
     def _append(self, group: _Group, packet: AnyPacket) -> None:
         self._deadline.check()
@@ -222,7 +247,8 @@ class Groups:
             stamp = max(round(first - frames * self._ticks), self._origin)
             self._container.seek(stamp, stream=self._stream, backward=True)
             self._packets = self._chain(())
-            self._pending = next(self._packets, None)
+            self._ahead.clear()
+            self._pending = self._next()
             landed = None if self._pending is None else self._stamp(self._pending)
             if landed is None:
                 raise _Irregular
