@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from everest.config import AugmentConfig, ClipConfig, EvaluationConfig
-from everest.datasets import TrainClips, ViewClips, load_data
+from everest.config import AugmentConfig, ClipConfig, EvaluationConfig, PretrainConfig
+from everest.datasets import TrainClips, ViewClips, build_train_loader, load_data
+from everest.settings import parse
 
 BUNDLED = load_data("bundled")
 CLIP = ClipConfig(num_frames=8, height=48, width=48, stride=3)
@@ -34,3 +35,31 @@ def test_memory_is_flat_over_thousands_of_clips() -> None:
         if number == NUM_WARM:
             before = resident_mb()
     assert resident_mb() - before < 6.0
+
+
+def resident_mb_of(pid: int) -> float:
+    pages = Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()
+    return (int(pages[1]) - int(pages[2])) * 4096 / 1e6  # without what is shared
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_memory_of_the_loader_and_its_workers_is_flat() -> None:
+    settings = {
+        "model": {"size": "tiny"},
+        "clip": CLIP.model_dump(),
+        "selection": {"keep_ratio": 0.5, "encode_ratio": 0.25},
+        "augment": {},
+        "data": {"batch_size": 8, "num_workers": 2},
+        "optim": {"global_batch_size": 8},
+    }
+    loader = build_train_loader(BUNDLED, parse(PretrainConfig, settings))
+    sizes: list[list[float]] = []
+    for epoch in range(20):  # 2,400 clips
+        for _ in loader.epoch(epoch):
+            pass
+        kept = loader._workers._kept
+        assert kept is not None
+        pids = [worker.pid for worker in kept._iterator._workers]  # type: ignore[union-attr]
+        sizes.append([resident_mb(), *(resident_mb_of(pid) for pid in pids)])
+    growth = [after - before for before, after in zip(sizes[5], sizes[-1], strict=True)]
+    assert max(growth) < 4.0, growth

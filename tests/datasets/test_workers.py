@@ -35,6 +35,7 @@ from everest.datasets import (
     clips,
     load_data,
     spans,
+    workers,
 )
 from everest.datasets.watch import Watch
 from everest.datasets.workers import resolve_num_workers
@@ -233,3 +234,100 @@ def test_processes_of_one_machine_share_its_cores(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "8")
     assert resolve_num_workers(-1) == 1  # without any, nothing could be stopped
     assert resolve_num_workers(0) == 0
+
+
+def kill_one(loader: TrainLoader) -> None:
+    """Kill a worker that waits for work, as the kernel does when memory runs out."""
+    kept = loader._workers._kept
+    assert kept is not None
+    os.kill(kept._iterator._workers[0].pid, signal.SIGKILL)  # type: ignore[union-attr]
+    time.sleep(0.1)
+
+
+def test_workers_that_die_between_epochs_are_replaced(caplog: pytest.LogCaptureFixture) -> None:
+    manifest = one_clip_per_file(8)
+    wanted = [list(loader_of(manifest, num_workers=0).epoch(epoch)) for epoch in (1, 2)]
+    loader = loader_of(manifest, num_workers=2)
+    for _ in loader.epoch(0):
+        pass
+    kill_one(loader)
+    with caplog.at_level(logging.WARNING, logger="everest"):
+        found = [list(loader.epoch(epoch)) for epoch in (1, 2)]
+    assert "died while it read nothing" in caplog.text
+    for ours, theirs in zip(found, wanted, strict=True):
+        assert all(torch.equal(a.frames, b.frames) for a, b in zip(ours, theirs, strict=True))
+    assert not loader.failed
+
+
+def test_an_epoch_that_is_left_while_a_file_hangs_names_it_in_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    manifest = one_clip_per_file(8)
+    order = loader_of(manifest, num_workers=0).sampler.order(0).tolist()
+    bad = manifest.records[order[4]].path  # in the third batch
+    die_in_workers(monkeypatch, bad, hang)
+    loader = loader_of(manifest, num_workers=1)
+    for _ in loader.epoch(0):
+        break
+    assert len(list(loader.epoch(1))) == 4
+    assert list(loader.failed) == [str(bad)]
+
+
+class Broken:
+    """An iterator over a loader that fails in some way when it is asked for the second time."""
+
+    def __init__(self, items: Any, error: Exception, pid: int) -> None:
+        self.items, self.error, self.pid, self.num_asked = items, error, pid, 0
+
+    def __next__(self) -> Any:
+        self.num_asked += 1
+        if self.num_asked == 2:
+            os.kill(self.pid, signal.SIGKILL)
+            raise self.error
+        return next(self.items)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ConnectionResetError(), EOFError(), FileNotFoundError(), RuntimeError("Pin memory thread exited unexpectedly")],
+)
+def test_a_death_that_the_loader_does_not_call_one_is_found(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    manifest, iterate, num_broken = one_clip_per_file(8), workers._iterate, 0
+
+    def break_once(loader: Any) -> Any:
+        nonlocal num_broken
+        items, num_broken = iterate(loader), num_broken + 1
+        return Broken(items, error, items._workers[0].pid) if num_broken == 1 else items
+
+    monkeypatch.setattr(workers, "_iterate", break_once)
+    found = list(loader_of(manifest, num_workers=1).epoch(0))
+    assert num_broken == 2
+    assert len(found) == 4
+
+
+def test_other_errors_of_the_loader_are_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: Any) -> Any:
+        raise OSError("too many open files")
+
+    monkeypatch.setattr(workers, "_iterate", fail)
+    with pytest.raises(OSError, match="too many open files"):
+        list(loader_of(one_clip_per_file(4), num_workers=1).epoch(0))
+
+
+def test_too_little_shared_memory_is_one_line_that_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(num_bytes: int) -> Any:
+        raise RuntimeError(f"unable to allocate shared memory(shm) of {num_bytes} bytes: No space left on device (28)")
+
+    monkeypatch.setattr(torch.UntypedStorage, "_new_shared", refuse)
+    with pytest.raises(DataError, match=r"no shared memory is left for a batch .* lower data.batch_size") as caught:
+        list(loader_of(one_clip_per_file(4), num_workers=1).epoch(0))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="counts open files in /proc")
+def test_batches_that_are_kept_keep_no_files_open() -> None:
+    loader = loader_of(one_clip_per_file(8), num_workers=1)
+    kept = list(loader.epoch(0))
+    before = sum(1 for _ in Path("/proc/self/fd").iterdir())
+    for epoch in (1, 2, 3):
+        kept += list(loader.epoch(epoch))
+    assert sum(1 for _ in Path("/proc/self/fd").iterdir()) <= before + 1
+    assert len(kept) == 16

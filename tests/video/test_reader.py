@@ -25,7 +25,11 @@ CONTAINERS = {
     "open_gop.mp4": ("libx264", "yuv420p", {**GOP, "x264-params": "bframes=3:open-gop=1:scenecut=0"}),
     "open_gop.mkv": ("libx264", "yuv420p", {**GOP, "x264-params": "bframes=3:open-gop=1:scenecut=0"}),
     "open_gop.ts": ("libx264", "yuv420p", {**GOP, "x264-params": "bframes=3:open-gop=1:scenecut=0"}),
-    "open_gop_h265.mp4": ("libx265", "yuv420p", {"x265-params": f"{X265}:keyint=12:min-keyint=1:open-gop=1:scenecut=0"}),
+    "open_gop_h265.mp4": (
+        "libx265",
+        "yuv420p",
+        {"x265-params": f"{X265}:keyint=12:min-keyint=1:open-gop=1:scenecut=0"},
+    ),
     "open_gop_h265.mkv": ("libx265", "yuv420p", {"x265-params": f"{X265}:keyint=20"}),  # as it is by default
     "h265.mov": ("libx265", "yuv420p", {"x265-params": f"{X265}:keyint=12:open-gop=0"}),
     "bframes_mpeg2.ts": ("mpeg2video", "yuv420p", {**GOP, "bf": "2"}),

@@ -6,6 +6,7 @@ Shapes: R clips of an item, V views, C channels, T frames, H height, W width.
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -114,7 +115,7 @@ class OurViews(Dataset["Views | None"]):
 
     def __getitem__(self, key: SampleKey) -> Views | None:
         found = self.views[key[2]]
-        return None if found.error is not None else found
+        return found if isinstance(found, Views) and found.error is None else None
 
 
 class ViewByView(Dataset["Tensor | None"]):
@@ -123,6 +124,7 @@ class ViewByView(Dataset["Tensor | None"]):
     def __init__(self, manifest: Manifest, clip: ClipConfig, views: EvaluationConfig) -> None:
         self.records = manifest.records
         self.views = ViewClips(manifest.records, clip, views)
+        self._places = Places()
 
     def __getitem__(self, key: SampleKey) -> Tensor | None:
         clip, evaluation = self.views.clip, self.views.evaluation
@@ -134,7 +136,7 @@ class ViewByView(Dataset["Tensor | None"]):
                     found.append(view_crops(frames[0], clip.height, clip.width, evaluation.num_crops)[crop])
         except VideoError:
             return None
-        return torch.stack(found)  # [V,C,T,H,W]
+        return stack_clips(found, self._places)  # [V,C,T,H,W]
 
     def _plan_of(self, segment: int) -> FramePlan:
         return lambda num_available, fps: [self.views.plan(num_available, fps)[segment]]
@@ -149,7 +151,7 @@ def build_arms(
 ) -> list[Arm]:
     """List the ways that can be measured here, the baseline first where decord is installed."""
     arms: list[Arm] = []
-    if has_decord():
+    if has_decord() and all(isinstance(record.source, Path) for record in manifest.records):  # it reads whole files
         arms.append(Arm(BASELINE, DecordClips(manifest.records, clip)))
     baseline = BASELINE if arms else None
     decoders: tuple[Decoder, ...] = ("pyav",) if why_no_torchcodec() else ("pyav", "torchcodec")

@@ -14,12 +14,17 @@ from torch import Tensor, nn
 
 from everest.config import CheckpointInfo
 from everest.datasets import Batch
-from everest.errors import ConfigError
+from everest.errors import ConfigError, EverestError
 from everest.models import SIZES, grid_of
 from everest.tokens import select_tokens
 from everest.video import normalize
 
 TRANSFORMERS = "transformers"
+FOREIGN_ERRORS = (
+    *(ArithmeticError, AssertionError, AttributeError, EOFError, ImportError, LookupError, MemoryError),
+    *(OSError, RuntimeError, TypeError, ValueError, EverestError),
+)
+"""What a library may raise that is measured beside ours."""
 _VARIABLE = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
 ForeignStep = Callable[[], Any]
 

@@ -15,6 +15,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from everest.bench.arms import Arm, build_arms
+from everest.bench.foreign import FOREIGN_ERRORS
 from everest.bench.hardware import describe_hardware
 from everest.config import ClipConfig, EvaluationConfig
 from everest.datasets import Manifest
@@ -156,14 +157,15 @@ def _readable(arms: Sequence[Arm], num_records: int, num_items: int) -> tuple[li
         _Readers(arms), tasks, num_workers=1, time_limit_seconds=TIME_LIMIT_SECONDS
     )
     for key, (_, outcome) in zip(tasks, outcomes, strict=True):
-        if isinstance(outcome, Lost):
-            left_out.append(f"{arms[0].name_of(key[2])}: {outcome.reason}")
-        elif outcome:
-            left_out.append(f"{outcome}: {arms[0].name_of(key[2])}")
+        reason = outcome.reason if isinstance(outcome, Lost) else outcome
+        if reason:
+            left_out.append(f"{arms[0].name_of(key[2])}: {reason}")
         else:
             keys.append(key)
     if not keys:
         raise DataError(f"none of {len(chosen)} videos can be read by every way: {left_out[0]}")
+    if len(keys) < 2:
+        raise DataError("a single video can be read by every way: measure on more, the first one starts the workers")
     return keys, left_out
 
 
@@ -176,8 +178,12 @@ class _Readers:
     def __call__(self, key: SampleKey) -> Generator[None, None, str]:
         """Name the first way that cannot read the item; empty where all can."""
         for name, dataset in self.ways:
-            if dataset[key] is None:
-                return name
+            try:
+                can_read = dataset[key] is not None
+            except FOREIGN_ERRORS:
+                can_read = False
+            if not can_read:
+                return f"cannot be read by {name}"
             yield
         return ""
 
@@ -201,10 +207,12 @@ def _rate(arm: Arm, loader: DataLoader[Any], device: torch.device) -> float:
     arm.finish(taker.take(next(items)), device)
     started, num_items = time.perf_counter(), 0
     for item in items:
+        if item is None:
+            raise DataError(f"{arm.name} cannot read any more what it could read before; do files change?")
         arm.finish(taker.take(item), device)
         num_items += 1
     _wait_for(device)
-    return max(num_items, 1) * arm.clips_per_item / (time.perf_counter() - started)
+    return num_items * arm.clips_per_item / (time.perf_counter() - started)
 
 
 def _waiting(arm: Arm, loader: DataLoader[Any], train_step: float, batch: int, device: torch.device) -> float:
@@ -215,7 +223,7 @@ def _waiting(arm: Arm, loader: DataLoader[Any], train_step: float, batch: int, d
     while True:
         asked = time.perf_counter()
         item = next(items, None)
-        if item is None:
+        if item is None:  # the end
             break
         arm.finish(taker.take(item), device)
         waited += time.perf_counter() - asked

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from everest.bench.foreign import FOREIGN_ERRORS
 from everest.bench.hardware import describe_hardware
 from everest.bench.peers import contenders
 from everest.bench.profile import profile_step
@@ -154,7 +155,7 @@ def _measure(measurement: Measurement, common: dict[str, Any], steps: int) -> di
     """Do one measurement; what is wrong where it cannot be done."""
     try:
         return {"values": _DO[measurement.kind](measurement.options | common, steps)}
-    except Exception as error:
+    except FOREIGN_ERRORS as error:  # the others are still to be measured
         if is_out_of_memory(error):
             return {"problem": "the memory does not suffice"}
         kind = "" if isinstance(error, EverestError) else f"{type(error).__name__}: "

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
+from everest.errors import DataError
+
 PREFETCH_FACTOR = 2  # items that wait per worker
 _NUM_PLACES = PREFETCH_FACTOR + 1
 
@@ -75,17 +77,30 @@ class Taker:
         return replace(item, **{name: self._take(tensor) for name, tensor in tensors.items()})
 
     def _take(self, tensor: Tensor) -> Tensor:
-        if tensor.dtype != torch.uint8 or not tensor.untyped_storage().is_shared():  # not frames, or of this process
-            return tensor
         storage = tensor.untyped_storage()
-        self._mapped[storage.data_ptr()] = storage
-        self._mapped.move_to_end(storage.data_ptr())
-        if len(self._mapped) > self._num_kept:
-            self._mapped.popitem(last=False)
-        return tensor.clone()
+        if not storage.is_shared():  # of this process
+            return tensor
+        if tensor.dtype == torch.uint8:  # frames, which come in places
+            self._mapped[storage.data_ptr()] = storage
+            self._mapped.move_to_end(storage.data_ptr())
+            if len(self._mapped) > self._num_kept:
+                self._mapped.popitem(last=False)
+        return tensor.clone()  # small ones too: each is an open file for as long as it is kept
 
 
 def new_shared(num_bytes: int) -> Tensor:
-    """Make shared memory that nothing was written to, uint8 [num_bytes]."""
-    storage = torch.UntypedStorage._new_shared(num_bytes)  # type: ignore[no-untyped-call]
+    """Make shared memory that nothing was written to, uint8 [num_bytes].
+
+    Raises:
+        DataError: There is not so much.
+    """
+    try:
+        storage = torch.UntypedStorage._new_shared(num_bytes)  # type: ignore[no-untyped-call]
+    except RuntimeError as error:
+        raise DataError(
+            f"no shared memory is left for a batch of {num_bytes / 1e6:.0f} MB, of which every worker process needs "
+            f"{_NUM_PLACES} (on Linux it is /dev/shm; containers have little unless told, as by docker run "
+            f"--shm-size=8g): give more, or lower data.batch_size, data.clips_per_video or data.num_workers "
+            f"({str(error).splitlines()[0]})"
+        ) from None
     return torch.empty(0, dtype=torch.uint8).set_(storage, 0, (num_bytes,))  # type: ignore[call-overload,no-any-return]

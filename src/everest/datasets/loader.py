@@ -67,9 +67,12 @@ class _MicroBatches(Dataset["Batch | DataError"]):
 
     def __getitem__(self, keys: tuple[SampleKey, ...]) -> "Batch | DataError":
         try:
-            samples = [self.clips[key] for key in keys]
+            return self._read(keys)
         except DataError as error:
             return error
+
+    def _read(self, keys: tuple[SampleKey, ...]) -> Batch:
+        samples = [self.clips[key] for key in keys]
         repeats = self.clips.clips_per_video
         labels = torch.tensor([s.label for s in samples]).repeat_interleave(repeats)  # [B]
         indices = torch.tensor([s.record_index for s in samples]).repeat_interleave(repeats)  # [B]
@@ -176,16 +179,19 @@ class TrainLoader:
             )
 
 
-class PlacedViews(Dataset[Views]):
-    """Views as items, their frames where the program can see them."""
+class PlacedViews(Dataset["Views | DataError"]):
+    """Views as items, their frames where the program can see them. Errors travel as values."""
 
     def __init__(self, clips: ViewClips) -> None:
         self.clips = clips
         self._places = Places()
 
-    def __getitem__(self, index: int) -> Views:
+    def __getitem__(self, index: int) -> "Views | DataError":
         views = self.clips[index]
-        return replace(views, scaled=self._places.empty(views.scaled.shape).copy_(views.scaled))
+        try:
+            return replace(views, scaled=self._places.empty(views.scaled.shape).copy_(views.scaled))
+        except DataError as error:
+            return error
 
 
 class ViewLoader:
@@ -213,7 +219,10 @@ class ViewLoader:
         return len(self.indices)
 
     def __iter__(self) -> Iterator[Views]:
-        yield from self._workers.read(lambda num_done: self.indices[num_done:])
+        for views in self._workers.read(lambda num_done: self.indices[num_done:]):
+            if isinstance(views, DataError):
+                raise views
+            yield views
 
 
 def build_train_loader(

@@ -121,14 +121,18 @@ def pack_manifest(
             encode = partial(_encode, manifest, folder / _WORK, settings, num_workers, time_limit_seconds)
             found = _finished_rows(folder, number)
             failed = tuple(row["index"] for row in found or () if "failure" in row)
+            packed = set(_kept_clips(folder / _WORK, indices))  # those of a shard that was begun
+            packed |= {row["index"] for row in found or () if "failure" not in row}
+            num_reused += len(packed)
             if found is None or (failed and _mended(folder, number, found, encode(failed))):
-                num_skipped = len(_kept_clips(folder / _WORK, indices))
-                on_skip(num_skipped)
-                found = _write_shard(folder, number, manifest, encode(indices), len(rows), on_progress)
+                found = []
+                for row in _write_shard(folder, number, manifest, encode(indices)):
+                    found.append(row)
+                    on_skip(int(row["index"] in packed))
+                    if on_progress is not None:
+                        on_progress(len(rows) + len(found), len(manifest))
             else:
-                num_skipped = len(found) - len(failed)
-                on_skip(num_skipped)
-            num_reused += num_skipped
+                on_skip(len(packed))
             rows |= {row["index"]: row for row in found}
             if on_progress is not None:
                 on_progress(len(rows), len(manifest))
@@ -252,15 +256,13 @@ def _mended(
     return True
 
 
-def _write_shard(  # noqa: PLR0917
+def _write_shard(
     folder: Path,
     number: int,
     manifest: Manifest,
     work: Iterator[tuple[int, PackedClip | Lost]],
-    num_before: int,
-    on_progress: OnProgress | None,
-) -> list[dict[str, Any]]:
-    """Write a shard and its list; both are there only when they are complete."""
+) -> Iterator[dict[str, Any]]:
+    """Write a shard and its list, and give each clip's line as it comes; files are there only when complete."""
     name = f"{number:06d}.tar"
     part = folder / f"{name}.part"
     rows: list[dict[str, Any]] = []
@@ -278,8 +280,7 @@ def _write_shard(  # noqa: PLR0917
                 num_bytes = outcome.path.stat().st_size
                 values = {k: v for k, v in asdict(outcome).items() if k != "path"}
                 rows.append({"index": index, "shard": name, "offset": offset, "num_bytes": num_bytes, **values})
-            if on_progress is not None:
-                on_progress(num_before + len(rows), len(manifest))
+            yield rows[-1]
     listed = {"shard": {"name": name, "bytes": part.stat().st_size, "sha256": _sha256(part)}, "rows": rows}
     _sync(part)
     part.replace(folder / name)
@@ -287,7 +288,6 @@ def _write_shard(  # noqa: PLR0917
     for row in rows:
         for ending in ("mp4", "json"):
             (folder / _WORK / f"{row['index']:08d}.{ending}").unlink(missing_ok=True)
-    return rows
 
 
 def _finished_rows(folder: Path, number: int) -> list[dict[str, Any]] | None:

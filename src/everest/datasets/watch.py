@@ -16,6 +16,7 @@ from torch.utils.data import get_worker_info
 _FIELDS = 3  # of a worker: its process, the record that it reads or -1, and since when in nanoseconds
 _PIDS = re.compile(r"pid(?:\(s\))?:? ([0-9, ]+)")
 _LOOK_SECONDS = 0.2  # between two looks at the workers
+_DEATH_SECONDS = 1.0  # in which a process that has closed its connections counts as ended
 _GRACE = 1.25  # a reader notices by itself that its time is up, unless it hangs: only then it is stopped from outside
 
 
@@ -46,6 +47,10 @@ class Watch:
         self._table = multiprocessing.RawArray("q", [0, -1, 0] * max(num_workers, 1))
         self._stopped: set[int] = set()
 
+    def enter(self, number: int) -> None:
+        """Note in a worker which process it is."""
+        self._table[number * _FIELDS] = os.getpid()
+
     @contextmanager
     def reading(self, record_index: int) -> Iterator[None]:
         """Note in a worker what it reads; in the parent process nothing is noted."""
@@ -55,7 +60,6 @@ class Watch:
             return
         row = worker.id * _FIELDS
         self._table[row + 2] = time.monotonic_ns()
-        self._table[row] = os.getpid()
         self._table[row + 1] = record_index
         try:
             yield
@@ -84,16 +88,26 @@ class Watch:
                     _kill(pid)
 
     def find_dead(self, message: str) -> DeadWorker | None:
-        """Find out who died from the words in which the loader says it; None where it says something else."""
-        match = _PIDS.search(message)
-        if match is None or "worker" not in message:
+        """Find out who died when a loader fails; None where all live.
+
+        The loader may name some of the dead in its message, or none: the thread that pins memory, or an item that was
+        on its way, may fail first, a little before the process counts as ended.
+
+        Args:
+            message: What the loader says.
+        """
+        match = _PIDS.search(message) if "worker" in message else None
+        named = set() if match is None else {int(pid) for pid in match[1].replace(",", " ").split()}
+        deadline = time.monotonic() + (0.0 if named else _DEATH_SECONDS)
+        while True:
+            rows = [self._table[row : row + _FIELDS] for row in range(0, len(self._table), _FIELDS)]
+            rows = [row for row in rows if row[0] and (row[0] in named or not _is_running(row[0]))]
+            if named or rows or time.monotonic() >= deadline:
+                break
+            time.sleep(_DEATH_SECONDS / 20)
+        if not named and not rows:
             return None
-        dead = {int(pid) for pid in match[1].replace(",", " ").split()}
-        # After one death the loader may name only a part of those that died at the same time.
-        rows = [self._table[row : row + _FIELDS] for row in range(0, len(self._table), _FIELDS)]
-        rows = [row for row in rows if row[0] in dead]
-        busy = [row for row in rows if row[1] >= 0]
-        first = min(busy, key=lambda row: row[2], default=None)
+        first = min((row for row in rows if row[1] >= 0), key=lambda row: row[2], default=None)
         if first is None:
             return DeadWorker(None, False)
         return DeadWorker(first[1], first[0] in self._stopped)

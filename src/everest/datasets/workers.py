@@ -8,6 +8,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -77,13 +78,16 @@ class Workers:
                 remaining(num_done)  # the sampler that the kept loader has is told where to go on
             dead: DeadWorker | None = None
             with self._watch.guard() if self.num_workers else nullcontext():
-                items, taker = _iterate(loader), Taker(self.num_workers)
+                items: Iterator[Any] | None = None
+                taker = Taker(self.num_workers)
                 while dead is None:
                     try:
+                        items = items or _iterate(loader)  # kept workers may have died since they were last asked
                         item = next(items)
                     except StopIteration:
                         return
-                    except RuntimeError as error:
+                    except (RuntimeError, OSError, EOFError) as error:  # the latter two: in the middle of handing over
+                        self._kept = None
                         dead = self._watch.find_dead(str(error))
                         if dead is None:
                             raise
@@ -92,7 +96,6 @@ class Workers:
                     num_done += 1
                     num_silent = 0
             del items, loader
-            self._kept = None
             num_silent = num_silent + 1 if dead.record_index is None else 0
             if num_silent >= MAX_SILENT_DEATHS:
                 raise DataError(
@@ -111,7 +114,7 @@ class Workers:
             num_workers=workers,
             collate_fn=_as_is,
             pin_memory=self._pin_memory,
-            worker_init_fn=_start_worker,
+            worker_init_fn=partial(_start_worker, self._watch),
             persistent_workers=self._persistent and workers > 0,
             prefetch_factor=PREFETCH_FACTOR if workers > 0 else None,
             generator=torch.Generator(),  # its own: drawing from the global one would change the training's randomness
@@ -175,6 +178,7 @@ def _as_is(item: Any) -> Any:
     return item
 
 
-def _start_worker(_: int) -> None:
+def _start_worker(watch: Watch, number: int) -> None:
+    watch.enter(number)
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C stops the program, which stops its workers

@@ -89,7 +89,7 @@ class Progress:
             num_steps: Steps in addition to those skipped before.
         """
         self._first_step += num_steps
-        if self._live is not None and self._task is not None:
+        if num_steps and self._live is not None and self._task is not None:
             self._live.reset(self._task, completed=self._step, values=self._values)
 
     def __exit__(

@@ -1,0 +1,42 @@
+"""Frames of whatever footage there is: EVEREST_FOOTAGE names a folder, and every video in it is read out of order."""
+
+import os
+import random
+from pathlib import Path
+
+import pytest
+import torch
+
+from everest.datasets.records import VIDEO_EXTENSIONS
+from everest.errors import VideoError
+from everest.video import VideoReader
+
+MAX_FRAMES, NUM_READS = 200, 25
+
+
+def find_videos() -> list[Path]:
+    folder = os.environ.get("EVEREST_FOOTAGE")
+    return sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in VIDEO_EXTENSIONS) if folder else []
+
+
+@pytest.mark.skipif(not find_videos(), reason="EVEREST_FOOTAGE names no folder with videos")
+def test_every_frame_is_that_of_decoding_from_the_start() -> None:
+    """With a reader that has read nothing else; the one with the whole file is a plain forward read."""
+    num_read, wrong = 0, []
+    for path in find_videos():
+        try:
+            with VideoReader(path) as reader:
+                num = min(reader.info.num_frames, MAX_FRAMES)
+                expected = reader.read(range(num)).frames
+        except VideoError:
+            continue  # whatever is wrong with it, `everest data check` says it
+        num_read += 1
+        draw = random.Random(str(path.name))
+        alone = [[index] for index in draw.sample(range(num), min(num, NUM_READS))]
+        spread = [[min(start + step, num - 1) for step in (0, 4, 8)] for start in draw.sample(range(num), min(num, 10))]
+        for indices in alone + spread:
+            with VideoReader(path) as reader:
+                if not torch.equal(reader.read(indices).frames, expected[indices]):
+                    wrong.append((str(path), indices))
+    assert num_read > 0
+    assert not wrong
