@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from everest import memory
+from everest import cli, memory
 
 SCRIPT = """
 import resource, sys, torch
@@ -36,3 +36,15 @@ def test_who_chose_already_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.delenv("MALLOC_TRIM_THRESHOLD_")
     monkeypatch.setattr(sys, "platform", "darwin")
     assert not memory.keep_freed_memory()
+
+
+@pytest.mark.parametrize(("peer", "kept"), [([], [True]), (["--peer", "plain"], [])])
+def test_what_others_are_is_measured_as_they_come(
+    peer: list[str], kept: list[bool], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done: list[bool] = []
+    monkeypatch.setattr(cli, "keep_freed_memory", lambda: done.append(True))
+    monkeypatch.setattr(sys, "argv", ["everest", "bench", "macs", "--size", "tiny", *peer])
+    assert cli.program() == 0
+    assert done == kept
+    assert "GMAC" in capsys.readouterr().out

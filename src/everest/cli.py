@@ -32,7 +32,10 @@ _ADVICE: dict[Command, str] = {  # after an interruption
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; ``None`` takes the arguments of the process."""
-    options = build_parser().parse_args(arguments)
+    return _run(build_parser().parse_args(arguments))
+
+
+def _run(options: argparse.Namespace) -> int:
     command: Command = options.command
     try:
         return command(options)
@@ -54,8 +57,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def program() -> int:
     """Run as a program of its own, which may arrange its process as it likes."""
-    keep_freed_memory()
-    return main()
+    options = build_parser().parse_args()
+    if not getattr(options, "peer", None):  # what others are is measured as they come
+        keep_freed_memory()
+    return _run(options)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -189,7 +189,7 @@ class TrainClips(Dataset[Sample]):
                 with reading(self, index, self._unreadable):
                     clips, changes = self._clips(index, epoch, position)
             except VideoError as error:
-                failures[str(record.path)] = _reason(error, record)
+                failures[str(record.source)] = _reason(error, record)
                 if len(failures) > self.max_failures:  # as when the disk or the server is gone
                     break
                 continue
@@ -367,4 +367,4 @@ def _shrink(frames: Tensor, short_side: int) -> Tensor:
 
 
 def _reason(error: VideoError, record: ClipRecord) -> str:
-    return str(error).removeprefix(f"{record.path}: ")
+    return str(error).removeprefix(f"{record.source}: ").removeprefix(f"{record.path}: ")

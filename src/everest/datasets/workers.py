@@ -82,7 +82,8 @@ class Workers:
                 taker = Taker(self.num_workers)
                 while dead is None:
                     try:
-                        items = items or _iterate(loader)  # kept workers may have died since they were last asked
+                        if items is None:  # here, for kept workers may have died since they were last asked
+                            items = _iterate(loader)
                         item = next(items)
                     except StopIteration:
                         return
