@@ -6,6 +6,7 @@ embedded afterwards. All of them are exactly 0 where nothing changes.
 Shapes: B clips, N tokens, P pixels of a tubelet, C channels, D width, t time slots, L tokens of a slot, k projections.
 """
 
+from collections.abc import Iterator
 from functools import lru_cache
 
 import torch
@@ -19,6 +20,9 @@ from everest.tokens import TokenGrid, rero_scores, token_changes
 
 NUM_PROJECTIONS = 64
 """k: lengths are then off by about 1 / sqrt(2 k) = 9 %, and ranks of tokens that differ more than that stay."""
+
+
+_MAX_TOGETHER = 64  # clips whose differences are in a GPU's memory at once
 
 
 @torch.no_grad()
@@ -72,11 +76,12 @@ def _pixel_changes(patches: Tensor | Tubelets, grid: TokenGrid) -> Tensor:
     return torch.cat(lengths) * scale.to(patches.device, non_blocking=True)
 
 
-def _byte_changes(patches: Tubelets, grid: TokenGrid, dtype: torch.dtype) -> list[Tensor]:
+def _byte_changes(patches: Tubelets, grid: TokenGrid, dtype: torch.dtype) -> Iterator[Tensor]:
     """Differences of bytes, exact in both number formats; on a CPU clip by clip: one fits into the cache."""
-    num_together = 1 if patches.device.type == "cpu" else len(patches)
+    num_together = 1 if patches.device.type == "cpu" else _MAX_TOGETHER
     slots = patches.pixels.reshape(len(patches), grid.num_slots, grid.tokens_per_slot, -1)  # [B, t, L, P], uint8
-    return [torch.sub(part[:, 1:], part[:, :-1].to(dtype)) for part in torch.split(slots, num_together)]
+    for part in torch.split(slots, num_together):
+        yield torch.sub(part[:, 1:], part[:, :-1].to(dtype))  # [b, t - 1, L, P]
 
 
 def _lengths(changes: Tensor) -> Tensor:
