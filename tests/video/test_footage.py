@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from everest.datasets.records import VIDEO_EXTENSIONS
+from everest.datasets.records import is_video
 from everest.errors import VideoError
 from everest.video import VideoReader
 
@@ -16,7 +16,7 @@ MAX_FRAMES, NUM_READS = 200, 25
 
 def find_videos() -> list[Path]:
     folder = os.environ.get("EVEREST_FOOTAGE")
-    return sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in VIDEO_EXTENSIONS) if folder else []
+    return sorted(p for p in Path(folder).rglob("*") if is_video(p)) if folder else []
 
 
 @pytest.mark.skipif(not find_videos(), reason="EVEREST_FOOTAGE names no folder with videos")
