@@ -145,6 +145,8 @@ class DataConfig(Config):
         batch_size: Clips per device and pass; ``optim.global_batch_size`` decides how many passes make a step.
         num_workers: Decoding processes; -1 takes one per spare core.
         clips_per_video: Clips taken from each decoded video (repeated augmentation).
+        same_frames: The clips of a video show the same frames, each cropped and changed in its own way, as in the
+            fine-tuning of VideoMAE; cheaper than clips that begin at times of their own.
         max_failed_share: Training stops when more than this share of the videos cannot be read.
         holdout: Share of each class that is held out as ``test`` when the data has no splits.
         memory_cache: Keep decoded spans in memory: for data sets of a few hundred short clips.
@@ -157,6 +159,7 @@ class DataConfig(Config):
     batch_size: int = Field(16, ge=1)
     num_workers: int = Field(-1, ge=-1)
     clips_per_video: int = Field(1, ge=1)
+    same_frames: bool = False
     max_failed_share: float = Field(0.05, ge=0.0, le=1.0)
     holdout: float = Field(0.2, gt=0.0, lt=1.0)
     memory_cache: bool = False

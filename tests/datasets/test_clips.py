@@ -1,4 +1,5 @@
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -230,3 +231,23 @@ def test_videos_that_cannot_be_read_stay_in_the_evaluation(broken: list[ClipReco
 def test_reprs_show_shapes(broken: list[ClipRecord]) -> None:
     assert "1 x [3, 4, 32, 32], label 0" in repr(TrainClips(broken, CLIP, PLAIN)[0, 0, 0])
     assert "error 'the file is empty'" in repr(ViewClips(broken, CLIP, EvaluationConfig())[1])
+
+
+def test_clips_of_the_same_frames_differ_in_their_crops_alone() -> None:
+    record, cropping, whole = ClipRecord(VIDEOS[0]), AugmentConfig(crop="multi_scale"), AugmentConfig(crop="center")
+    planned: list[list[list[int]]] = []
+
+    class Noted(TrainClips):
+        def plan(self, num_available: int, fps: float, generators: Sequence[torch.Generator]) -> list[list[int]]:
+            planned.append(super().plan(num_available, fps, generators))
+            return planned[-1]
+
+    def read(augment: AugmentConfig, same_frames: bool) -> Sample:
+        return Noted([record], CLIP, augment, clips_per_video=3, same_frames=same_frames)[0, 0, 0]
+
+    same, _, plain = read(cropping, True), read(cropping, False), read(whole, True)
+    assert planned[0][0] == planned[0][1] == planned[0][2] == planned[1][0]
+    assert len({tuple(row) for row in planned[1]}) > 1
+    assert not torch.equal(same.clips[0], same.clips[1])
+    assert torch.equal(plain.clips[0], plain.clips[1])  # nothing is left to differ in
+    assert torch.equal(same.frames, read(cropping, True).frames)

@@ -100,6 +100,15 @@ def test_batches_do_not_depend_on_the_number_of_workers() -> None:
             assert all(equal(a, b) for a, b in zip(reference, other, strict=True))
 
 
+def test_clips_of_a_video_may_share_their_frames() -> None:
+    own, same = (
+        next(build_train_loader(few(), config(clips_per_video=2, same_frames=value)).epoch(0)).frames
+        for value in (False, True)
+    )
+    assert torch.equal(own[0], same[0])
+    assert not torch.equal(own[1], same[1])
+
+
 def test_a_batch_holds_the_clips_of_its_videos() -> None:
     manifest = few()
     loader = build_train_loader(manifest, config(clips_per_video=2))

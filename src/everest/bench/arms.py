@@ -68,11 +68,23 @@ class Arm:
 class OurClips(Dataset["Tensor | None"]):
     """Training clips of one record, uint8 [R, C, T, H, W]; None where it cannot be read."""
 
-    def __init__(self, manifest: Manifest, clip: ClipConfig, decoder: Decoder, clips_per_video: int = 1) -> None:
+    def __init__(
+        self,
+        manifest: Manifest,
+        clip: ClipConfig,
+        decoder: Decoder,
+        clips_per_video: int = 1,
+        same_frames: bool = False,
+    ) -> None:
         self.records = manifest.records
         self._places = Places()
         self.clips = TrainClips(
-            manifest.records, clip, AugmentConfig(crop="multi_scale"), clips_per_video=clips_per_video, decoder=decoder
+            manifest.records,
+            clip,
+            AugmentConfig(crop="multi_scale"),
+            clips_per_video=clips_per_video,
+            same_frames=same_frames,
+            decoder=decoder,
         )
 
     def __getitem__(self, key: SampleKey) -> Tensor | None:
@@ -89,7 +101,7 @@ class OurClips(Dataset["Tensor | None"]):
         generators = [make_generator(clips.seed, epoch, position, r) for r in range(clips.clips_per_video)]
         with open_video(record.source, clips.decoder) as reader:
             first, num_available = span_of(record, reader.info)
-            rows = [clips.clip_indices(num_available, reader.info.fps, generator) for generator in generators]
+            rows = clips.plan(num_available, reader.info.fps, generators)
             wanted = sorted({first + i for indices in rows for i in indices})
             decoded = reader.read(wanted)
             seconds = asdict(reader.seconds)
@@ -159,21 +171,26 @@ def build_arms(
         ours = OurClips(manifest, clip, decoder)
         arms.append(Arm(decoder, ours, compared_with=baseline, read_by_stage=ours.read_by_stage))
     if clips_per_video > 1:
-        several = OurClips(manifest, clip, "pyav", clips_per_video)
-        name = f"pyav, {clips_per_video} clips per video"
-        arms.append(Arm(name, several, clips_per_video, "pyav", read_by_stage=several.read_by_stage))
+        arms += _several(manifest, clip, clips_per_video, "pyav", "pyav")
     if packed is not None:
         if len(packed) != len(manifest):
             raise DataError(f"{packed.source}: {len(packed)} packed clips, but {len(manifest)} in {manifest.source}")
         shards = OurClips(packed, clip, "pyav")
         arms.append(Arm(PACKED, shards, compared_with=baseline, read_by_stage=shards.read_by_stage))
         if clips_per_video > 1:
-            several = OurClips(packed, clip, "pyav", clips_per_video)
-            name = f"packed, {clips_per_video} clips per video"
-            arms.append(Arm(name, several, clips_per_video, PACKED, read_by_stage=several.read_by_stage))
+            arms += _several(packed, clip, clips_per_video, "packed", PACKED)
     if views is not None:
         num_views = views.num_segments * views.num_crops
         single, once = f"{num_views} views, view by view", f"{num_views} views, decoded once"
         arms.append(Arm(once, OurViews(manifest, clip, views), num_views, single, is_training=False))
         arms.append(Arm(single, ViewByView(manifest, clip, views), num_views, is_training=False))
+    return arms
+
+
+def _several(manifest: Manifest, clip: ClipConfig, number: int, name: str, single: str) -> list[Arm]:
+    """Several clips of each opened video: at times of their own, and of the same frames."""
+    arms = []
+    for same_frames, what in ((False, f"{number} clips per video"), (True, f"{number} of the same frames")):
+        several = OurClips(manifest, clip, "pyav", number, same_frames)
+        arms.append(Arm(f"{name}, {what}", several, number, single, read_by_stage=several.read_by_stage))
     return arms

@@ -133,6 +133,7 @@ class TrainClips(Dataset[Sample]):
         num_sampled_frames: Frames per clip where frames are chosen later; they cover the same time as
             ``clip.num_frames``, more densely. None: ``clip.num_frames``.
         clips_per_video: Clips taken from each opened video, R (repeated augmentation).
+        same_frames: They show the same frames; False: each begins at a time of its own.
         seed: Base of all randomness.
         memory_cache: Keep the decoded frames of every record, shrunk to what training needs.
         decoder: What reads the files.
@@ -152,6 +153,7 @@ class TrainClips(Dataset[Sample]):
         *,
         num_sampled_frames: int | None = None,
         clips_per_video: int = 1,
+        same_frames: bool = False,
         seed: int = 0,
         memory_cache: bool = False,
         decoder: Decoder = "auto",
@@ -166,6 +168,7 @@ class TrainClips(Dataset[Sample]):
         self.augment = augment
         self.num_sampled_frames = num_sampled_frames or clip.num_frames
         self.clips_per_video = clips_per_video
+        self.same_frames = same_frames
         self.seed = seed
         self.memory_cache = memory_cache
         self.decoder: Decoder = decoder
@@ -225,7 +228,7 @@ class TrainClips(Dataset[Sample]):
         generators = [make_generator(self.seed, epoch, position, repeat) for repeat in range(self.clips_per_video)]
 
         def plan(num_available: int, fps: float) -> list[list[int]]:
-            return [self.clip_indices(num_available, fps, generator) for generator in generators]
+            return self.plan(num_available, fps, generators)
 
         clips = self._cached(index, plan) if self.memory_cache else self._read(index, plan)
         cropped = tuple(self._crop(frames, generator) for frames, generator in zip(clips, generators, strict=True))
@@ -240,6 +243,12 @@ class TrainClips(Dataset[Sample]):
     def _read(self, index: int, plan: FramePlan) -> list[Tensor]:
         limit = self.time_limit_seconds
         return read_span(self.records[index], plan, decoder=self.decoder, time_limit_seconds=limit)
+
+    def plan(self, num_available: int, fps: float, generators: Sequence[torch.Generator]) -> list[list[int]]:
+        """Draw the frames of all clips of a video, as positions within the span of a record."""
+        if self.same_frames:
+            return [self.clip_indices(num_available, fps, generators[0])] * len(generators)
+        return [self.clip_indices(num_available, fps, generator) for generator in generators]
 
     def clip_indices(self, num_available: int, fps: float, generator: torch.Generator) -> list[int]:
         """Draw the frames of a random clip, as positions within the span of a record."""

@@ -258,6 +258,7 @@ def build_train_loader(
         config.augment,
         num_sampled_frames=num_sampled_frames(config),
         clips_per_video=repeats,
+        same_frames=config.data.same_frames,
         seed=config.run.seed,
         memory_cache=config.data.memory_cache,
         decoder=config.data.decoder,
