@@ -1,7 +1,10 @@
 """What ``everest bench`` does with its options; see :mod:`everest.commands`."""
 
 from argparse import Namespace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from everest.commands import EXIT_FAILURES, EXIT_OK, print_result
 from everest.errors import ConfigError
@@ -15,7 +18,7 @@ def bench_step(options: Namespace) -> int:
     if options.profile:
         return _bench_profile(options)
     wanted = ("size", "task", "selection", "batch", "device", "precision", "steps", "compile", "peer", "scoring")
-    values = measure(**{name: getattr(options, name) for name in wanted})
+    values = measure(**_asked(options, *wanted))
     print_result(options, values, format_step(values))
     return EXIT_OK
 
@@ -38,19 +41,12 @@ def bench_peers(options: Namespace) -> int:
     """Time a training step beside others."""
     from everest.bench.peers import bench_peers as measure
     from everest.bench.peers import format_peers
-    from everest.training.progress import Progress
 
-    with Progress("measuring", 100) as progress:
+    with _measuring() as on_progress:
         values = measure(
-            size=options.size,
-            task=options.task,
-            batch=options.batch,
-            device=options.device,
-            precision=options.precision,
-            steps=options.steps,
-            rounds=options.rounds,
+            **_asked(options, "size", "task", "batch", "device", "precision", "steps", "rounds"),
             others=options.peer,
-            on_progress=lambda done, total: progress.update(100 * done // total),
+            on_progress=on_progress,
         )
     print_result(options, values, format_peers(values))
     asked_for = [row for row in values["rows"] if row["name"] in options.peer]
@@ -65,11 +61,10 @@ def bench_loader(options: Namespace) -> int:
     from everest.datasets import load_data
     from everest.evaluation import choose_device, parse_views
     from everest.settings import parse
-    from everest.training.progress import Progress
 
     shape = {"height": options.size, "width": options.size}
     clip = parse(ClipConfig, {"num_frames": options.frames, "stride": options.stride} | shape)
-    with Progress("measuring", 100) as progress:
+    with _measuring() as on_progress:
         values = measure(
             load_data(options.manifest),
             packed=None if options.packed is None else load_data(options.packed),
@@ -82,7 +77,7 @@ def bench_loader(options: Namespace) -> int:
             train_step=options.train_step,
             batch=options.batch,
             device=choose_device(options.device),
-            on_progress=lambda done, total: progress.update(100 * done // total),
+            on_progress=on_progress,
         )
     print_result(options, values, format_loader(values))
     return EXIT_OK
@@ -94,18 +89,17 @@ def bench_dial(options: Namespace) -> int:
     from everest.bench.dial import bench_dial as measure
     from everest.bench.dial import format_dial
     from everest.evaluation import parse_views
-    from everest.training.progress import Progress
 
     predictor = api.load(options.checkpoint, device=options.device)
     manifest = api.evaluation_data(Path(options.checkpoint), options.data, options.split)
-    with Progress("evaluating", len(manifest)) as progress:
+    with _measuring() as on_progress:
         values = measure(
             predictor.model,
             predictor.info,
             manifest,
             parse_views(options.views),
             ratios=options.ratios,
-            on_progress=lambda done, _: progress.update(done),
+            on_progress=on_progress,
         )
     print_result(options, values, format_dial(values))
     return EXIT_FAILURES if values["failures"] else EXIT_OK
@@ -115,13 +109,10 @@ def bench_growth(options: Namespace) -> int:
     """Time steps of growing batches and clips."""
     from everest.bench.growth import bench_growth as measure
     from everest.bench.growth import draw_growth, format_growth
-    from everest.training.progress import Progress
 
     wanted = ("size", "task", "selection", "batches", "frames", "device", "precision", "steps")
-    with Progress("measuring", len(options.batches) + len(options.frames)) as progress:
-        values = measure(
-            **{name: getattr(options, name) for name in wanted}, on_progress=lambda done, _: progress.update(done)
-        )
+    with _measuring() as on_progress:
+        values = measure(**_asked(options, *wanted), on_progress=on_progress)
     print_result(options, values, format_growth(values))
     if options.plot is not None:
         draw_growth(values, options.plot)
@@ -132,19 +123,13 @@ def bench_suite(options: Namespace) -> int:
     """Measure all there is to know of a GPU."""
     from everest.bench.suite import bench_suite as measure
     from everest.bench.suite import format_suite
-    from everest.training.progress import Progress
 
-    with Progress("measuring", 100) as progress:
+    with _measuring() as on_progress:
         values = measure(
             options.out,
-            sizes=options.sizes,
-            batch=options.batch,
-            device=options.device,
-            precision=options.precision,
-            steps=options.steps,
-            minutes=options.minutes,
+            **_asked(options, "sizes", "batch", "device", "precision", "steps", "minutes"),
             peers=options.peer,
-            on_progress=lambda done, total: progress.update(100 * done // total),
+            on_progress=on_progress,
         )
     print_result(options, values, format_suite(values))
     return EXIT_FAILURES if any("problem" in row for row in values["results"]) else EXIT_OK
@@ -156,16 +141,15 @@ def bench_scores(options: Namespace) -> int:
     from everest.bench.scores import format_scores
     from everest.datasets import load_data
     from everest.evaluation import choose_device
-    from everest.training.progress import Progress
 
-    with Progress("measuring", 4) as progress:
+    with _measuring() as on_progress:
         values = measure(
             load_data(options.manifest),
             checkpoint=options.checkpoint,
             size=options.size,
             num_clips=options.clips,
             device=choose_device(options.device),
-            on_progress=lambda done, _: progress.update(done),
+            on_progress=on_progress,
         )
     print_result(options, values, format_scores(values))
     return EXIT_OK
@@ -185,3 +169,17 @@ def bench_parity(options: Namespace) -> int:
     from everest.bench.parity import main
 
     return main([*options.folders, *(["--json"] if options.json else [])])
+
+
+def _asked(options: Namespace, *names: str) -> dict[str, Any]:
+    """Give options by name to the function that has parameters of these names."""
+    return {name: getattr(options, name) for name in names}
+
+
+@contextmanager
+def _measuring() -> Iterator[Callable[[int, int], None]]:
+    """Show in percent how far a measurement is; gives what is called with the finished and all of its parts."""
+    from everest.training.progress import Progress
+
+    with Progress("measuring", 100) as progress:
+        yield lambda done, total: progress.update(100 * done // total)

@@ -221,7 +221,7 @@ class ViewLoader:
     def __iter__(self) -> Iterator[Views]:
         for views in self._workers.read(lambda num_done: self.indices[num_done:]):
             if isinstance(views, DataError):
-                raise views
+                raise DataError(str(views))  # a new one, as in training
             yield views
 
 

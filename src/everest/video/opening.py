@@ -1,5 +1,6 @@
 """Open a video file and learn what its header says, without decoding anything."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -116,12 +117,12 @@ def say_reason(error: FFmpegError) -> str:
     return (error.strerror or type(error).__name__).rstrip(".").lower()
 
 
-class Closing:
+class Closing(ABC):
     """What can be closed, and is at the end of a ``with`` statement."""
 
+    @abstractmethod
     def close(self) -> None:
         """Close it. Closing twice is allowed."""
-        raise NotImplementedError
 
     def __enter__(self) -> Self:
         return self
