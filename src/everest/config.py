@@ -14,6 +14,7 @@ ModelSize = Literal["tiny", "small", "base", "large", "huge"]
 Scoring = Literal["auto", "exact", "bfloat16", "projection", "pixels"]
 SelectionMethod = Literal["rero", "random", "random_equal", "tube", "running_cell", "all"]
 Task = Literal["pretrain", "finetune"]
+ObjectiveName = Literal["pixels", "mme", "mvd"]
 Decoder = Literal["auto", "pyav", "torchcodec"]
 Beta = Annotated[float, Field(ge=0.0, lt=1.0)]
 
@@ -33,7 +34,8 @@ class ModelConfig(Config):
         size: Named width, depth and heads; ``everest.models.zoo`` has the table.
         patch_size: Height and width of a tubelet in pixels.
         tubelet_size: Frames in a tubelet.
-        decoder_depth: Blocks of the pre-training decoder.
+        decoder_depth: Blocks of the pre-training decoder; None takes as many as the objective is known with: 4 for
+            pixels, 1 for MME, 2 for MVD.
         drop_path: Largest probability of skipping a block in training; grows linearly with depth.
         head_dropout: Dropout before the classification head.
     """
@@ -41,7 +43,7 @@ class ModelConfig(Config):
     size: ModelSize = "base"
     patch_size: int = Field(16, ge=1)
     tubelet_size: int = Field(2, ge=1)
-    decoder_depth: int = Field(4, ge=1)
+    decoder_depth: int | None = Field(None, ge=1)
     drop_path: float = Field(0.0, ge=0.0, lt=1.0)
     head_dropout: float = Field(0.0, ge=0.0, lt=1.0)
 
@@ -90,6 +92,17 @@ class SelectionConfig(Config):
                 f"keep_ratio ({self.keep_ratio})"
             )
         return self
+
+
+class ObjectiveConfig(Config):
+    """What is predicted of the target tokens in pre-training.
+
+    Attributes:
+        name: ``pixels``: their normalised pixels (EVEREST, VideoMAE). ``mme``: their shapes and motion (Masked Motion
+            Encoding). ``mvd``: the features that teachers give them (Masked Video Distillation).
+    """
+
+    name: ObjectiveName = "pixels"
 
 
 class FrameSelectionConfig(Config):
@@ -288,6 +301,7 @@ class PretrainConfig(TrainConfig):
     """A complete pre-training run."""
 
     task: Literal["pretrain"] = "pretrain"
+    objective: ObjectiveConfig = ObjectiveConfig()
 
 
 class FinetuneConfig(TrainConfig):
@@ -306,6 +320,7 @@ class CheckpointInfo(Config):
         clip: How clips were taken and how large they are.
         selection: Which tokens are computed.
         frame_selection: Whether frames are chosen by their information.
+        objective: What a pre-trained model predicts.
         class_names: Names by class index; empty after pre-training.
         mean, std: Per channel, of pixel values scaled to 0..1.
     """
@@ -316,6 +331,7 @@ class CheckpointInfo(Config):
     clip: ClipConfig
     selection: SelectionConfig
     frame_selection: FrameSelectionConfig = FrameSelectionConfig()
+    objective: ObjectiveConfig = ObjectiveConfig()
     class_names: tuple[str, ...] = ()
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)

@@ -16,6 +16,7 @@ from everest.config import CheckpointInfo
 from everest.datasets import Batch
 from everest.errors import ConfigError, EverestError
 from everest.models import SIZES, grid_of
+from everest.models.zoo import decoder_depth
 from everest.tokens import select_tokens
 from everest.video import normalize
 
@@ -52,7 +53,7 @@ def build_transformers(info: CheckpointInfo) -> nn.Module:
         num_attention_heads=size.num_heads,
         intermediate_size=4 * size.width,
         decoder_hidden_size=size.decoder_width,
-        decoder_num_hidden_layers=info.model.decoder_depth,
+        decoder_num_hidden_layers=decoder_depth(info.model, info.objective),
         decoder_num_attention_heads=size.decoder_heads,
         decoder_intermediate_size=4 * size.decoder_width,
         num_labels=max(2, len(info.class_names)),

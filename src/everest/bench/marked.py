@@ -11,27 +11,31 @@ from torch import Tensor
 from everest.bench.timeline import Marks
 from everest.config import CheckpointInfo, FinetuneConfig
 from everest.datasets import Batch
-from everest.models import Classifier, MaskedAutoencoder
+from everest.models import Classifier, MaskedModel, ModelInput
 from everest.models.encoder import Encoder
 from everest.models.scoring import score_tokens
 from everest.models.tubelets import Tubelets, cut
-from everest.objectives import pixel_loss, pixel_targets
+from everest.objectives import Objective
 from everest.tokens import TokenSelection, gather_tokens, select_tokens
 from everest.training.mixup import mix_clips, soft_cross_entropy, soft_targets
 from everest.video import normalize
 
 
-def marked_pretraining_loss(
-    model: MaskedAutoencoder, info: CheckpointInfo, batch: Batch, generator: torch.Generator, marks: Marks
+def marked_pretraining_loss(  # noqa: PLR0917 - as the other one
+    model: MaskedModel,
+    info: CheckpointInfo,
+    objective: Objective,
+    batch: Batch,
+    generator: torch.Generator,
+    marks: Marks,
 ) -> Tensor:
-    """Reconstruct the pixels of the target tokens; see :func:`~everest.training.losses.pretraining_loss`."""
+    """Predict the target tokens; see :func:`~everest.training.losses.pretraining_loss`."""
     clips = batch.frames.to(generator.device, non_blocking=True)
     marks.mark("transfer")
     patches, selection = _choose(model.encoder, clips, info, generator, marks)
-    mean, std = (torch.tensor(values, device=clips.device) for values in (info.mean, info.std))
-    targets = pixel_targets(patches, selection.target, model.grid, mean, std)
+    targets = objective.targets(ModelInput(patches, selection), batch)
     marks.mark("targets")
-    loss = pixel_loss(model(patches, selection), targets)
+    loss = objective.loss(model(patches, selection), targets)
     marks.mark("loss")
     return loss
 

@@ -20,7 +20,7 @@ from everest.config import CheckpointInfo
 from everest.errors import ConfigError
 from everest.models.layers import NORM_EPSILON, initialize
 from everest.models.positions import sine_positions
-from everest.models.zoo import SIZES, Size, grid_of
+from everest.models.zoo import SIZES, Size, decoder_depth, grid_of
 from everest.tokens import TokenGrid, TokenSelection, select_tokens
 
 Choice = Callable[[Tensor], TokenSelection]
@@ -159,7 +159,7 @@ def build_plain(info: CheckpointInfo) -> PlainAutoencoder | PlainClassifier:
     grid = grid_of(info.model, info.clip)
     encoder = PlainEncoder(grid, size, drop_path=info.model.drop_path, final_norm=pretrain)
     if pretrain:
-        return PlainAutoencoder(encoder, size, info.model.decoder_depth)
+        return PlainAutoencoder(encoder, size, decoder_depth(info.model, info.objective))
     return PlainClassifier(encoder, size.width, len(info.class_names))
 
 

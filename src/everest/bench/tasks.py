@@ -28,7 +28,8 @@ from everest.config import (
 )
 from everest.datasets import Batch
 from everest.errors import ConfigError, nearest
-from everest.models import SIZES, Classifier, MaskedAutoencoder, build_autoencoder, build_classifier, grid_of
+from everest.models import SIZES, Classifier, MaskedModel, build_classifier, build_masked_model, grid_of
+from everest.objectives import build_objective
 from everest.settings import parse
 from everest.tokens import count_tokens
 from everest.training.engine import choose_dtype
@@ -38,7 +39,7 @@ from everest.training.optim import build_optimizer
 from everest.video import normalize
 
 Peer = str  # "plain", "transformers", or "MODULE:FUNCTION"; None for EVEREST itself
-AnyModel = MaskedAutoencoder | Classifier | PlainAutoencoder | PlainClassifier | nn.Module
+AnyModel = MaskedModel | Classifier | PlainAutoencoder | PlainClassifier | nn.Module
 MarkedLoss = Callable[[Batch, torch.Generator, Marks | None], Tensor]
 
 
@@ -187,7 +188,7 @@ def build_model(info: CheckpointInfo, peer: Peer | None = None) -> AnyModel:
     """
     if peer is None:
         if info.task == "pretrain":
-            return build_autoencoder(info.model, info.clip)
+            return build_masked_model(info.model, info.clip, info.objective)
         return build_classifier(info.model, info.clip, len(info.class_names))
     if peer == TRANSFORMERS:
         return build_transformers(info)
@@ -246,7 +247,7 @@ def build_step(
     numbers = torch.arange(batch)
     data = Batch(moving_clips(batch, info, seed=seed), numbers % max(1, len(info.class_names)), numbers)
     if peer is None:
-        loss_of = _our_loss(model, info, optim)
+        loss_of = _our_loss(model, info, optim, place)
     else:
         loss_of = _unmarked(transformers_loss(model, info)) if peer == TRANSFORMERS else _plain_loss(model, info)
     generator = torch.Generator(place).manual_seed(seed)
@@ -311,15 +312,16 @@ def _unmarked(function: Callable[[Batch, torch.Generator], Tensor]) -> MarkedLos
     return lambda batch, generator, _: function(batch, generator)
 
 
-def _our_loss(model: nn.Module, info: CheckpointInfo, optim: OptimConfig) -> MarkedLoss:
+def _our_loss(model: nn.Module, info: CheckpointInfo, optim: OptimConfig, place: torch.device) -> MarkedLoss:
     """The loss function of training itself, or where marks are asked for the same part by part."""
-    if isinstance(model, MaskedAutoencoder):
-        pretraining = pretraining_loss(model, info)
+    if isinstance(model, MaskedModel):
+        objective = build_objective(info, model.grid, place)
+        pretraining = pretraining_loss(model, info, objective)
 
         def loss(batch: Batch, generator: torch.Generator, marks: Marks | None) -> Tensor:
             if marks is None:
                 return pretraining(model, batch, generator)
-            return marked_pretraining_loss(model, info, batch, generator, marks)
+            return marked_pretraining_loss(model, info, objective, batch, generator, marks)
 
         return loss
     config = FinetuneConfig(

@@ -1,11 +1,11 @@
 """Models: a plain ViT encoder, a light decoder, the masked autoencoder, the classifier, and their named sizes."""
 
-from everest.models.autoencoder import Decoder, MaskedAutoencoder, Prediction
+from everest.models.autoencoder import Decoder, MaskedAutoencoder, MaskedModel, Prediction
 from everest.models.classifier import Classifier
 from everest.models.encoder import Encoder
 from everest.models.pipeline import ModelInput, classify_clips, select_input
 from everest.models.weights import LoadReport, initialize_from, load_model, save_weights
-from everest.models.zoo import SIZES, Size, build_autoencoder, build_classifier, grid_of
+from everest.models.zoo import SIZES, Size, build_autoencoder, build_classifier, build_masked_model, grid_of
 
 __all__ = [
     "SIZES",
@@ -14,11 +14,13 @@ __all__ = [
     "Encoder",
     "LoadReport",
     "MaskedAutoencoder",
+    "MaskedModel",
     "ModelInput",
     "Prediction",
     "Size",
     "build_autoencoder",
     "build_classifier",
+    "build_masked_model",
     "classify_clips",
     "grid_of",
     "initialize_from",

@@ -1,8 +1,10 @@
-"""The masked autoencoder: encode the visible tokens, predict the target tokens, touch nothing else.
+"""Masked models: encode the visible tokens, predict the target tokens, touch nothing else.
 
-Shapes: B clips, N tokens, V visible, M targets, P pixels of a tubelet, D width of the encoder, E of the decoder.
+Shapes: B clips, N tokens, V visible, M targets, P pixels of a tubelet, Q values predicted for a target, D width of the
+encoder, E of the decoder.
 """
 
+from abc import abstractmethod
 from dataclasses import dataclass
 
 import torch
@@ -21,7 +23,7 @@ class Prediction:
     """What the decoder says of the target tokens.
 
     Attributes:
-        values: One vector per target, in the order of ``selection.target``, shape [B, M, P].
+        values: One vector per target, in the order of ``selection.target``, shape [B, M, Q].
         selection: The tokens that were encoded and predicted.
     """
 
@@ -62,8 +64,34 @@ class Decoder(nn.Module):
         return self.head(self.norm(x[:, -num_targets:]))  # type: ignore[no-any-return]
 
 
-class MaskedAutoencoder(nn.Module):
-    """Encoder and light decoder of EVEREST, and of VideoMAE with another selection.
+class MaskedModel(nn.Module):
+    """What every pre-training model is: an encoder, and something that predicts the target tokens from what it sees.
+
+    Args:
+        encoder: With its final norm.
+    """
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    @property
+    def grid(self) -> TokenGrid:
+        """The tokens of a clip."""
+        return self.encoder.grid
+
+    @abstractmethod
+    def forward(self, patches: Tensor | Tubelets, selection: TokenSelection) -> Prediction:
+        """Predict the target tokens from the visible ones.
+
+        Args:
+            patches: All tubelets of the clips, shape [B, N, P], normalised or as bytes; only visible ones are touched.
+            selection: Which tokens are visible and which are predicted.
+        """
+
+
+class MaskedAutoencoder(MaskedModel):
+    """Encoder and light decoder of EVEREST, and of VideoMAE with another selection: it predicts pixels, Q = P.
 
     Args:
         encoder: With its final norm.
@@ -78,8 +106,7 @@ class MaskedAutoencoder(nn.Module):
     def __init__(
         self, encoder: Encoder, *, width: int, decoder_width: int, decoder_depth: int, decoder_heads: int
     ) -> None:
-        super().__init__()
-        self.encoder = encoder
+        super().__init__(encoder)
         self.encoder_to_decoder = nn.Linear(width, decoder_width, bias=False)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, decoder_width))
         positions = sine_positions(encoder.grid.num_tokens, decoder_width)
@@ -90,18 +117,8 @@ class MaskedAutoencoder(nn.Module):
         self.apply(initialize)
         nn.init.trunc_normal_(self.mask_token, std=0.02)
 
-    @property
-    def grid(self) -> TokenGrid:
-        """The tokens of a clip."""
-        return self.encoder.grid
-
     def forward(self, patches: Tensor | Tubelets, selection: TokenSelection) -> Prediction:
-        """Predict the target tokens from the visible ones.
-
-        Args:
-            patches: All tubelets of the clips, shape [B, N, P], normalised or as bytes; only visible ones are touched.
-            selection: Which tokens are visible and which are predicted.
-        """
+        """Predict the pixels of the target tokens; see :meth:`MaskedModel.forward`."""
         visible = self.encoder_to_decoder(self.encoder(patches, selection))  # [B, V, E]
         visible = visible + gather_tokens(self.decoder_positions, selection.visible)
         masked = self.mask_token + gather_tokens(self.decoder_positions, selection.target)  # [B, M, E]

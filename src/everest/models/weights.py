@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from everest.config import CheckpointInfo
 from everest.errors import ConfigError, WeightsError
-from everest.models.autoencoder import MaskedAutoencoder
+from everest.models.autoencoder import MaskedModel
 from everest.models.classifier import Classifier
-from everest.models.zoo import build_autoencoder, build_classifier
+from everest.models.zoo import build_classifier, build_masked_model
 from everest.settings import parse
 
 METADATA_KEY = "everest"
@@ -47,7 +47,7 @@ def save_weights(model: nn.Module, info: CheckpointInfo, path: Path) -> None:
     """Write a model and all that inference needs into one safetensors file, atomically.
 
     Args:
-        model: A :class:`MaskedAutoencoder` or :class:`Classifier`.
+        model: A :class:`MaskedModel` or :class:`Classifier`.
         info: What travels with the weights.
         path: Where to; an existing file is replaced only when the new one is complete.
 
@@ -102,7 +102,7 @@ def find_weights(checkpoint: Path) -> Path:
     return path
 
 
-def load_model(checkpoint: Path) -> tuple[MaskedAutoencoder | Classifier, CheckpointInfo]:
+def load_model(checkpoint: Path) -> tuple[MaskedModel | Classifier, CheckpointInfo]:
     """Build the model that a checkpoint holds and give it its weights.
 
     Args:
@@ -118,10 +118,10 @@ def load_model(checkpoint: Path) -> tuple[MaskedAutoencoder | Classifier, Checkp
     info = read_info(path)
     if info.task == "finetune" and not info.class_names:
         raise WeightsError(f"{path}: says that it is a classifier, but names no class")
-    model: MaskedAutoencoder | Classifier
+    model: MaskedModel | Classifier
     with torch.random.fork_rng():  # loading does not move the random state on
         if info.task == "pretrain":
-            model = build_autoencoder(info.model, info.clip)
+            model = build_masked_model(info.model, info.clip, info.objective)
         else:
             model = build_classifier(info.model, info.clip, len(info.class_names))
     load_state(model, _read_state(path), source=str(path), strict=True)

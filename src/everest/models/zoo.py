@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
-from everest.config import ClipConfig, ModelConfig, ModelSize
-from everest.models.autoencoder import MaskedAutoencoder
+from everest.config import ClipConfig, ModelConfig, ModelSize, ObjectiveConfig, ObjectiveName
+from everest.errors import ConfigError
+from everest.models.autoencoder import MaskedAutoencoder, MaskedModel
 from everest.models.classifier import Classifier
 from everest.models.encoder import Encoder
 from everest.tokens import TokenGrid
@@ -29,6 +30,9 @@ SIZES: dict[ModelSize, Size] = {
 }
 
 
+_DECODER_DEPTH: dict[ObjectiveName, int] = {"pixels": 4, "mme": 1, "mvd": 2}
+
+
 def grid_of(model: ModelConfig, clip: ClipConfig) -> TokenGrid:
     """The tokens of a clip for a model.
 
@@ -44,6 +48,17 @@ def grid_of(model: ModelConfig, clip: ClipConfig) -> TokenGrid:
     )
 
 
+def build_masked_model(model: ModelConfig, clip: ClipConfig, objective: ObjectiveConfig) -> MaskedModel:
+    """Build the pre-training model of an objective with fresh weights from PyTorch's random state.
+
+    Raises:
+        ConfigError: There is no model for the objective.
+    """
+    if objective.name == "pixels":
+        return build_autoencoder(model, clip)
+    raise ConfigError(f"no model predicts {objective.name!r}: use objective.name=pixels")
+
+
 def build_autoencoder(model: ModelConfig, clip: ClipConfig) -> MaskedAutoencoder:
     """Build a masked autoencoder with fresh weights from PyTorch's random state."""
     size = SIZES[model.size]
@@ -51,7 +66,7 @@ def build_autoencoder(model: ModelConfig, clip: ClipConfig) -> MaskedAutoencoder
         _encoder(size, model, clip, final_norm=True),
         width=size.width,
         decoder_width=size.decoder_width,
-        decoder_depth=model.decoder_depth,
+        decoder_depth=decoder_depth(model, ObjectiveConfig()),
         decoder_heads=size.decoder_heads,
     )
 
@@ -61,6 +76,11 @@ def build_classifier(model: ModelConfig, clip: ClipConfig, num_classes: int) -> 
     size = SIZES[model.size]
     encoder = _encoder(size, model, clip, final_norm=False)
     return Classifier(encoder, width=size.width, num_classes=num_classes, dropout=model.head_dropout)
+
+
+def decoder_depth(model: ModelConfig, objective: ObjectiveConfig) -> int:
+    """Number of blocks of the decoder: what was asked for, or what the objective is known with."""
+    return _DECODER_DEPTH[objective.name] if model.decoder_depth is None else model.decoder_depth
 
 
 def _encoder(size: Size, model: ModelConfig, clip: ClipConfig, *, final_norm: bool) -> Encoder:

@@ -1,5 +1,14 @@
-"""What a masked autoencoder predicts, and how far off it is."""
+"""What a masked model predicts, and how far off it is."""
 
+from everest.objectives.objective import Objective, PixelObjective, build_objective
 from everest.objectives.pixels import patch_statistics, pixel_loss, pixel_targets, target_pixels
 
-__all__ = ["patch_statistics", "pixel_loss", "pixel_targets", "target_pixels"]
+__all__ = [
+    "Objective",
+    "PixelObjective",
+    "build_objective",
+    "patch_statistics",
+    "pixel_loss",
+    "pixel_targets",
+    "target_pixels",
+]

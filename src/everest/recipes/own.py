@@ -29,7 +29,7 @@ def small() -> Stages:
     no mirroring. If no class of yours tells left from right, add --set augment.flip=true.
     """
     pretrain = PretrainConfig(
-        model=ModelConfig(size="small", decoder_depth=4),
+        model=ModelConfig(size="small"),
         clip=_CLIP,
         selection=SelectionConfig(method="rero", keep_ratio=0.3, encode_ratio=0.1),
         augment=AugmentConfig(crop="multi_scale", flip=False),

@@ -53,8 +53,8 @@ def pretraining(
         frame_selection: Information-intensive frame selection; None for all frames.
     """
     return PretrainConfig(
-        # Decoder depth 4 is the paper's. No drop path in pre-training: not in the paper, as VideoMAE does.
-        model=ModelConfig(size=size, patch_size=16, tubelet_size=2, decoder_depth=4, drop_path=0.0),
+        # The decoder has 4 blocks (paper). No drop path in pre-training: not in the paper, as VideoMAE does.
+        model=ModelConfig(size=size, patch_size=16, tubelet_size=2, drop_path=0.0),
         clip=ClipConfig(num_frames=16, height=224, width=224, sampling="dense", stride=stride),
         selection=SelectionConfig(method="rero", keep_ratio=keep_ratio, encode_ratio=ENCODE_RATIO),
         frame_selection=frame_selection or FrameSelectionConfig(),

@@ -8,19 +8,20 @@ from torch import Tensor, nn
 
 from everest.config import CheckpointInfo, FinetuneConfig
 from everest.datasets import Batch
-from everest.models import Classifier, MaskedAutoencoder, select_input
-from everest.objectives import pixel_loss, pixel_targets
+from everest.models import Classifier, MaskedModel, select_input
+from everest.objectives import Objective
 from everest.training.loop import LossFunction
 from everest.training.mixup import mix_clips, soft_cross_entropy, soft_targets
 from everest.video import change_clips_on_device, normalize
 
 
-def pretraining_loss(model: MaskedAutoencoder, info: CheckpointInfo) -> LossFunction:
-    """Reconstruct the pixels of the target tokens (paper, section on ReRo masking).
+def pretraining_loss(model: MaskedModel, info: CheckpointInfo, objective: Objective) -> LossFunction:
+    """Predict what the objective asks of the target tokens (paper, section on ReRo masking).
 
     Args:
         model: The plain network, which selects.
         info: Selections and normalisation.
+        objective: What is predicted.
 
     Returns:
         A function of the network as it is called (wrapped for several devices), a batch and a generator.
@@ -28,10 +29,9 @@ def pretraining_loss(model: MaskedAutoencoder, info: CheckpointInfo) -> LossFunc
 
     def loss(wrapped: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
         clips = _to_device(batch, generator)
-        mean, std = (torch.tensor(values, device=clips.device) for values in (info.mean, info.std))
         chosen = select_input(model.encoder, clips, info, generator=generator)
-        targets = pixel_targets(chosen.patches, chosen.selection.target, model.grid, mean, std)
-        return pixel_loss(wrapped(chosen.patches, chosen.selection), targets)
+        targets = objective.targets(chosen, batch)
+        return objective.loss(wrapped(chosen.patches, chosen.selection), targets)
 
     return loss
 

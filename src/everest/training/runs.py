@@ -9,10 +9,11 @@ from typing import Literal
 
 from torch import nn
 
-from everest.config import CheckpointInfo, FinetuneConfig, PretrainConfig
+from everest.config import CheckpointInfo, FinetuneConfig, ObjectiveConfig, PretrainConfig
 from everest.datasets import Manifest, TrainLoader, build_train_loader
 from everest.errors import DataError, EverestError
-from everest.models import Classifier, build_autoencoder, build_classifier, grid_of, initialize_from, save_weights
+from everest.models import Classifier, build_classifier, build_masked_model, grid_of, initialize_from, save_weights
+from everest.objectives import build_objective
 from everest.tokens import count_tokens
 from everest.training.engine import Engine, seed_everything
 from everest.training.files import atomic_write
@@ -64,7 +65,7 @@ def run_pretraining(
     resume: Resume = "never",
     say: Callable[[str], None] = to_stderr,
 ) -> TrainedRun:
-    """Pre-train a masked autoencoder on unlabelled clips.
+    """Pre-train a masked model on unlabelled clips.
 
     Args:
         config: The run.
@@ -78,8 +79,9 @@ def run_pretraining(
     """
     run = _Run(config, data, out, resume, say)
     info = describe_checkpoint(config)
-    model = build_autoencoder(config.model, config.clip)
-    return run.train(model, info, pretraining_loss(model, info))
+    objective = build_objective(info, grid_of(config.model, config.clip), run.engine.device)
+    model = build_masked_model(config.model, config.clip, config.objective)
+    return run.train(model, info, pretraining_loss(model, info, objective))
 
 
 def run_finetuning(
@@ -138,6 +140,7 @@ def describe_checkpoint(config: PretrainConfig | FinetuneConfig, class_names: tu
         clip=config.clip,
         selection=config.selection,
         frame_selection=config.frame_selection,
+        objective=config.objective if isinstance(config, PretrainConfig) else ObjectiveConfig(),
         class_names=class_names,
     )
 
