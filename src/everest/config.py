@@ -12,7 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 ModelSize = Literal["tiny", "small", "base", "large", "huge"]
 Scoring = Literal["auto", "exact", "bfloat16", "projection", "pixels"]
-SelectionMethod = Literal["rero", "random", "random_equal", "tube", "running_cell", "all"]
+SelectionMethod = Literal[
+    "rero", "adaptive", "rlt", "k_centered", "random", "random_equal", "tube", "running_cell", "all"
+]
+VARYING: tuple[SelectionMethod, ...] = ("adaptive", "rlt")
+"""Selections whose number of tokens follows the clip."""
 Task = Literal["pretrain", "finetune"]
 ObjectiveName = Literal["pixels", "mme", "mvd"]
 Decoder = Literal["auto", "pyav", "torchcodec"]
@@ -72,9 +76,15 @@ class SelectionConfig(Config):
     """Which tokens are computed.
 
     Attributes:
-        method: ``rero`` is the paper's; the others are controls (see ``everest.tokens.selection``).
-        keep_ratio: Share of all tokens that is kept.
-        encode_ratio: Share of all tokens that is encoded in pre-training; the rest of the kept ones is predicted.
+        method: ``rero`` is the paper's. ``adaptive`` is ours: ReRo with as many tokens as the clip's motion asks for.
+            ``rlt`` drops what repeats, ``k_centered`` takes tubelets that represent the others (see
+            ``everest.tokens.others``); the rest are controls (see ``everest.tokens.selection``).
+        keep_ratio: Share of all tokens that is kept; the largest share where the method is ``adaptive``.
+        encode_ratio: Share of all tokens that is encoded in pre-training; the rest of the kept ones is predicted. Where
+            fewer are kept (``adaptive``, ``rlt``), fewer are encoded, in proportion.
+        coverage: ``adaptive`` keeps the tokens that cover this share of all change in the clip.
+        min_keep_ratio: Smallest share that ``adaptive`` keeps.
+        threshold: ``rlt`` drops a tubelet whose pixels differ by less, on average, from those before (normalised).
         scoring: How ``rero`` finds the tokens that change; ``auto`` is exact, and ``bfloat16`` where training computes
             in that (see ``everest.models.scoring``).
     """
@@ -82,14 +92,23 @@ class SelectionConfig(Config):
     method: SelectionMethod = "rero"
     keep_ratio: float = Ratio
     encode_ratio: float = Ratio
+    coverage: float = Field(0.8, gt=0.0, le=1.0)
+    min_keep_ratio: float = Field(0.05, gt=0.0, le=1.0)
+    threshold: float = Field(0.1, ge=0.0)
     scoring: Scoring = "auto"
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.method in {"rero", "random_equal", "running_cell"} and self.encode_ratio > self.keep_ratio:
+        kept_first = {"rero", "adaptive", "k_centered", "random_equal", "running_cell"}
+        if self.method in kept_first and self.encode_ratio > self.keep_ratio:
             raise ValueError(
                 f"encode_ratio ({self.encode_ratio}) is a share of all tokens and cannot exceed "
                 f"keep_ratio ({self.keep_ratio})"
+            )
+        if self.method == "adaptive" and self.min_keep_ratio > self.keep_ratio:
+            raise ValueError(
+                f"min_keep_ratio ({self.min_keep_ratio}) cannot exceed keep_ratio ({self.keep_ratio}), which is the "
+                "largest share that adaptive selection keeps"
             )
         return self
 
@@ -286,11 +305,16 @@ class TrainConfig(Config):
         ]
         if self.model.tubelet_size * self.model.patch_size**2 < 2:
             problems.append("a tubelet of a single pixel has no variance: raise model.tubelet_size or model.patch_size")
-        needs_scores = self.selection.method == "rero" or self.frame_selection.enabled
+        needs_scores = self.selection.method in {"rero", "adaptive", "rlt"} or self.frame_selection.enabled
         if needs_scores and self.clip.num_frames < 2 * self.model.tubelet_size:
             problems.append(
                 f"clip.num_frames ({self.clip.num_frames}) must hold at least two tubelets of "
-                f"{self.model.tubelet_size} frames: ReRo compares neighbours in time"
+                f"{self.model.tubelet_size} frames: the selection compares neighbours in time"
+            )
+        if self.run.compile and self.selection.method in VARYING:
+            problems.append(
+                f"run.compile=true compiles for one number of tokens, but selection.method={self.selection.method} "
+                "keeps another of every clip: use run.compile=false"
             )
         if problems:
             raise ValueError("; ".join(problems))

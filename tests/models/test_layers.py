@@ -64,7 +64,7 @@ class TestDropPath:
         torch.manual_seed(0)
         block, num_clips = Block(24, 3, drop_path=0.25).train(), 4000
         branch = torch.rand(num_clips, 3, 24) + 1
-        factor = block._drop(branch) / branch  # of every value
+        factor = block._drop(branch, None) / branch  # of every value
         torch.testing.assert_close(factor, factor[:, :1, :1].expand_as(factor))
         factor = factor[:, 0, 0]
         skipped = factor == 0

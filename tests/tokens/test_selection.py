@@ -20,7 +20,8 @@ PAPER = TokenGrid(8, 14, 14, 2, 16)
 ODD = TokenGrid(3, 3, 5, 1, 8)
 FEW = TokenGrid(4, 4, 4, 2, 8)
 GRIDS = (PAPER, ODD, FEW, TokenGrid(12, 6, 8, 2, 16), TokenGrid(2, 5, 4, 4, 8))
-METHODS: tuple[SelectionMethod, ...] = get_args(SelectionMethod)
+BY_CONTENT = ("adaptive", "rlt", "k_centered")  # tests/models/test_choosing.py
+METHODS: tuple[SelectionMethod, ...] = tuple(m for m in get_args(SelectionMethod) if m not in BY_CONTENT)
 laws = settings(max_examples=30, deadline=None, derandomize=True)
 
 
@@ -82,10 +83,10 @@ class TestCounts:
             equal = count_tokens(grid, config(method, keep), task)
             assert equal == count_tokens(grid, config("rero", keep), task)
 
-    @pytest.mark.parametrize("method", METHODS)
+    @pytest.mark.parametrize("method", get_args(SelectionMethod))
     def test_pretraining_with_nothing_to_predict_is_refused(self, method: SelectionMethod) -> None:
         with pytest.raises(SelectionError, match="no token is left to predict"):
-            select(config(method, 1.0, 1.0), "pretrain", FEW)
+            count_tokens(FEW, config(method, 1.0, 1.0), "pretrain")
 
     @pytest.mark.parametrize("method", ["rero", "random_equal", "running_cell"])
     def test_encoding_more_than_is_kept_is_refused(self, method: SelectionMethod) -> None:
@@ -126,6 +127,11 @@ class TestEverySelection:
         selection = select_tokens(config(method), "pretrain", FEW, 2)
         assert selection.scores is None
         assert len(selection.visible) == 2
+
+    @pytest.mark.parametrize("method", BY_CONTENT)
+    def test_without_clips_there_is_no_choice_by_content(self, method: SelectionMethod) -> None:
+        with pytest.raises(SelectionError, match=f"{method} looks at the clips"):
+            select(config(method), "pretrain", FEW)
 
     @pytest.mark.parametrize("method", ["tube", "random", "random_equal", "running_cell", "all"])
     def test_drawn_at_random_differs_from_clip_to_clip(self, method: SelectionMethod) -> None:

@@ -68,7 +68,7 @@ def test_labels_are_smoothed_and_clips_mixed_as_asked(smoothing: float, augment:
     model = build_classifier(config.model, config.clip, 3).eval()
     torch.nn.init.normal_(model.head.weight)
     batch = batch_of(config)
-    found = finetuning_loss(model, info, config)(model, batch, torch.Generator().manual_seed(3))
+    found = finetuning_loss(model, info, config)(model, batch, torch.Generator().manual_seed(3)).value
 
     generator = torch.Generator().manual_seed(3)
     targets = soft_targets(batch.labels, 3, smoothing)

@@ -6,6 +6,7 @@ values and run on the CPU with one clip.
 """
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from everest.bench.plain import PlainAutoencoder, PlainClassifier, plain_choice
 from everest.bench.tasks import NUM_CLASSES, Peer, build_model, describe_task, moving_clips
 from everest.config import CheckpointInfo, ModelSize, Scoring, SelectionMethod, Task
 from everest.models import Classifier, MaskedAutoencoder, grid_of
-from everest.tokens import TokenSelection, count_tokens, patchify
+from everest.tokens import TokenCounts, count_tokens, patchify
 from everest.video import normalize
 
 PARTS = {
@@ -69,10 +70,11 @@ def count_macs(
     with torch.device("cpu" if peer else "meta"):
         model = build_model(info, peer).eval()
     assert isinstance(model, MaskedAutoencoder | Classifier | PlainAutoencoder | PlainClassifier)  # noqa: S101
-    by_part = (
-        _count_plain(model, info) if isinstance(model, PlainAutoencoder | PlainClassifier) else _count(model, info)
-    )
-    embedded = grid.num_tokens if peer else counts.num_visible  # those whose embedding has a gradient
+    if isinstance(model, PlainAutoencoder | PlainClassifier):
+        by_part, embedded = _count_plain(model, info), grid.num_tokens  # those whose embedding has a gradient
+    else:
+        by_part, counts = _count(model, info)
+        embedded = counts.num_visible
     by_weights = embedded * grid.num_pixels * model.encoder.positions.shape[-1] / 1e9
     gmacs = sum(by_part.values())
     return {
@@ -102,8 +104,8 @@ def format_macs(values: dict[str, Any]) -> str:
     )
 
 
-def _count(model: MaskedAutoencoder | Classifier, info: CheckpointInfo) -> dict[str, float]:
-    """Count ours: score with values on the CPU, then run without values."""
+def _count(model: MaskedAutoencoder | Classifier, info: CheckpointInfo) -> tuple[dict[str, float], TokenCounts]:
+    """Count ours: choose with values on the CPU, then run without values; with the tokens that were chosen."""
     grid = grid_of(info.model, info.clip)
     encoder = model.encoder
     encoder.patch_embed.to_empty(device="cpu")
@@ -112,10 +114,12 @@ def _count(model: MaskedAutoencoder | Classifier, info: CheckpointInfo) -> dict[
         chosen = encoder.select(patches, info.selection, info.task)
     encoder.patch_embed.to("meta")
     embedded = None if chosen.embedded is None else chosen.embedded.to("meta")
-    selection = TokenSelection(chosen.visible.to("meta"), chosen.target.to("meta"), grid, embedded=embedded)
+    selection = replace(
+        chosen, visible=chosen.visible.to("meta"), target=chosen.target.to("meta"), scores=None, embedded=embedded
+    )
     by_part = _by_part(model, patches.to("meta"), selection)
     by_part["embedding"] += scoring.get_total_flops() / 2e9
-    return by_part
+    return by_part, TokenCounts(chosen.visible.shape[1], chosen.target.shape[1])
 
 
 def _count_plain(model: nn.Module, info: CheckpointInfo) -> dict[str, float]:

@@ -3,8 +3,6 @@
 It computes what :mod:`everest.training.losses` computes, to the bit; a test holds them together.
 """
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 
@@ -12,11 +10,12 @@ from everest.bench.timeline import Marks
 from everest.config import CheckpointInfo, FinetuneConfig
 from everest.datasets import Batch
 from everest.models import Classifier, MaskedModel, ModelInput
+from everest.models.choosing import SCORED, choose_tokens
 from everest.models.encoder import Encoder
 from everest.models.scoring import score_tokens
 from everest.models.tubelets import Tubelets, cut
 from everest.objectives import Objective
-from everest.tokens import TokenSelection, gather_tokens, select_tokens
+from everest.tokens import TokenSelection
 from everest.training.mixup import mix_clips, soft_cross_entropy, soft_targets
 from everest.video import normalize
 
@@ -74,20 +73,11 @@ def _choose(
     patches = cut(clips, encoder.grid, info.mean, info.std)  # [B, N, P]
     marks.mark("patchify")
     scores = tokens = None
-    if info.selection.method == "rero":
+    if info.selection.method in SCORED:
         scores, tokens = score_tokens(encoder.patch_embed, patches, encoder.grid, info.selection.scoring)
         marks.mark("score")
-    with torch.no_grad():
-        selection = select_tokens(
-            info.selection,
-            info.task,
-            encoder.grid,
-            len(patches),
-            scores=scores,
-            generator=generator,
-            device=patches.device,
-        )
-        if tokens is not None:
-            selection = replace(selection, embedded=gather_tokens(tokens, selection.visible))
+    selection = choose_tokens(
+        patches, encoder.grid, info.selection, info.task, scores=scores, embedded=tokens, generator=generator
+    )
     marks.mark("select")
     return patches, selection

@@ -16,7 +16,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from everest.config import CheckpointInfo
+from everest.config import VARYING, CheckpointInfo
 from everest.errors import ConfigError
 from everest.models.layers import NORM_EPSILON, initialize
 from everest.models.positions import sine_positions
@@ -151,10 +151,12 @@ def build_plain(info: CheckpointInfo) -> PlainAutoencoder | PlainClassifier:
     """Build the peer of the model that ``info`` describes, with fresh weights.
 
     Raises:
-        ConfigError: Frames are to be selected, which the peer does not do.
+        ConfigError: Frames are to be selected, or tokens in a way that the peer does not know.
     """
     if info.frame_selection.enabled:
         raise ConfigError("the plain peer does not select frames: turn frame_selection.enabled off")
+    if info.selection.method in {*VARYING, "k_centered"}:
+        raise ConfigError(f"the plain peer does not select tokens by {info.selection.method}: use rero or a control")
     size, pretrain = SIZES[info.model.size], info.task == "pretrain"
     grid = grid_of(info.model, info.clip)
     encoder = PlainEncoder(grid, size, drop_path=info.model.drop_path, final_norm=pretrain)

@@ -17,6 +17,7 @@ from everest.bench.marked import marked_finetuning_loss, marked_pretraining_loss
 from everest.bench.plain import PlainAutoencoder, PlainClassifier, build_plain, plain_choice, plain_targets
 from everest.bench.timeline import Marks
 from everest.config import (
+    VARYING,
     AugmentConfig,
     CheckpointInfo,
     FinetuneConfig,
@@ -28,7 +29,7 @@ from everest.config import (
 )
 from everest.datasets import Batch
 from everest.errors import ConfigError, nearest
-from everest.models import SIZES, Classifier, MaskedModel, build_classifier, build_masked_model, grid_of
+from everest.models import SIZES, Classifier, MaskedModel, build_classifier, build_masked_model, grid_of, select_input
 from everest.objectives import build_objective
 from everest.settings import parse
 from everest.tokens import count_tokens
@@ -60,7 +61,7 @@ KEEP_RATIO: dict[Task, float] = {"pretrain": 0.3, "finetune": 0.6}
 
 @dataclass(frozen=True)
 class TokenNumbers:
-    """Tokens of one clip: all, those that are encoded, those that are predicted."""
+    """Tokens of one clip: all, those that are encoded, those that are predicted; on average where clips differ."""
 
     total: int
     visible: int
@@ -247,6 +248,8 @@ def build_step(
     numbers = torch.arange(batch)
     data = Batch(moving_clips(batch, info, seed=seed), numbers % max(1, len(info.class_names)), numbers)
     if peer is None:
+        if info.selection.method in VARYING:
+            tokens = _average_tokens(model, info, data, place)
         loss_of = _our_loss(model, info, optim, place)
     else:
         loss_of = _unmarked(transformers_loss(model, info)) if peer == TRANSFORMERS else _plain_loss(model, info)
@@ -267,6 +270,14 @@ def build_step(
         return float(loss.detach())
 
     return TrainingStep(info, batch, run, model, tokens, sum(p.numel() for p in model.parameters()), place, dtype)
+
+
+def _average_tokens(model: AnyModel, info: CheckpointInfo, data: Batch, place: torch.device) -> TokenNumbers:
+    """Tokens of these clips, where each keeps its own number."""
+    assert isinstance(model, MaskedModel | Classifier)  # noqa: S101 - for the type checker: no peer selects so
+    chosen = select_input(model.encoder, data.frames.to(place), info).selection
+    visible, target = (round(index.numel() / chosen.num_clips) for index in (chosen.visible, chosen.target))
+    return TokenNumbers(chosen.grid.num_tokens, visible, target)
 
 
 def _foreign_step(  # noqa: PLR0917 - what build_step has found out
@@ -320,7 +331,7 @@ def _our_loss(model: nn.Module, info: CheckpointInfo, optim: OptimConfig, place:
 
         def loss(batch: Batch, generator: torch.Generator, marks: Marks | None) -> Tensor:
             if marks is None:
-                return pretraining(model, batch, generator)
+                return pretraining(model, batch, generator).value
             return marked_pretraining_loss(model, info, objective, batch, generator, marks)
 
         return loss
@@ -332,7 +343,7 @@ def _our_loss(model: nn.Module, info: CheckpointInfo, optim: OptimConfig, place:
 
     def classification(batch: Batch, generator: torch.Generator, marks: Marks | None) -> Tensor:
         if marks is None:
-            return finetuning(model, batch, generator)
+            return finetuning(model, batch, generator).value
         return marked_finetuning_loss(classifier, info, config, batch, generator, marks)
 
     return classification

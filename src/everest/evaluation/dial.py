@@ -21,9 +21,12 @@ def with_keep_ratio(info: CheckpointInfo, keep_ratio: float | None) -> Checkpoin
     if not 0 < keep_ratio <= 1:
         raise ConfigError(f"a keep ratio lies above 0 and up to 1, given: {keep_ratio}")
     given = info.selection
+    if given.method == "rlt":
+        raise ConfigError("run-length selection keeps what is new, not a share: the keep ratio is no dial for it")
     changed = {
         "method": "rero" if given.method == "all" else given.method,
         "keep_ratio": keep_ratio,
         "encode_ratio": min(given.encode_ratio, keep_ratio),
+        "min_keep_ratio": min(given.min_keep_ratio, keep_ratio),
     }
     return info.model_copy(update={"selection": given.model_copy(update=changed)})

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from everest.config import CheckpointInfo
-from everest.errors import DataError, WeightsError
+from everest.config import VARYING, CheckpointInfo
+from everest.errors import DataError, SelectionError, WeightsError
 from everest.evaluation import evaluation_mode
 from everest.models import MaskedAutoencoder, ModelInput, Prediction, select_input
 from everest.objectives import patch_statistics, target_pixels
@@ -71,12 +71,15 @@ def reconstruct(
     Raises:
         WeightsError: The description is that of a classifier, which predicts no pixels.
         DataError: The clips are not uint8 of five dimensions.
-        SelectionError: The clips are not of the size that the model takes.
+        SelectionError: The clips are not of the size that the model takes, or several where each keeps its own number
+            of tokens.
     """
     if info.task != "pretrain":
         raise WeightsError("a classifier predicts no pixels: use a pre-training checkpoint")
     if clips_u8.ndim != 5 or clips_u8.dtype != torch.uint8:
         raise DataError(f"clips must be uint8 [B, 3, T, H, W], given: {clips_u8.dtype} {list(clips_u8.shape)}")
+    if info.selection.method in VARYING and len(clips_u8) > 1:
+        raise SelectionError(f"{info.selection.method} keeps different numbers of tokens: reconstruct clip by clip")
     with evaluation_mode(model):
         chosen = select_input(model.encoder, clips_u8, info, generator=generator)
         return assemble(chosen, model(chosen.patches, chosen.selection), info)

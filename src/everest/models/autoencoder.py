@@ -5,6 +5,7 @@ encoder, E of the decoder.
 """
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,7 +16,8 @@ from everest.models.encoder import Encoder
 from everest.models.layers import NORM_EPSILON, initialize, make_blocks
 from everest.models.positions import sine_positions
 from everest.models.tubelets import Tubelets
-from everest.tokens import TokenGrid, TokenSelection, gather_tokens
+from everest.models.varlen import join_clips, take_masked
+from everest.tokens import TokenCounts, TokenGrid, TokenSelection, gather_tokens
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Decoder(nn.Module):
         width: E.
         depth: Number of blocks.
         num_heads: Heads of each block.
-        num_outputs: Values predicted for each target, P.
+        num_outputs: Values predicted for each target, Q.
     """
 
     def __init__(self, *, width: int, depth: int, num_heads: int, num_outputs: int) -> None:
@@ -57,11 +59,18 @@ class Decoder(nn.Module):
         self.norm = nn.LayerNorm(width, eps=NORM_EPSILON)
         self.head = nn.Linear(width, num_outputs)
 
-    def forward(self, x: Tensor, num_targets: int) -> Tensor:
-        """Predict the last tokens: [B, V + M, E] to [B, M, P]."""
+    def forward(self, visible: Tensor, masked: Tensor, counts: Sequence[TokenCounts] = ()) -> Tensor:
+        """Predict masked tokens from visible ones: [B, V, E] and [B, M, E] to [B, M, Q].
+
+        With ``counts``, clips lie one after another: [1, sum V, E] and [1, sum M, E] to [1, sum M, Q].
+        """
+        masked = masked.to(visible.dtype)
+        x = join_clips(visible, masked, counts) if counts else torch.cat([visible, masked], dim=1)  # [B, V + M, E]
+        lengths = [sum(count) for count in counts] or None
         for block in self.blocks:
-            x = block(x)
-        return self.head(self.norm(x[:, -num_targets:]))  # type: ignore[no-any-return]
+            x = block(x, lengths)
+        x = take_masked(x, counts) if counts else x[:, -masked.shape[1] :]  # [B, M, E]
+        return self.head(self.norm(x))  # type: ignore[no-any-return]
 
 
 class MaskedModel(nn.Module):
@@ -120,7 +129,6 @@ class MaskedAutoencoder(MaskedModel):
     def forward(self, patches: Tensor | Tubelets, selection: TokenSelection) -> Prediction:
         """Predict the pixels of the target tokens; see :meth:`MaskedModel.forward`."""
         visible = self.encoder_to_decoder(self.encoder(patches, selection))  # [B, V, E]
-        visible = visible + gather_tokens(self.decoder_positions, selection.visible)
-        masked = self.mask_token + gather_tokens(self.decoder_positions, selection.target)  # [B, M, E]
-        x = torch.cat([visible, masked.to(visible.dtype)], dim=1)  # [B, V + M, E]
-        return Prediction(self.decoder(x, selection.target.shape[1]), selection)
+        visible = visible + gather_tokens(self.decoder_positions, selection.places(selection.visible))
+        masked = self.mask_token + gather_tokens(self.decoder_positions, selection.places(selection.target))
+        return Prediction(self.decoder(visible, masked, selection.counts), selection)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from everest.models.encoder import Encoder
 from everest.models.layers import NORM_EPSILON, initialize
 from everest.models.tubelets import Tubelets
+from everest.models.varlen import mean_of_clips
 from everest.tokens import TokenGrid, TokenSelection
 
 HEAD_SCALE = 0.001  # the head starts almost at zero, so that the first steps do not disturb what was learnt before
@@ -39,7 +40,9 @@ class Classifier(nn.Module):
 
     def features(self, patches: Tensor | Tubelets, selection: TokenSelection) -> Tensor:
         """Describe each clip by one vector: [B, N, P] to [B, D]."""
-        return self.fc_norm(self.encoder(patches, selection).mean(dim=1))  # type: ignore[no-any-return]
+        x = self.encoder(patches, selection)  # [B, V, D]
+        lengths = [count.num_visible for count in selection.counts]
+        return self.fc_norm(mean_of_clips(x, lengths) if lengths else x.mean(dim=1))  # type: ignore[no-any-return]
 
     def forward(self, patches: Tensor | Tubelets, selection: TokenSelection) -> Tensor:
         """Classify clips.

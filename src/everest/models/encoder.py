@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from everest.config import FrameSelectionConfig, SelectionConfig, Task
 from everest.errors import SelectionError
+from everest.models.choosing import SCORED, choose_tokens
 from everest.models.embedding import PatchEmbed
 from everest.models.layers import NORM_EPSILON, make_blocks
 from everest.models.positions import sine_positions
@@ -22,7 +23,6 @@ from everest.tokens import (
     count_per_pair,
     gather_tokens,
     select_pairs,
-    select_tokens,
     take_pairs,
 )
 
@@ -66,21 +66,23 @@ class Encoder(nn.Module):
             selection: Which tokens are visible.
 
         Returns:
-            Shape [B, V, D].
+            Shape [B, V, D]; where clips keep different numbers of tokens, [1, sum V, D].
 
         Raises:
             SelectionError: Patches or a selection of another grid or batch.
         """
-        expected = (len(selection.visible), self.grid.num_tokens, self.grid.num_pixels)
+        expected = (selection.num_clips, self.grid.num_tokens, self.grid.num_pixels)
         if selection.grid != self.grid or patches.shape != expected:
             raise SelectionError(
                 f"the encoder takes {self.grid} and patches {list(expected)}, "
                 f"given: {selection.grid} and {list(patches.shape)}"
             )
         visible = take(patches, selection.visible)  # [B, V, P]
-        x = self.patch_embed(visible, selection.embedded) + gather_tokens(self.positions, selection.visible)
+        positions = gather_tokens(self.positions, selection.places(selection.visible))
+        x = self.patch_embed(visible, selection.embedded) + positions
+        lengths = [count.num_visible for count in selection.counts] or None
         for block in self.blocks:
-            x = block(x)
+            x = block(x, lengths)
         return self.norm(x)  # type: ignore[no-any-return]
 
     @torch.no_grad()
@@ -101,20 +103,9 @@ class Encoder(nn.Module):
             generator: Source of randomness on the device of the patches.
         """
         scores = tokens = None
-        if config.method == "rero":
+        if config.method in SCORED:
             scores, tokens = score_tokens(self.patch_embed, patches, self.grid, config.scoring)
-        selection = select_tokens(
-            config,
-            task,
-            self.grid,
-            len(patches),
-            scores=scores,
-            generator=generator,
-            device=patches.device,
-        )
-        if tokens is None:
-            return selection
-        return replace(selection, embedded=gather_tokens(tokens, selection.visible))
+        return choose_tokens(patches, self.grid, config, task, scores=scores, embedded=tokens, generator=generator)
 
     @torch.no_grad()
     def select_frames(

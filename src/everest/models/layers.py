@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from everest.models.lean import gelu_linear, norm_linear
+from everest.models.varlen import Lengths, attend, per_token
 
 NORM_EPSILON = 1e-6
 
@@ -27,13 +28,16 @@ class Attention(nn.Module):
         self.v_bias = nn.Parameter(torch.zeros(width))
         self.proj = nn.Linear(width, width)
 
-    def forward(self, x: Tensor, norm: nn.LayerNorm | None = None) -> Tensor:
-        """Mix tokens, normalised first where ``norm`` is given: [B, K, D] to [B, K, D]."""
+    def forward(self, x: Tensor, norm: nn.LayerNorm | None = None, lengths: Lengths | None = None) -> Tensor:
+        """Mix tokens, normalised first where ``norm`` is given: [B, K, D] to [B, K, D].
+
+        With ``lengths``, clips lie one after another in a single row, [1, K, D], and do not see each other.
+        """
         bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
         qkv = norm_linear(x, norm, self.qkv.weight, bias)
         qkv = qkv.reshape(*x.shape[:2], 3, self.num_heads, -1)  # [B, K, 3, h, d]
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each [B, h, K, d]
-        mixed = F.scaled_dot_product_attention(q, k, v)
+        mixed = F.scaled_dot_product_attention(q, k, v) if lengths is None else attend(q, k, v, lengths)
         return self.proj(mixed.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
 
 
@@ -68,17 +72,18 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(width, eps=NORM_EPSILON)
         self.mlp = Mlp(width)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """One layer: [B, K, D] to [B, K, D]."""
-        x = x + self._drop(self.attn(x, self.norm1))
-        return x + self._drop(self.mlp(x, self.norm2))
+    def forward(self, x: Tensor, lengths: Lengths | None = None) -> Tensor:
+        """One layer: [B, K, D] to [B, K, D]; with ``lengths``, of clips that lie one after another in a single row."""
+        x = x + self._drop(self.attn(x, self.norm1, lengths), lengths)
+        return x + self._drop(self.mlp(x, self.norm2), lengths)
 
-    def _drop(self, branch: Tensor) -> Tensor:
+    def _drop(self, branch: Tensor, lengths: Lengths | None) -> Tensor:
         """Skip a branch for some clips and scale the others up, so that the mean stays."""
         if not self.training or self.drop_path == 0.0:
             return branch
         keep = 1.0 - self.drop_path
-        return branch * branch.new_empty(len(branch), 1, 1).bernoulli_(keep).div_(keep)
+        factors = branch.new_empty(len(branch) if lengths is None else len(lengths)).bernoulli_(keep).div_(keep)
+        return branch * (factors[:, None, None] if lengths is None else per_token(factors, lengths))
 
 
 def make_blocks(depth: int, width: int, num_heads: int, drop_path: float = 0.0) -> nn.ModuleList:

@@ -64,7 +64,7 @@ def classify_clips(model: Classifier, clips: Tensor, info: CheckpointInfo) -> Te
         Probabilities, shape [B, K], float32.
     """
     patches = cut(_choose_frames(model.encoder, clips, info, None)[0], model.grid, info.mean, info.std)
-    if info.selection.method == "rero":
+    if info.selection.method in {"rero", "adaptive", "rlt", "k_centered"}:  # the clips decide
         selection = model.encoder.select(patches, info.selection, info.task)
     else:  # the controls draw their tokens: the same ones for every clip
         generator = torch.Generator(clips.device).manual_seed(0)

@@ -88,7 +88,11 @@ def unpatchify(patches: Tensor, grid: TokenGrid) -> Tensor:
 
 
 def gather_tokens(values: Tensor, index: Tensor) -> Tensor:
-    """Take tokens by number: [B, N, D], or [1, N, D] for the same of every clip, and [B, K] int64 to [B, K, D]."""
+    """Take tokens by number: [B, N, D], or [1, N, D] for the same of every clip, and [B, K] int64 to [B, K, D].
+
+    One row of numbers, [1, K], counts through the tokens of all clips.
+    """
+    values = values.reshape(1, -1, values.shape[-1]) if len(index) == 1 else values  # [1, B * N, D]
     values = values.expand(len(index), -1, -1)
     return values.gather(1, index.unsqueeze(-1).expand(-1, -1, values.shape[-1]))  # [B, K, D]
 

@@ -1,7 +1,7 @@
 """Which tokens are computed: ReRo selection and the selections it is compared with.
 
 ``visible`` tokens are encoded, ``target`` tokens are predicted; both are lists of token numbers in ascending order.
-Everything else is never touched. Pre-training has both, fine-tuning has visible tokens only.
+Everything else is never touched. Pre-training has both, fine-tuning visible tokens only. For others' see ``others``.
 
 Shapes: B clips, N tokens, L tokens of a slot, K kept tokens, V visible, M targets (K = V + M), D width.
 """
@@ -16,10 +16,11 @@ from torch import Tensor
 from everest.config import SelectionConfig, Task
 from everest.errors import SelectionError
 from everest.tokens.grid import TokenGrid
+from everest.tokens.others.controls import rank_by_running_cell, take_tubes
 
 
 class TokenCounts(NamedTuple):
-    """How many tokens are encoded and how many predicted; the same for every clip."""
+    """How many tokens of a clip are encoded and how many predicted."""
 
     num_visible: int
     num_target: int
@@ -35,6 +36,8 @@ class TokenSelection:
         grid: Where the tokens are.
         scores: Change of every token where the method needs it, shape [B, N].
         embedded: Embeddings of the visible tokens if scoring has computed them already, shape [B, V, D].
+        counts: Of each clip, where clips keep different numbers of tokens; then both lists are one row, the clips one
+            after another, [1, sum V] and [1, sum M], and token n of clip b has the number b * N + n.
     """
 
     visible: Tensor
@@ -42,6 +45,7 @@ class TokenSelection:
     grid: TokenGrid
     scores: Tensor | None = None
     embedded: Tensor | None = None
+    counts: tuple[TokenCounts, ...] = ()
 
     def __post_init__(self) -> None:
         for name, index in (("visible", self.visible), ("target", self.target)):
@@ -49,38 +53,43 @@ class TokenSelection:
                 given = f"{index.dtype} {list(index.shape)}"
                 raise SelectionError(f"{name} takes one list of token numbers per clip, int64 [B, K], given: {given}")
         if self.embedded is not None and self.embedded.shape[:2] != self.visible.shape:
-            raise SelectionError(
-                f"embeddings {list(self.embedded.shape)} do not fit visible {list(self.visible.shape)}"
-            )
-        num_visible, num_target = self.visible.shape[1], self.target.shape[1]
-        if num_visible < 1 or num_visible + num_target > self.grid.num_tokens:
-            raise SelectionError(f"{num_visible} visible and {num_target} target tokens do not fit {self.grid}")
+            raise SelectionError(f"embeddings {self.embedded.shape} do not fit visible {self.visible.shape}")
+        row = TokenCounts(self.visible.shape[1], self.target.shape[1])
+        fits = not self.counts or (len(self.visible), *row) == (1, *map(sum, zip(*self.counts, strict=True)))
+        if not fits or not all(v > 0 and v + m <= self.grid.num_tokens for v, m in self.counts or [row]):
+            raise SelectionError(f"{row.num_visible} visible and {row.num_target} target tokens do not fit {self.grid}")
+
+    @property
+    def num_clips(self) -> int:
+        """B."""
+        return len(self.counts) or len(self.visible)
+
+    def places(self, index: Tensor) -> Tensor:
+        """Numbers of tokens inside their own clips."""
+        return index % self.grid.num_tokens if self.counts else index
 
     def __repr__(self) -> str:
         shapes = f"visible {list(self.visible.shape)}, target {list(self.target.shape)}"
-        return f"TokenSelection({shapes}, of {self.grid.num_tokens} tokens)"
+        clips = f" of {self.num_clips} clips" if self.counts else ""
+        return f"TokenSelection({shapes}{clips}, of {self.grid.num_tokens} tokens)"
 
 
 def num_tokens(ratio: float, total: int) -> int:
-    """The one rule from a ratio in (0, 1] to a number of tokens: rounded down, at least 1.
-
-    The product is exact, of the decimal number that the ratio prints as: .1 of 800 tokens is 80, where floating point
-    loses one.
-    """
+    """The one rule from a ratio in (0, 1] to a number of tokens: at least 1, rounded down, exactly: .1 of 800 is 80."""
     if not 0 < ratio <= 1:
         raise SelectionError(f"a ratio of tokens lies above 0 and up to 1, given: {ratio}")
     return max(1, int(Fraction(str(ratio)) * total))
 
 
 def count_tokens(grid: TokenGrid, config: SelectionConfig, task: Task) -> TokenCounts:
-    """How many tokens a selection encodes and predicts; SelectionError if pre-training has none to predict."""
+    """How many tokens a selection encodes and predicts at most; SelectionError if pre-training has none to predict."""
     total, encode_ratio = grid.num_tokens, config.encode_ratio if task == "pretrain" else config.keep_ratio
     keep, encode = num_tokens(config.keep_ratio, total), num_tokens(encode_ratio, total)
     if config.method == "tube":  # whole places through all slots; VideoMAE rounds the number of masked ones down
         encode = (grid.tokens_per_slot - int((1 - Fraction(str(encode_ratio))) * grid.tokens_per_slot)) * grid.num_slots
     if task == "finetune":
-        return TokenCounts(total if config.method == "all" else encode, 0)
-    predict = (total if config.method in {"tube", "random", "all"} else keep) - encode
+        return TokenCounts(total if config.method in {"all", "rlt"} else encode, 0)
+    predict = (total if config.method in {"tube", "random", "all", "rlt"} else keep) - encode
     if predict < 1:
         raise SelectionError(f"no token is left to predict, {encode} of {total} are encoded: lower the encode ratio")
     return TokenCounts(encode, predict)
@@ -138,34 +147,20 @@ def select_tokens(
 
     counts = count_tokens(grid, config, task)
     if config.method == "tube":
-        return _select_tube(draw(grid.tokens_per_slot).argsort(dim=1, stable=True), counts, grid)
+        visible, target = take_tubes(draw(grid.tokens_per_slot).argsort(dim=1, stable=True), counts.num_visible, grid)
+        return TokenSelection(visible, target[:, : counts.num_target], grid)
+    if config.method in {"adaptive", "rlt", "k_centered"}:
+        raise SelectionError(f"{config.method} looks at the clips: use everest.models.Encoder.select")
     if config.method == "rero":
         if scores is None or scores.shape != (batch_size, grid.num_tokens):
-            given = scores if scores is None else list(scores.shape)
+            given = getattr(scores, "shape", None)
             raise SelectionError(f"ReRo needs scores of shape [{batch_size}, {grid.num_tokens}], given: {given}")
         ranked = rank_by_score(scores)
     elif config.method == "running_cell":
-        ranked = _rank_by_running_cell(draw(grid.num_tokens), grid)
+        ranked = rank_by_running_cell(draw(grid.num_tokens), grid)
     else:
         ranked = draw(grid.num_tokens).argsort(dim=1, stable=True)
     kept = ranked[:, : sum(counts)]
     noise = draw(sum(counts)) if counts.num_target else torch.zeros(kept.shape, device=device)
     visible, target = split_kept(kept, counts.num_visible, noise)
     return TokenSelection(visible, target, grid, scores if config.method == "rero" else None)
-
-
-def _select_tube(places: Tensor, counts: TokenCounts, grid: TokenGrid) -> TokenSelection:
-    """Keep the first places [B, L] in every slot, and predict the others."""
-    slots = torch.arange(grid.num_slots, device=places.device)[:, None] * grid.tokens_per_slot
-    num_places = counts.num_visible // grid.num_slots
-    visible = (places[:, :num_places].sort(dim=1).values.unsqueeze(1) + slots).flatten(1)  # [B, V]
-    target = (places[:, num_places:].sort(dim=1).values.unsqueeze(1) + slots).flatten(1)  # [B, M]
-    return TokenSelection(visible, target[:, : counts.num_target], grid)
-
-
-def _rank_by_running_cell(noise: Tensor, grid: TokenGrid) -> Tensor:
-    """Rank tokens by the phase of a pattern that runs clockwise through 2 x 2 cells; noise [B, N] orders equals."""
-    slots, rows, columns = (torch.arange(size, device=noise.device) for size in grid.shape)
-    place = torch.where(rows[:, None] % 2 == 0, columns % 2, 3 - columns % 2)  # [h, w], clockwise
-    phase = (place - slots[:, None, None]) % 4  # [t, h, w], a quarter of the tokens each
-    return (phase.flatten() + noise).argsort(dim=1, stable=True)  # [B, N]

@@ -11,12 +11,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from everest.config import FinetuneConfig, PretrainConfig
+from everest.config import VARYING, FinetuneConfig, PretrainConfig
 from everest.datasets import Batch, TrainLoader
 from everest.errors import RunError
 from everest.models.layers import Block
@@ -29,7 +29,20 @@ from everest.training.rundir import RunFolder
 from everest.training.schedule import describe_lr, learning_rate_at, scaled_lr
 from everest.training.state import load_latest, save_state
 
-LossFunction = Callable[[nn.Module, Batch, torch.Generator], Tensor]
+
+class BatchLoss(NamedTuple):
+    """What a forward pass gives.
+
+    Attributes:
+        value: The loss, a scalar.
+        tokens_per_clip: Tokens that were encoded and predicted, on average over the clips of the batch.
+    """
+
+    value: Tensor
+    tokens_per_clip: float
+
+
+LossFunction = Callable[[nn.Module, Batch, torch.Generator], BatchLoss]
 EpochHook = Callable[[int, nn.Module], dict[str, float]]
 
 
@@ -89,6 +102,7 @@ class Trainer:
         self._data_digest, self._on_save = data_digest, on_save
         self.step = 0
         self.num_steps = config.optim.epochs * loader.num_steps
+        self._not_shown = {"grad_norm"} if config.selection.method in VARYING else {"grad_norm", "tokens_per_clip"}
         self._num_warmup_steps = min(self.num_steps, round(config.optim.warmup_epochs * loader.num_steps))
 
     @property
@@ -135,7 +149,7 @@ class Trainer:
         """Train from the current step to the last.
 
         Args:
-            loss_function: From the wrapped model, a batch and a generator on the device to a scalar loss.
+            loss_function: From the wrapped model, a batch and a generator on the device to its loss.
             description: For the progress bar.
             on_epoch: Called after each epoch with its number (from 1) and the network to evaluate; its numbers are
                 logged.
@@ -183,24 +197,26 @@ class Trainer:
         last_step = (self.step // self.loader.num_steps + 1) * self.loader.num_steps
         timer = StepTimer()
         while self.step < last_step:
-            loss, grad_norm, lr = self._run_step(loss_function, batches, timer)
+            loss, tokens, grad_norm, lr = self._run_step(loss_function, batches, timer)
             self.step += 1
             if self.step % self.config.run.log_every_steps == 0 or self.step == last_step:
                 numbers = {"loss": self.engine.mean(loss).item(), "grad_norm": grad_norm.item(), "lr": lr}
                 self._check_finite(numbers)
+                numbers |= {"tokens_per_clip": self.engine.mean(tokens).item()}
                 numbers |= timer.rates(self.engine.world_size)
                 if log is not None and progress is not None:
                     log.write(self.step - 1, self.step / self.loader.num_steps, **numbers)
-                    progress.update(self.step, **{k: v for k, v in numbers.items() if k != "grad_norm"})
+                    progress.update(self.step, **{k: v for k, v in numbers.items() if k not in self._not_shown})
                 timer = StepTimer()
         next(batches, None)  # lets the loader end its epoch
 
     def _run_step(
         self, loss_function: LossFunction, batches: Iterator[Batch], timer: StepTimer
-    ) -> tuple[Tensor, Tensor, float]:
-        """One optimiser step; returns loss, gradient norm and learning rate."""
+    ) -> tuple[Tensor, Tensor, Tensor, float]:
+        """One optimiser step; returns loss, tokens of a clip, gradient norm and learning rate."""
         passes = self.loader.plan.accumulation_steps
         total = torch.zeros((), device=self.engine.device)
+        tokens = 0.0
         for number in range(passes):
             batch = timer.wait_for(batches)
             generator = seed_step(
@@ -208,9 +224,10 @@ class Trainer:
             )
             with self.engine.accumulate(self._wrapped, sync=number == passes - 1):
                 with self.engine.autocast():
-                    loss = loss_function(self._wrapped, batch, generator) / passes
-                self.engine.backward(loss)
-            total += loss.detach()
+                    found = loss_function(self._wrapped, batch, generator)
+                self.engine.backward(found.value / passes)
+            total += found.value.detach() / passes
+            tokens += found.tokens_per_clip / passes
         grad_norm = self.engine.clip(self._wrapped, self.config.optim.clip_grad_norm)
         lr = self._learning_rate()
         set_learning_rate(self._optimizer, lr)
@@ -218,7 +235,7 @@ class Trainer:
         self._optimizer.zero_grad(set_to_none=True)
         if self.ema is not None:
             self.ema.update(self.model)
-        return total, grad_norm, lr
+        return total, torch.tensor(tokens, device=self.engine.device), grad_norm, lr
 
     def _learning_rate(self) -> float:
         optim = self.config.optim

@@ -10,7 +10,8 @@ from everest.config import CheckpointInfo, FinetuneConfig
 from everest.datasets import Batch
 from everest.models import Classifier, MaskedModel, select_input
 from everest.objectives import Objective
-from everest.training.loop import LossFunction
+from everest.tokens import TokenSelection
+from everest.training.loop import BatchLoss, LossFunction
 from everest.training.mixup import mix_clips, soft_cross_entropy, soft_targets
 from everest.video import change_clips_on_device, normalize
 
@@ -27,11 +28,12 @@ def pretraining_loss(model: MaskedModel, info: CheckpointInfo, objective: Object
         A function of the network as it is called (wrapped for several devices), a batch and a generator.
     """
 
-    def loss(wrapped: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
+    def loss(wrapped: nn.Module, batch: Batch, generator: torch.Generator) -> BatchLoss:
         clips = _to_device(batch, generator)
         chosen = select_input(model.encoder, clips, info, generator=generator)
         targets = objective.targets(chosen, batch)
-        return objective.loss(wrapped(chosen.patches, chosen.selection), targets)
+        value = objective.loss(wrapped(chosen.patches, chosen.selection), targets)
+        return BatchLoss(value, _tokens_per_clip(chosen.selection))
 
     return loss
 
@@ -48,7 +50,7 @@ def finetuning_loss(model: Classifier, info: CheckpointInfo, config: FinetuneCon
         A function of the network as it is called (wrapped for several devices), a batch and a generator.
     """
 
-    def loss(wrapped: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
+    def loss(wrapped: nn.Module, batch: Batch, generator: torch.Generator) -> BatchLoss:
         targets = soft_targets(batch.labels, len(info.class_names), config.optim.label_smoothing)
         clips, targets = mix_clips(
             _to_device(batch, generator),
@@ -60,7 +62,8 @@ def finetuning_loss(model: Classifier, info: CheckpointInfo, config: FinetuneCon
         if clips.is_floating_point():  # blended pixels lie between bytes
             clips = normalize(clips, info.mean, info.std)
         chosen = select_input(model.encoder, clips, info, generator=generator)
-        return soft_cross_entropy(wrapped(chosen.patches, chosen.selection), targets)
+        value = soft_cross_entropy(wrapped(chosen.patches, chosen.selection), targets)
+        return BatchLoss(value, _tokens_per_clip(chosen.selection))
 
     return loss
 
@@ -68,3 +71,8 @@ def finetuning_loss(model: Classifier, info: CheckpointInfo, config: FinetuneCon
 def _to_device(batch: Batch, generator: torch.Generator) -> Tensor:
     """Clips where the generator is, augmented: uint8, shape [B, 3, T', H, W]."""
     return change_clips_on_device(batch.frames.to(generator.device, non_blocking=True), batch.changes)
+
+
+def _tokens_per_clip(selection: TokenSelection) -> float:
+    """Tokens that are encoded or predicted, on average."""
+    return (selection.visible.numel() + selection.target.numel()) / selection.num_clips

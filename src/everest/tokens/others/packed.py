@@ -1,0 +1,31 @@
+"""Selections of clips that keep different numbers of tokens, packed into one row.
+
+Shapes: B clips, N tokens, V visible and M targets of a clip.
+"""
+
+from torch import Tensor
+
+from everest.tokens.grid import TokenGrid
+from everest.tokens.selection import TokenCounts, TokenSelection
+
+
+def pack_selection(visible: Tensor, target: Tensor, grid: TokenGrid, scores: Tensor | None = None) -> TokenSelection:
+    """List the tokens of all clips one after another; each clip as many as it has.
+
+    Args:
+        visible: Which tokens are encoded, bool, shape [B, N].
+        target: Which tokens are predicted, bool, shape [B, N].
+        grid: Where the tokens are.
+        scores: Change of every token where the method needs it, shape [B, N].
+
+    Returns:
+        A selection with ``counts``: ``visible`` [1, sum V] and ``target`` [1, sum M]. Making it waits for the device.
+    """
+    numbers = zip(visible.sum(dim=1).tolist(), target.sum(dim=1).tolist(), strict=True)
+    return TokenSelection(
+        visible.flatten().nonzero().mT,  # [1, sum V]: clip by clip, ascending
+        target.flatten().nonzero().mT,
+        grid,
+        scores,
+        counts=tuple(TokenCounts(*pair) for pair in numbers),
+    )
