@@ -3,13 +3,15 @@
 import argparse
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from everest import commands_bench as do
+from everest.config import SelectionMethod
 
 Add = Callable[[Any, str, Callable[[argparse.Namespace], int], str], argparse.ArgumentParser]
 
 _SIZES = ("tiny", "small", "base", "large", "huge")
+_METHODS = f"{', '.join(get_args(SelectionMethod))} (default: rero)"
 _DATA = "a manifest, a folder, or the word bundled"
 _RATIOS = (1.0, 0.8, 0.6, 0.4, 0.3, 0.2, 0.1)
 
@@ -30,14 +32,16 @@ def add_bench(commands: Any, add: Add) -> None:
     suite = add(actions, "suite", do.bench_suite, "measure all there is to know of a GPU, in one call of eight minutes")
     loader = add(actions, "loader", do.bench_loader, "measure how fast clips are read, beside other ways to read them")
     scores = add(actions, "scores", do.bench_scores, "compare cheaper ways to find the tokens that change")
+    selections = add(actions, "selections", do.bench_selections, "say what each selection keeps of clips, and its cost")
     dial = add(actions, "dial", do.bench_dial, "measure accuracy and cost of a classifier by its keep ratio")
     parity = add(actions, "parity", do.bench_parity, "compare with recorded numbers of the official release")
     for parser in (step, macs, peers, growth, scores):
         parser.add_argument("--size", default="base", choices=_SIZES)
+    selections.add_argument("--size", default="small", choices=_SIZES)
     for parser in (step, macs, peers, growth):
         parser.add_argument("--task", default="pretrain", choices=("pretrain", "finetune"))
     for parser in (step, macs, growth):
-        parser.add_argument("--selection", default="rero", help="rero, tube, random, random_equal, running_cell or all")
+        parser.add_argument("--selection", default="rero", metavar="NAME", help=_METHODS)
     for parser in (step, peers, growth, suite):
         parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
         parser.add_argument("--precision", default="auto", choices=("auto", "float32", "bfloat16"))
@@ -47,9 +51,10 @@ def add_bench(commands: Any, add: Add) -> None:
     _add_suite(suite)
     _add_loader(loader)
     _add_scores(scores)
+    _add_selections(selections)
     _add_dial(dial)
     parity.add_argument("folders", nargs="+", metavar="FOLDER")
-    for parser in (step, macs, peers, growth, suite, loader, scores, dial, parity):
+    for parser in (step, macs, peers, growth, suite, loader, scores, selections, dial, parity):
         parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
@@ -121,6 +126,12 @@ def _add_scores(scores: argparse.ArgumentParser) -> None:
     scores.add_argument("--checkpoint", type=Path, help="whose embedding is asked (default: one without training)")
     scores.add_argument("--clips", type=int, default=48, metavar="N", help="clips to compare on (default: 48)")
     scores.add_argument("--device", default="cpu", choices=("auto", "cpu", "cuda", "mps"))
+
+
+def _add_selections(selections: argparse.ArgumentParser) -> None:
+    selections.add_argument("manifest", metavar="MANIFEST", help=_DATA)
+    selections.add_argument("--clips", type=int, default=24, metavar="N", help="clips to run on (default: 24)")
+    selections.add_argument("--device", default="cpu", choices=("auto", "cpu", "cuda", "mps"))
 
 
 def _add_dial(dial: argparse.ArgumentParser) -> None:

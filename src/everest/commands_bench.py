@@ -155,6 +155,25 @@ def bench_scores(options: Namespace) -> int:
     return EXIT_OK
 
 
+def bench_selections(options: Namespace) -> int:
+    """Say what each selection keeps of real clips."""
+    from everest.bench.selections import bench_selections as measure
+    from everest.bench.selections import format_selections
+    from everest.datasets import load_data
+    from everest.evaluation import choose_device
+
+    with _measuring() as on_progress:
+        values = measure(
+            load_data(options.manifest),
+            size=options.size,
+            num_clips=options.clips,
+            device=choose_device(options.device),
+            on_progress=on_progress,
+        )
+    print_result(options, values, format_selections(values))
+    return EXIT_OK
+
+
 def bench_macs(options: Namespace) -> int:
     """Count multiply-adds."""
     from everest.bench.macs import count_macs, format_macs

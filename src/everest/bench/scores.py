@@ -67,7 +67,7 @@ def bench_scores(
     device = device or torch.device("cpu")
     encoder, info = _encoder(checkpoint, size, seed)
     encoder.to(device).eval()
-    clips = _clips(manifest, info.clip, num_clips, seed)  # [B,C,T,H,W]
+    clips = read_clips(manifest, info.clip, num_clips, seed)  # [B,C,T,H,W]
     batches = [cut(part.to(device), encoder.grid, info.mean, info.std) for part in torch.split(clips, _TOGETHER)]
     exact = torch.cat([score_tokens(encoder.patch_embed, batch, encoder.grid, "exact")[0] for batch in batches])
     rows = []
@@ -107,7 +107,7 @@ def _encoder(checkpoint: Path | None, size: ModelSize, seed: int) -> tuple[Encod
     return build_autoencoder(info.model, info.clip).encoder, info
 
 
-def _clips(manifest: Manifest, clip: ClipConfig, num_clips: int, seed: int) -> Tensor:
+def read_clips(manifest: Manifest, clip: ClipConfig, num_clips: int, seed: int) -> Tensor:
     """Read clips as training does, spread over the manifest: [B, C, T, H, W], uint8."""
     source = TrainClips(manifest.records, clip, AugmentConfig(), seed=seed)
     step = len(manifest) / num_clips
