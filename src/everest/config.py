@@ -119,9 +119,29 @@ class ObjectiveConfig(Config):
     Attributes:
         name: ``pixels``: their normalised pixels (EVEREST, VideoMAE). ``mme``: their shapes and motion (Masked Motion
             Encoding). ``mvd``: the features that teachers give them (Masked Video Distillation).
+        image_teacher, video_teacher: Where the teachers of ``mvd`` are: a run folder, a weights file, a folder of the
+            transformers library, or ``hf:OWNER/NAME`` for one of the Hugging Face hub; None: no such teacher. What a
+            weights file says of them is for people: using the student needs no teacher.
+        image_weight, video_weight: Of their losses.
+        image_width, video_width: Values that each teacher gives a token: found out when a run starts, and needed to
+            build the student again.
     """
 
     name: ObjectiveName = "pixels"
+    image_teacher: str | None = None
+    video_teacher: str | None = None
+    image_weight: float = Field(1.0, gt=0.0)
+    video_weight: float = Field(1.0, gt=0.0)
+    image_width: int | None = Field(None, ge=1)
+    video_width: int | None = Field(None, ge=1)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        teachers = {"image_teacher": self.image_teacher, "video_teacher": self.video_teacher}
+        given = [name for name, teacher in teachers.items() if teacher is not None]
+        if given and self.name != "mvd":
+            raise ValueError(f"{' and '.join(given)}: only name=mvd learns from teachers, given: name={self.name}")
+        return self
 
 
 class FrameSelectionConfig(Config):

@@ -4,6 +4,7 @@ from everest.models.autoencoder import Decoder, MaskedAutoencoder, MaskedModel, 
 from everest.models.classifier import Classifier
 from everest.models.encoder import Encoder
 from everest.models.pipeline import ModelInput, classify_clips, select_input
+from everest.models.student import DistillationStudent
 from everest.models.weights import LoadReport, initialize_from, load_model, save_weights
 from everest.models.zoo import SIZES, Size, build_autoencoder, build_classifier, build_masked_model, grid_of
 
@@ -11,6 +12,7 @@ __all__ = [
     "SIZES",
     "Classifier",
     "Decoder",
+    "DistillationStudent",
     "Encoder",
     "LoadReport",
     "MaskedAutoencoder",

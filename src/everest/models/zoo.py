@@ -7,6 +7,7 @@ from everest.errors import ConfigError
 from everest.models.autoencoder import MaskedAutoencoder, MaskedModel
 from everest.models.classifier import Classifier
 from everest.models.encoder import Encoder
+from everest.models.student import DistillationStudent
 from everest.tokens import TokenGrid
 
 
@@ -56,7 +57,17 @@ def build_masked_model(model: ModelConfig, clip: ClipConfig, objective: Objectiv
     """
     if objective.name == "pixels":
         return build_autoencoder(model, clip)
-    raise ConfigError(f"no model predicts {objective.name!r}: use objective.name=pixels")
+    if objective.name == "mvd":
+        size = SIZES[model.size]
+        return DistillationStudent(
+            _encoder(size, model, clip, final_norm=True),
+            width=size.width,
+            num_heads=size.num_heads,
+            decoder_depth=decoder_depth(model, objective),
+            image_width=objective.image_width,
+            video_width=objective.video_width,
+        )
+    raise ConfigError(f"no model predicts {objective.name!r}: use objective.name=pixels or mvd")
 
 
 def build_autoencoder(model: ModelConfig, clip: ClipConfig) -> MaskedAutoencoder:

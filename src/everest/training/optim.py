@@ -12,7 +12,9 @@ from everest.config import OptimConfig
 from everest.errors import ConfigError
 from everest.training.schedule import scaled_lr
 
-NO_DECAY_NAMES = frozenset({"mask_token"})  # a vector in meaning, though not in shape
+NO_DECAY_NAMES = frozenset(
+    {"mask_token", "mask_token_img", "mask_token_vid"}
+)  # vectors in meaning, though not in shape
 
 _PATCH_EMBED = re.compile(r"(encoder\.)?patch_embed\.")
 _BLOCK = re.compile(r"(encoder\.)?blocks\.(\d+)\.")
