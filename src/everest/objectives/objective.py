@@ -12,6 +12,7 @@ from everest.config import CheckpointInfo
 from everest.datasets import Batch
 from everest.errors import ConfigError
 from everest.models import ModelInput, Prediction
+from everest.objectives.distillation import DistillationObjective, build_distillation
 from everest.objectives.pixels import pixel_loss, pixel_targets
 from everest.tokens import TokenGrid
 
@@ -69,8 +70,24 @@ def build_objective(info: CheckpointInfo, grid: TokenGrid, device: torch.device)
 
     Raises:
         ConfigError: The objective needs something that is not there.
+        WeightsError: A teacher cannot be loaded or does not fit.
     """
-    del device
     if info.objective.name == "pixels":
         return PixelObjective(grid, info.mean, info.std)
-    raise ConfigError(f"no objective {info.objective.name!r}: use objective.name=pixels")
+    if info.objective.name == "mvd":
+        return build_distillation(info, grid, device)
+    raise ConfigError(f"no objective {info.objective.name!r}: use objective.name=pixels or mvd")
+
+
+def describe_objective(objective: Objective) -> tuple[str, ...]:
+    """Lines for people: what a run learns from besides its clips."""
+    if isinstance(objective, DistillationObjective):
+        return tuple(teacher.describe() for teacher in objective.teachers)
+    return ()
+
+
+def with_objective(info: CheckpointInfo, objective: Objective) -> CheckpointInfo:
+    """Write down what only the objective knows, and the model cannot be built again without: widths of teachers."""
+    if isinstance(objective, DistillationObjective):
+        return info.model_copy(update={"objective": objective.config})
+    return info

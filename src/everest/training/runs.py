@@ -13,7 +13,7 @@ from everest.config import CheckpointInfo, FinetuneConfig, ObjectiveConfig, Pret
 from everest.datasets import Manifest, TrainLoader, build_train_loader
 from everest.errors import DataError, EverestError
 from everest.models import Classifier, build_classifier, build_masked_model, grid_of, initialize_from, save_weights
-from everest.objectives import build_objective
+from everest.objectives import build_objective, describe_objective, with_objective
 from everest.tokens import count_tokens
 from everest.training.engine import Engine, seed_everything
 from everest.training.files import atomic_write
@@ -80,8 +80,9 @@ def run_pretraining(
     run = _Run(config, data, out, resume, say)
     info = describe_checkpoint(config)
     objective = build_objective(info, grid_of(config.model, config.clip), run.engine.device)
-    model = build_masked_model(config.model, config.clip, config.objective)
-    return run.train(model, info, pretraining_loss(model, info, objective))
+    info = with_objective(info, objective)
+    model = build_masked_model(info.model, info.clip, info.objective)
+    return run.train(model, info, pretraining_loss(model, info, objective), None, *describe_objective(objective))
 
 
 def run_finetuning(
