@@ -29,16 +29,16 @@ IMAGENET = CheckpointInfo.model_fields["mean"].default, CheckpointInfo.model_fie
 def save(path: Path, name: str, **changes: Any) -> Any:
     """Write a random model as transformers does, and give it."""
     torch.manual_seed(0)
-    of_config = {"VideoMAEModel": "VideoMAE", "VideoMAEForPreTraining": "VideoMAE", "ViTMAEForPreTraining": "ViTMAE"}
+    family = next(family for family in ("VideoMAE", "ViTMAE", "ViT") if name.startswith(family))
     more: dict[str, Any] = {}
-    if name.startswith("VideoMAE"):
+    if family == "VideoMAE":
         more = {"num_frames": 6, "tubelet_size": 2, "use_mean_pooling": False}
     if "PreTraining" in name:
         decoder = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
         more |= {f"decoder_{key}": value for key, value in decoder.items()}
-    if name.startswith("ViTMAE") and "image_size" not in changes:
+    if family == "ViTMAE" and "image_size" not in changes:
         more["image_size"] = 16  # its fixed positions are those of a square
-    config = getattr(transformers, of_config.get(name, name.split("For")[0].removesuffix("Model")) + "Config")
+    config = getattr(transformers, f"{family}Config")
     model = getattr(transformers, name)(config(**{**SIZES, **SHAPE, **more, **changes})).eval()
     with torch.no_grad():  # norms and biases that matter
         for parameter in model.parameters():
@@ -203,5 +203,5 @@ def test_a_folder_that_is_no_model_and_a_missing_library_are_said(
     with pytest.raises(WeightsError, match="is not a model of transformers"):
         load_transformers_teacher(str(tmp_path), "image", GRID)
     monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(ConfigError, match="pip install 'transformers>=4.50'"):
+    with pytest.raises(ConfigError, match=r"pip install 'transformers>=4\.50'"):
         load_transformers_teacher(str(tmp_path), "image", GRID)
