@@ -66,6 +66,12 @@ def _add_step(step: argparse.ArgumentParser, macs: argparse.ArgumentParser) -> N
             choices=("auto", "exact", "bfloat16", "projection", "pixels"),
             help="how the tokens that change are found (default: auto, exact in float32)",
         )
+        parser.add_argument(
+            "--objective", default="pixels", choices=("pixels", "mvd"), help="what is predicted (default: pixels)"
+        )
+        parser.add_argument(
+            "--teacher", choices=_SIZES, help="size of the teachers of mvd (default: that of the model)"
+        )
     macs.add_argument("--peer", choices=("plain",), help="count the plain implementation instead of ours")
     step.add_argument(
         "--peer", metavar="NAME", help="measure plain, transformers, or MODULE:FUNCTION that returns a step to be timed"

@@ -18,7 +18,7 @@ def bench_step(options: Namespace) -> int:
     if options.profile:
         return _bench_profile(options)
     wanted = ("size", "task", "selection", "batch", "device", "precision", "steps", "compile", "peer", "scoring")
-    values = measure(**_asked(options, *wanted))
+    values = measure(**_asked(options, *wanted, "objective", "teacher"))
     print_result(options, values, format_step(values))
     return EXIT_OK
 
@@ -30,7 +30,8 @@ def _bench_profile(options: Namespace) -> int:
 
     if options.peer is not None or options.compile:
         raise ConfigError("a profile is of our own model as it is: give neither --peer nor --compile")
-    info = describe_task(options.size, options.task, options.selection, scoring=options.scoring)
+    asked = _asked(options, "size", "task", "selection", "scoring", "objective", "teacher")
+    info = describe_task(**asked)
     step = build_step(info, options.batch, device=options.device, precision=options.precision)
     values = profile_step(step, steps=options.steps)
     print_result(options, values, format_profile(values))
@@ -178,7 +179,7 @@ def bench_macs(options: Namespace) -> int:
     """Count multiply-adds."""
     from everest.bench.macs import count_macs, format_macs
 
-    values = count_macs(options.size, options.task, options.selection, peer=options.peer, scoring=options.scoring)
+    values = count_macs(**_asked(options, "size", "task", "selection", "peer", "scoring", "objective", "teacher"))
     print_result(options, values, format_macs(values))
     return EXIT_OK
 

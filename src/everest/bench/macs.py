@@ -13,17 +13,18 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from everest.bench.distilled import count_teachers, size_of_teachers
 from everest.bench.plain import PlainAutoencoder, PlainClassifier, plain_choice
-from everest.bench.tasks import NUM_CLASSES, Peer, build_model, describe_task, moving_clips
-from everest.config import CheckpointInfo, ModelSize, Scoring, SelectionMethod, Task
-from everest.models import Classifier, MaskedAutoencoder, grid_of
+from everest.bench.tasks import NUM_CLASSES, Peer, build_model, describe_task, expect_no_peer, moving_clips
+from everest.config import CheckpointInfo, ModelSize, ObjectiveName, Scoring, SelectionMethod, Task
+from everest.models import Classifier, MaskedModel, grid_of
 from everest.tokens import TokenCounts, count_tokens, patchify
 from everest.video import normalize
 
 PARTS = {
     "embedding": r"\.encoder\.patch_embed(\.proj)?$",
     "encoder": r"\.encoder\.blocks\.\d+$",
-    "decoder": r"\.(decoder\.blocks\.\d+|encoder_to_decoder)$",
+    "decoder": r"\.(decoder(_img|_vid)?\.blocks\.\d+|encoder_to_decoder|down_(img|vid))$",
     "head": r"\.head$",
 }
 """Modules of each part, by the end of their name. ``embedding`` includes the scoring of all tokens."""
@@ -41,6 +42,8 @@ def count_macs(
     num_classes: int = NUM_CLASSES,
     peer: Peer | None = None,
     scoring: Scoring = "auto",
+    objective: ObjectiveName = "pixels",
+    teacher: ModelSize | None = None,
 ) -> dict[str, Any]:
     """Count the multiply-adds of one clip.
 
@@ -54,39 +57,49 @@ def count_macs(
         num_classes: Of the classifier.
         peer: ``plain`` for the plain peer instead of our model.
         scoring: How the tokens that change are found; ``auto`` counts as exact.
+        objective: What is predicted in pre-training.
+        teacher: Size of both teachers of ``mvd``; None: that of the model.
 
     Returns:
-        ``gmacs`` (10^9 multiply-adds of the forward pass, scoring included), ``gmacs_by_part``, ``gmacs_training``
-        (forward and backward: each product again for its weights and, except for pixels and scores, for its input),
+        ``gmacs`` (10^9 multiply-adds of the forward pass, scoring and teachers included), ``gmacs_by_part``,
+        ``gmacs_training`` (forward and backward: each product again for its weights and, except for pixels and scores,
+        for its input; of teachers forward only),
         ``tokens`` (``total``, ``visible``, ``target``), and what was asked for.
 
     Raises:
         ConfigError: A name or a number that is not accepted.
     """
     shape = {"num_frames": num_frames, "height": height, "width": width, "num_classes": num_classes}
-    info = describe_task(size, task, selection, scoring=scoring, **shape)
+    info = describe_task(size, task, selection, scoring=scoring, objective=objective, teacher=teacher, **shape)
+    expect_no_peer(info, peer)
     grid = grid_of(info.model, info.clip)
     counts = count_tokens(grid, info.selection, task)
     with torch.device("cpu" if peer else "meta"):
         model = build_model(info, peer).eval()
-    assert isinstance(model, MaskedAutoencoder | Classifier | PlainAutoencoder | PlainClassifier)  # noqa: S101
+    assert isinstance(model, MaskedModel | Classifier | PlainAutoencoder | PlainClassifier)  # noqa: S101
     if isinstance(model, PlainAutoencoder | PlainClassifier):
         by_part, embedded = _count_plain(model, info), grid.num_tokens  # those whose embedding has a gradient
     else:
         by_part, counts = _count(model, info)
         embedded = counts.num_visible
     by_weights = embedded * grid.num_pixels * model.encoder.positions.shape[-1] / 1e9
+    once = by_part["embedding"]  # what has no backward pass, or one of its own
+    if objective == "mvd":
+        by_part["teachers"] = count_teachers(info)
+        once += by_part["teachers"]
     gmacs = sum(by_part.values())
     return {
         "size": size,
         "task": task,
         "selection": selection,
+        "objective": objective,
+        "teacher": size_of_teachers(info.objective),
         "peer": peer,
         "clip": {"num_frames": num_frames, "height": height, "width": width},
         "tokens": {"total": grid.num_tokens, "visible": counts.num_visible, "target": counts.num_target},
         "gmacs": gmacs,
         "gmacs_by_part": by_part,
-        "gmacs_training": by_part["embedding"] + by_weights + 3 * (gmacs - by_part["embedding"]),
+        "gmacs_training": once + by_weights + 3 * (gmacs - once),
     }
 
 
@@ -94,6 +107,8 @@ def format_macs(values: dict[str, Any]) -> str:
     """Say the result of :func:`count_macs` to people, in a few lines."""
     tokens, clip = values["tokens"], values["clip"]
     name = f"{values['size']} {values['task']}, {values['selection']}" + (", plain peer" if values["peer"] else "")
+    name += "" if values["objective"] == "pixels" else f", {values['objective']}"
+    name += f" with {values['teacher']} teachers" if values["teacher"] else ""
     shape = f"{clip['num_frames']}x{clip['height']}x{clip['width']}"
     parts = ", ".join(f"{part} {gmacs:.2f}" for part, gmacs in values["gmacs_by_part"].items())
     return "\n".join(
@@ -104,7 +119,7 @@ def format_macs(values: dict[str, Any]) -> str:
     )
 
 
-def _count(model: MaskedAutoencoder | Classifier, info: CheckpointInfo) -> tuple[dict[str, float], TokenCounts]:
+def _count(model: MaskedModel | Classifier, info: CheckpointInfo) -> tuple[dict[str, float], TokenCounts]:
     """Count ours: choose with values on the CPU, then run without values; with the tokens that were chosen."""
     grid = grid_of(info.model, info.clip)
     encoder = model.encoder

@@ -15,7 +15,7 @@ from everest.bench.step import default_warmup
 from everest.bench.tasks import TrainingStep
 from everest.bench.timeline import Marks, Timeline, Work
 from everest.errors import ConfigError
-from everest.models import Classifier, MaskedAutoencoder
+from everest.models import Classifier, MaskedModel
 
 STAGES = {
     "transfer": "uint8 clips to the device",
@@ -23,7 +23,7 @@ STAGES = {
     "patchify": "clips cut into tubelets",
     "score": "all tokens and their changes embedded, without gradient",
     "select": "tokens chosen by their scores; what is known of them gathered",
-    "targets": "pixels of the targets, normalised",
+    "targets": "what is predicted of the targets: pixels, normalised, or what teachers say",
     "embedding": "visible tubelets gathered, their embeddings and positions",
     "encoder": "blocks and norm",
     "decoder": "projection, mask tokens, blocks, head",
@@ -62,7 +62,7 @@ def profile_step(step: TrainingStep, *, steps: int = 5, warmup: int | None = Non
     if steps < 1:
         raise ConfigError(f"profile at least one step, given: {steps}")
     model = step.model
-    if not isinstance(model, MaskedAutoencoder | Classifier):
+    if not isinstance(model, MaskedModel | Classifier):
         raise ConfigError(f"only our own model can be taken apart, not {type(model).__name__}: profile without a peer")
     for _ in range(default_warmup(step.device) if warmup is None else warmup):
         step.run()
@@ -118,7 +118,7 @@ def _row(name: str, seconds: float, whole: float, counted: list[float]) -> dict[
     }
 
 
-def _timed(step: TrainingStep, model: MaskedAutoencoder | Classifier) -> dict[str, float]:
+def _timed(step: TrainingStep, model: MaskedModel | Classifier) -> dict[str, float]:
     timeline = Timeline(step.device)
     with watched(model, timeline):
         step.run(timeline)
@@ -126,9 +126,9 @@ def _timed(step: TrainingStep, model: MaskedAutoencoder | Classifier) -> dict[st
 
 
 @contextmanager
-def watched(model: MaskedAutoencoder | Classifier, marks: Marks) -> Iterator[None]:
+def watched(model: MaskedModel | Classifier, marks: Marks) -> Iterator[None]:
     """Mark the parts of a model, forward and backward, while it runs."""
-    last = "decoder" if isinstance(model, MaskedAutoencoder) else "head"
+    last = "decoder" if isinstance(model, MaskedModel) else "head"
 
     def embedded(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         marks.mark("embedding")

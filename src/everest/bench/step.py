@@ -7,11 +7,12 @@ from typing import Any
 
 import torch
 
+from everest.bench.distilled import size_of_teachers
 from everest.bench.hardware import describe_hardware, matrix_rate_gflops, peak_memory_bytes, reset_peak_memory
 from everest.bench.macs import count_macs
 from everest.bench.tasks import NUM_CLASSES, PLAIN, Peer, TrainingStep, build_step, describe_task
 from everest.bench.timeline import Work
-from everest.config import CheckpointInfo, ModelSize, Scoring, SelectionMethod, Task
+from everest.config import CheckpointInfo, ModelSize, ObjectiveName, Scoring, SelectionMethod, Task
 from everest.errors import ConfigError
 
 CPU_WARMUP, GPU_WARMUP = 1, 5
@@ -34,6 +35,8 @@ def bench_step(
     peer: Peer | None = None,
     compile: bool = False,
     scoring: Scoring = "auto",
+    objective: ObjectiveName = "pixels",
+    teacher: ModelSize | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Time training steps: what training does with a batch, without reading videos.
@@ -56,6 +59,8 @@ def bench_step(
         peer: ``plain`` or ``transformers`` instead of our model, or ``MODULE:FUNCTION`` for a step of somebody else's.
         compile: Compile the transformer blocks.
         scoring: How the tokens that change are found.
+        objective: What is predicted in pre-training.
+        teacher: Size of both teachers of ``mvd``; None: that of the model. Their weights are fresh.
         seed: Of weights, clips and selection.
 
     Returns:
@@ -74,7 +79,7 @@ def bench_step(
         given = f"{steps} steps" + ("" if warmup is None else f" after {warmup} of warm-up")
         raise ConfigError(f"time at least one step, after no or some steps of warm-up, given: {given}")
     shape = {"num_frames": num_frames, "height": height, "width": width, "num_classes": num_classes}
-    info = describe_task(size, task, selection, scoring=scoring, **shape)
+    info = describe_task(size, task, selection, scoring=scoring, objective=objective, teacher=teacher, **shape)
     step = build_step(info, batch, device=device, precision=precision, peer=peer, compile=compile, seed=seed)
     warmup = default_warmup(step.device) if warmup is None else warmup
     first_seconds, seconds, losses, peak_bytes = _time(step, steps, warmup)
@@ -84,7 +89,7 @@ def bench_step(
     first, _, third = quantiles(seconds, n=4, method="inclusive") if steps > 1 else (per_step,) * 3
     return {
         **{"size": size, "task": task, "selection": selection, "peer": peer, "compile": compile, "batch": batch},
-        "scoring": scoring,
+        **{"scoring": scoring, "objective": objective, "teacher": size_of_teachers(info.objective)},
         "clip": {"num_frames": num_frames, "height": height, "width": width},
         "tokens": {"total": step.tokens.total, "visible": step.tokens.visible, "target": step.tokens.target},
         "num_parameters": step.num_parameters,
@@ -120,6 +125,8 @@ def format_step(values: dict[str, Any]) -> str:
     name = f"{values['size']} {values['task']}, {values['selection']}" + (
         f", peer {values['peer']}" if values["peer"] else ""
     )
+    name += "" if values["objective"] == "pixels" else f", {values['objective']}"
+    name += f" with {values['teacher']} teachers" if values["teacher"] else ""
     spread = f"quartiles {values['seconds_q1']:.3f} to {values['seconds_q3']:.3f}, {values['steps']} steps"
     where = "of the process" if values["device"] == "cpu" else "of tensors"
     return "\n".join(
@@ -143,7 +150,17 @@ def _gflop(step: TrainingStep, info: CheckpointInfo, peer: Peer | None, batch: i
         num_classes, scoring = len(info.class_names) or NUM_CLASSES, info.selection.scoring
         if scoring == "auto" and step.dtype == torch.bfloat16:
             scoring = "bfloat16"
-        macs = count_macs(size, task, method, peer=peer, num_classes=num_classes, scoring=scoring, **shape)
+        macs = count_macs(
+            size,
+            task,
+            method,
+            peer=peer,
+            num_classes=num_classes,
+            scoring=scoring,
+            objective=info.objective.name,
+            teacher=size_of_teachers(info.objective),
+            **shape,
+        )
         return float(2 * macs["gmacs_training"] * batch)
     work = Work(1.0, 1.0)
     with work:

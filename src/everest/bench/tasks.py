@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from everest.bench.distilled import bench_objective, objective_settings
 from everest.bench.foreign import TRANSFORMERS, build_transformers, load_foreign, transformers_loss
 from everest.bench.marked import marked_finetuning_loss, marked_pretraining_loss
 from everest.bench.plain import PlainAutoencoder, PlainClassifier, build_plain, plain_choice, plain_targets
@@ -22,6 +23,7 @@ from everest.config import (
     CheckpointInfo,
     FinetuneConfig,
     ModelSize,
+    ObjectiveName,
     OptimConfig,
     Scoring,
     SelectionMethod,
@@ -30,7 +32,6 @@ from everest.config import (
 from everest.datasets import Batch
 from everest.errors import ConfigError, nearest
 from everest.models import SIZES, Classifier, MaskedModel, build_classifier, build_masked_model, grid_of, select_input
-from everest.objectives import build_objective
 from everest.settings import parse
 from everest.tokens import count_tokens
 from everest.training.engine import choose_dtype
@@ -110,6 +111,8 @@ def describe_task(
     keep_ratio: float | None = None,
     encode_ratio: float = ENCODE_RATIO,
     scoring: Scoring = "auto",
+    objective: ObjectiveName = "pixels",
+    teacher: ModelSize | None = None,
 ) -> CheckpointInfo:
     """Give the settings of a step, the paper's by default.
 
@@ -124,6 +127,8 @@ def describe_task(
         keep_ratio: Share of all tokens that is kept; None: the paper's, .3 in pre-training and .6 in fine-tuning.
         encode_ratio: Share of all tokens that is encoded in pre-training.
         scoring: How the tokens that change are found.
+        objective: What is predicted in pre-training.
+        teacher: Size of both teachers of ``mvd``; None: that of the model.
 
     Raises:
         ConfigError: A name or a number that is not accepted.
@@ -133,13 +138,15 @@ def describe_task(
         ("task", task, Task),
         ("selection", selection, SelectionMethod),
         ("scoring", scoring, Scoring),
+        ("objective", objective, ObjectiveName),
+        ("teacher", teacher or size, ModelSize),
     ):
         if given not in get_args(accepted):
             raise ConfigError(f"unknown {what} {given!r}: {nearest(given, get_args(accepted))}")
     keep_ratio = KEEP_RATIO[task] if keep_ratio is None else keep_ratio
     settings = {
         "task": task,
-        "model": {"size": size, "drop_path": 0.1 if task == "finetune" else 0.0},
+        "model": {"size": size, "drop_path": 0.1 if task == "finetune" or objective == "mvd" else 0.0},
         "clip": {"num_frames": num_frames, "height": height, "width": width},
         "selection": {
             "method": selection,
@@ -147,6 +154,7 @@ def describe_task(
             "encode_ratio": encode_ratio,
             "scoring": scoring,
         },
+        "objective": objective_settings(objective, task, teacher or size),
         "class_names": [f"class {number}" for number in range(num_classes)] if task == "finetune" else [],
     }
     return parse(CheckpointInfo, settings)
@@ -179,6 +187,12 @@ def moving_clips(batch: int, info: CheckpointInfo, *, seed: int = 0) -> Tensor:
                 top, left = torch.lerp(ends[0], ends[1], t / T).int().tolist()
                 clip[:, t, top : top + side, left : left + side] = texture
     return clips.clamp_(0, 255).to(torch.uint8)
+
+
+def expect_no_peer(info: CheckpointInfo, peer: Peer | None) -> None:
+    """Refuse a peer where something else than pixels is predicted, which no peer does."""
+    if peer is not None and info.objective.name != "pixels":
+        raise ConfigError(f"the {peer} peer predicts pixels, not {info.objective.name}: measure it without a peer")
 
 
 def build_model(info: CheckpointInfo, peer: Peer | None = None) -> AnyModel:
@@ -225,6 +239,7 @@ def build_step(
     """
     if batch < 1:
         raise ConfigError(f"a step needs at least one clip, given: {batch}")
+    expect_no_peer(info, peer)
     if compile and peer is not None:
         raise ConfigError(f"the {peer} peer is not compiled: measure it without compile")
     place = _find_device(device)
@@ -326,7 +341,7 @@ def _unmarked(function: Callable[[Batch, torch.Generator], Tensor]) -> MarkedLos
 def _our_loss(model: nn.Module, info: CheckpointInfo, optim: OptimConfig, place: torch.device) -> MarkedLoss:
     """The loss function of training itself, or where marks are asked for the same part by part."""
     if isinstance(model, MaskedModel):
-        objective = build_objective(info, model.grid, place)
+        objective = bench_objective(info, model.grid, place)
         pretraining = pretraining_loss(model, info, objective)
 
         def loss(batch: Batch, generator: torch.Generator, marks: Marks | None) -> Tensor:
