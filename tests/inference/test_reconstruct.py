@@ -10,6 +10,7 @@ from everest.config import (
     EvaluationConfig,
     FrameSelectionConfig,
     ModelConfig,
+    ObjectiveConfig,
     SelectionConfig,
     num_sampled_frames,
 )
@@ -22,6 +23,7 @@ from everest.models import (
     ModelInput,
     Prediction,
     build_autoencoder,
+    build_masked_model,
     select_input,
 )
 from everest.objectives import pixel_targets
@@ -201,3 +203,9 @@ def test_what_does_not_fit_is_refused() -> None:
     found = reconstruct(MODEL, CLIPS, INFO, seeded())
     with pytest.raises(DataError, match="need the same shape"):
         replace(found, encoded_only=found.original[:1])
+
+
+def test_a_model_that_predicts_something_else_is_refused() -> None:
+    info = INFO.model_copy(update={"objective": ObjectiveConfig(name="mvd", video_width=1536)})  # as many as pixels
+    with pytest.raises(WeightsError, match=r"mvd predicts no pixels: use a checkpoint of objective\.name=pixels"):
+        reconstruct(build_masked_model(info.model, info.clip, info.objective), CLIPS, info)

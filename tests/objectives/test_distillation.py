@@ -150,6 +150,18 @@ def test_normalised_patches_give_the_same_targets_as_bytes(tmp_path: Path) -> No
     torch.testing.assert_close(objective.targets(normal, batch), objective.targets(given, batch), rtol=1e-5, atol=1e-4)
 
 
+def test_teachers_compute_in_the_precision_of_the_run(tmp_path: Path) -> None:
+    save_teacher(tmp_path / "t.safetensors", info_of())
+    objective = objective_of(ObjectiveConfig(name="mvd", video_teacher=str(tmp_path / "t.safetensors")))
+    given, batch = chosen(u8_clips()), batch_of(u8_clips())
+    exact = objective.targets(given, batch)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rough = objective.targets(given, batch)
+        loss = objective.loss(Prediction(rough, given.selection), exact)
+    assert loss.dtype == torch.float32
+    assert 0 < float(loss) < 0.01 * float(exact.abs().mean())
+
+
 def test_teachers_learn_nothing(tmp_path: Path) -> None:
     save_teacher(tmp_path / "t.safetensors", info_of(model=MODEL.model_copy(update={"drop_path": 0.9})))
     objective = objective_of(ObjectiveConfig(name="mvd", video_teacher=str(tmp_path / "t.safetensors")))

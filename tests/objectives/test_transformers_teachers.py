@@ -128,7 +128,7 @@ def test_the_normalisation_is_the_models_own(
 
 
 def test_a_teacher_is_frozen_float32_and_leaves_the_random_state(tmp_path: Path) -> None:
-    save(tmp_path, "ViTModel")
+    saved = save(tmp_path, "ViTModel")
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"dtype": "bfloat16"}))
     before = torch.get_rng_state()
@@ -137,6 +137,7 @@ def test_a_teacher_is_frozen_float32_and_leaves_the_random_state(tmp_path: Path)
     assert isinstance(teacher, Teacher)
     assert not teacher.network.training
     assert {(p.dtype, p.requires_grad) for p in teacher.parameters()} == {(torch.float32, False)}
+    assert torch.equal(teacher.state_dict()["network.model.embeddings.cls_token"], saved.embeddings.cls_token)
 
 
 def test_what_is_of_transformers(tmp_path: Path) -> None:
@@ -200,7 +201,7 @@ def test_a_folder_that_is_no_model_and_a_missing_library_are_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "of my own"}))
-    with pytest.raises(WeightsError, match="is not a model of transformers"):
+    with pytest.raises(WeightsError, match="cannot be read as a model of transformers"):
         load_transformers_teacher(str(tmp_path), "image", GRID)
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(ConfigError, match=r"pip install 'transformers>=4\.50'"):

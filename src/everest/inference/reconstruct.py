@@ -69,13 +69,15 @@ def reconstruct(
         generator: Decides, on the device of the clips, what is encoded; None takes PyTorch's own.
 
     Raises:
-        WeightsError: The description is that of a classifier, which predicts no pixels.
+        WeightsError: The description is that of a model that predicts no pixels.
         DataError: The clips are not uint8 of five dimensions.
         SelectionError: The clips are not of the size that the model takes, or several where each keeps its own number
             of tokens.
     """
     if info.task != "pretrain":
         raise WeightsError("a classifier predicts no pixels: use a pre-training checkpoint")
+    if info.objective.name != "pixels":  # a student of wide teachers may even predict as many values
+        raise WeightsError(f"{info.objective.name} predicts no pixels: use a checkpoint of objective.name=pixels")
     if clips_u8.ndim != 5 or clips_u8.dtype != torch.uint8:
         raise DataError(f"clips must be uint8 [B, 3, T, H, W], given: {clips_u8.dtype} {list(clips_u8.shape)}")
     if info.selection.method in VARYING and len(clips_u8) > 1:

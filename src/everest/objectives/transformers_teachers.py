@@ -19,7 +19,6 @@ from everest.tokens import TokenGrid
 
 HUB_PREFIX = "hf:"
 _CLASSES = {"videomae": "VideoMAEModel", "vit": "ViTModel", "vit_mae": "ViTMAEModel"}
-_SETTINGS: dict[str, dict[str, Any]] = {"vit": {"add_pooling_layer": False}, "vit_mae": {"mask_ratio": 0.0}}
 _OF_KIND: dict[Kind, tuple[str, ...]] = {"image": ("vit", "vit_mae"), "video": ("videomae",)}
 _NOT_USED = ("pooler", "layernorm")
 """Parts of a model after the features; of a block's norms the last is called otherwise."""
@@ -57,13 +56,16 @@ def load_transformers_teacher(given: str, kind: Kind, grid: TokenGrid) -> Teache
     try:
         config = transformers.AutoConfig.from_pretrained(name)
     except (OSError, ValueError, KeyError) as error:
-        raise WeightsError(f"{place} is not a model of transformers: {_first_line(error)}") from None
+        raise WeightsError(f"{place} cannot be read as a model of transformers: {_first_line(error)}") from None
     accepted = _OF_KIND[kind]
     if config.model_type not in accepted:
         raise WeightsError(f"{place} is a model of type {config.model_type!r}; accepted: {', '.join(accepted)}")
     expect_places(_grid_of(config, grid), kind, grid, given)
     mean, std = _normalization(name, place)
-    network = _Features(_load(getattr(transformers, _CLASSES[config.model_type]), name, place))
+    config.dtype = torch.float32  # whatever the file was saved for
+    if config.model_type == "vit_mae":
+        config.mask_ratio = 0.0
+    network = _Features(_load(getattr(transformers, _CLASSES[config.model_type]), name, config, place))
     return Teacher(network, kind=kind, width=config.hidden_size, grid=grid, mean=mean, std=std, name=given)
 
 
@@ -91,12 +93,12 @@ class _Features(nn.Module):
         return features[:, 1:]
 
 
-def _load(kind: Any, name: str, place: str) -> nn.Module:
-    """Load a model in float32, and refuse weights that do not have all of it."""
-    more = _SETTINGS.get(kind.config_class.model_type, {})
+def _load(kind: Any, name: str, config: Any, place: str) -> nn.Module:
+    """Load a model, and refuse weights that do not have all of it."""
+    more = {"add_pooling_layer": False} if config.model_type == "vit" else {}
     try:
         with torch.random.fork_rng():  # loading does not move the random state on
-            model, told = kind.from_pretrained(name, dtype=torch.float32, output_loading_info=True, **more)
+            model, told = kind.from_pretrained(name, config=config, output_loading_info=True, **more)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise WeightsError(f"{place} cannot be loaded: {_first_line(error)}") from None
     missing = sorted(key for key in told["missing_keys"] if key.split(".")[0] not in _NOT_USED)
