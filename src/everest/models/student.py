@@ -71,8 +71,10 @@ class DistillationStudent(MaskedModel):
     def _decode(self, name: str, encoded: Tensor, selection: TokenSelection) -> Tensor:
         """Predict what one teacher says: [B, V, D] to [B, M, its width]."""
         positions = self.encoder.positions
-        visible = self.get_submodule(f"down_{name}")(encoded) + gather_tokens(positions, selection.visible)
-        masked = self.get_parameter(f"mask_token_{name}") + gather_tokens(positions, selection.target)  # [B, M, D]
-        x = torch.cat([visible, masked.to(visible.dtype)], dim=1)  # [B, V + M, D]
-        values: Tensor = self.get_submodule(f"decoder_{name}")(x, selection.target.shape[1])
+        visible = self.get_submodule(f"down_{name}")(encoded) + gather_tokens(
+            positions, selection.places(selection.visible)
+        )
+        places = gather_tokens(positions, selection.places(selection.target))
+        masked = self.get_parameter(f"mask_token_{name}") + places  # [B, M, D]
+        values: Tensor = self.get_submodule(f"decoder_{name}")(visible, masked, selection.counts)
         return values

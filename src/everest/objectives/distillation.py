@@ -67,12 +67,13 @@ class DistillationObjective:
     def targets(self, chosen: ModelInput, batch: Batch) -> Tensor:
         """Features of the targets, of all teachers side by side: [B, M, Q]."""
         del batch
-        parts = []
+        selection, parts = chosen.selection, []
         for start in range(0, len(chosen.patches), MAX_TOGETHER):
             part = slice(start, start + MAX_TOGETHER)
-            clips, target = self._clips(chosen.patches, part), chosen.selection.target[part]
-            parts.append(torch.cat([gather_tokens(teacher(clips), target) for teacher in self.teachers], dim=-1))
-        return torch.cat(parts)  # [B, M, Q]
+            features = torch.cat([teacher(self._clips(chosen.patches, part)) for teacher in self.teachers], dim=-1)
+            parts.append(features if selection.counts else gather_tokens(features, selection.target[part]))
+        found = torch.cat(parts)
+        return gather_tokens(found, selection.target) if selection.counts else found  # [B, M, Q]
 
     def loss(self, prediction: Prediction, targets: Tensor) -> Tensor:
         """Weighted sum of the teachers' smooth-l1 losses, each a mean over targets and width."""
