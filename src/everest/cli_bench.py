@@ -28,6 +28,7 @@ def add_bench(commands: Any, add: Add) -> None:
     step = add(actions, "step", do.bench_step, "time a training step")
     macs = add(actions, "macs", do.bench_macs, "count the multiply-adds of one clip's forward pass")
     peers = add(actions, "peers", do.bench_peers, "time a training step beside VideoMAE and other peers")
+    methods = add(actions, "methods", do.bench_methods, "time a pre-training step of every method, side by side")
     growth = add(actions, "growth", do.bench_growth, "time steps of growing batches and of growing clips")
     suite = add(actions, "suite", do.bench_suite, "measure all there is to know of a GPU, in one call of eight minutes")
     loader = add(actions, "loader", do.bench_loader, "measure how fast clips are read, beside other ways to read them")
@@ -35,18 +36,18 @@ def add_bench(commands: Any, add: Add) -> None:
     selections = add(actions, "selections", do.bench_selections, "say what each selection keeps of clips, and its cost")
     dial = add(actions, "dial", do.bench_dial, "measure accuracy and cost of a classifier by its keep ratio")
     parity = add(actions, "parity", do.bench_parity, "compare with recorded numbers of the official release")
-    for parser in (step, macs, peers, growth, scores):
+    for parser in (step, macs, peers, methods, growth, scores):
         parser.add_argument("--size", default="base", choices=_SIZES)
     selections.add_argument("--size", default="small", choices=_SIZES)
     for parser in (step, macs, peers, growth):
         parser.add_argument("--task", default="pretrain", choices=("pretrain", "finetune"))
     for parser in (step, macs, growth):
         parser.add_argument("--selection", default="rero", metavar="NAME", help=_METHODS)
-    for parser in (step, peers, growth, suite):
+    for parser in (step, peers, methods, growth, suite):
         parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
         parser.add_argument("--precision", default="auto", choices=("auto", "float32", "bfloat16"))
     _add_step(step, macs)
-    _add_peers(peers)
+    _add_peers(peers, methods)
     _add_growth(growth)
     _add_suite(suite)
     _add_loader(loader)
@@ -54,7 +55,7 @@ def add_bench(commands: Any, add: Add) -> None:
     _add_selections(selections)
     _add_dial(dial)
     parity.add_argument("folders", nargs="+", metavar="FOLDER")
-    for parser in (step, macs, peers, growth, suite, loader, scores, selections, dial, parity):
+    for parser in (step, macs, peers, methods, growth, suite, loader, scores, selections, dial, parity):
         parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
@@ -72,20 +73,27 @@ def _add_step(step: argparse.ArgumentParser, macs: argparse.ArgumentParser) -> N
         parser.add_argument(
             "--teacher", choices=_SIZES, help="size of the teachers of mvd (default: that of the model)"
         )
+        parser.add_argument("--keep-ratio", type=float, metavar="R", help="share of the tokens that is kept")
+        parser.add_argument(
+            "--encode-ratio", type=float, default=0.1, metavar="R", help="share that is encoded (default: 0.1)"
+        )
     macs.add_argument("--peer", choices=("plain",), help="count the plain implementation instead of ours")
     step.add_argument(
         "--peer", metavar="NAME", help="measure plain, transformers, or MODULE:FUNCTION that returns a step to be timed"
     )
     step.add_argument("--batch", type=int, default=4, metavar="N", help="clips (default: 4)")
     step.add_argument("--steps", type=int, default=5, metavar="N", help="timed steps (default: 5)")
+    step.add_argument("--data", metavar="PATH", help=f"take clips from {_DATA} (default: made-up clips)")
     step.add_argument("--compile", action="store_true", help="use torch.compile")
     step.add_argument("--profile", action="store_true", help="say where the time of a step goes, part by part")
 
 
-def _add_peers(peers: argparse.ArgumentParser) -> None:
-    peers.add_argument("--batch", type=int, default=4, metavar="N", help="clips (default: 4)")
-    peers.add_argument("--steps", type=int, default=3, metavar="N", help="timed steps of a round (default: 3)")
-    peers.add_argument("--rounds", type=int, default=2, metavar="N", help="repetitions in new processes (default: 2)")
+def _add_peers(peers: argparse.ArgumentParser, methods: argparse.ArgumentParser) -> None:
+    for parser in (peers, methods):
+        parser.add_argument("--batch", type=int, default=4, metavar="N", help="clips (default: 4)")
+        parser.add_argument("--steps", type=int, default=3, metavar="N", help="timed steps of a round (default: 3)")
+        parser.add_argument("--rounds", type=int, default=2, metavar="N", help="starts of each, in turn (default: 2)")
+    peers.add_argument("--data", metavar="PATH", help=f"take clips from {_DATA} (default: made-up clips)")
     peers.add_argument(
         "--peer", action="append", default=[], metavar="MODULE:FUNCTION", help="one more; may be given several times"
     )

@@ -14,11 +14,14 @@ def bench_step(options: Namespace) -> int:
     """Time a training step."""
     from everest.bench.step import bench_step as measure
     from everest.bench.step import format_step
+    from everest.datasets import load_data
 
     if options.profile:
         return _bench_profile(options)
     wanted = ("size", "task", "selection", "batch", "device", "precision", "steps", "compile", "peer", "scoring")
-    values = measure(**_asked(options, *wanted, "objective", "teacher"))
+    ratios = ("objective", "teacher", "keep_ratio", "encode_ratio")
+    manifest = None if options.data is None else load_data(options.data)
+    values = measure(**_asked(options, *wanted, *ratios), manifest=manifest)
     print_result(options, values, format_step(values))
     return EXIT_OK
 
@@ -30,8 +33,8 @@ def _bench_profile(options: Namespace) -> int:
 
     if options.peer is not None or options.compile:
         raise ConfigError("a profile is of our own model as it is: give neither --peer nor --compile")
-    asked = _asked(options, "size", "task", "selection", "scoring", "objective", "teacher")
-    info = describe_task(**asked)
+    wanted = ("size", "task", "selection", "scoring", "objective", "teacher", "keep_ratio", "encode_ratio")
+    info = describe_task(**_asked(options, *wanted))
     step = build_step(info, options.batch, device=options.device, precision=options.precision)
     values = profile_step(step, steps=options.steps)
     print_result(options, values, format_profile(values))
@@ -45,13 +48,26 @@ def bench_peers(options: Namespace) -> int:
 
     with _measuring() as on_progress:
         values = measure(
-            **_asked(options, "size", "task", "batch", "device", "precision", "steps", "rounds"),
+            **_asked(options, "size", "task", "batch", "device", "precision", "steps", "rounds", "data"),
             others=options.peer,
             on_progress=on_progress,
         )
     print_result(options, values, format_peers(values))
     asked_for = [row for row in values["rows"] if row["name"] in options.peer]
     return EXIT_FAILURES if any("problem" in row for row in asked_for) else EXIT_OK
+
+
+def bench_methods(options: Namespace) -> int:
+    """Time a pre-training step of every method."""
+    from everest.bench.methods import bench_methods as measure
+    from everest.bench.methods import format_methods
+
+    with _measuring() as on_progress:
+        values = measure(
+            **_asked(options, "size", "batch", "device", "precision", "steps", "rounds"), on_progress=on_progress
+        )
+    print_result(options, values, format_methods(values))
+    return EXIT_FAILURES if any("problem" in row for row in values["rows"]) else EXIT_OK
 
 
 def bench_loader(options: Namespace) -> int:
@@ -179,7 +195,8 @@ def bench_macs(options: Namespace) -> int:
     """Count multiply-adds."""
     from everest.bench.macs import count_macs, format_macs
 
-    values = count_macs(**_asked(options, "size", "task", "selection", "peer", "scoring", "objective", "teacher"))
+    wanted = ("size", "task", "selection", "peer", "scoring", "objective", "teacher", "keep_ratio", "encode_ratio")
+    values = count_macs(**_asked(options, *wanted))
     print_result(options, values, format_macs(values))
     return EXIT_OK
 

@@ -50,7 +50,13 @@ def theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def measured(seconds: list[float], **values: Any) -> dict[str, Any]:
     common = {"device": "cpu", "precision": "float32", "hardware": {"name": "a chip"}, "tokens": {"total": 8}}
-    numbers = {"peak_memory_gb": 1.0, "step_gflop": 5.0, "share_of_matrix_rate": 0.5}
+    numbers = {
+        "peak_memory_gb": 1.0,
+        "activations_gb": 0.5,
+        "gmacs": 1.0,
+        "step_gflop": 5.0,
+        "share_of_matrix_rate": 0.5,
+    }
     return {"seconds": seconds} | common | numbers | values
 
 
@@ -84,6 +90,13 @@ def test_everybody_is_there() -> None:
     assert names[-2:] == ["VideoMAE, transformers", "mine:make"]
     assert {c.selection for c in contenders("pretrain")} == {"rero", "random_equal", "tube"}
     assert {c.selection for c in contenders("finetune")} == {"rero", "random_equal", "all"}
+    assert {c.selection for c in contenders("finetune", footage=True)} == {
+        "rero",
+        "random_equal",
+        "adaptive",
+        "rlt",
+        "all",
+    }
 
 
 def test_rounds_alternate_and_medians_are_of_all_steps(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,7 +135,7 @@ def test_without_everest_there_is_no_table(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_the_command_runs_processes(theirs: str, capsys: pytest.CaptureFixture[str]) -> None:
-    def only_two(*_: object) -> list[Contender]:
+    def only_two(*_: object, **__: object) -> list[Contender]:
         return [Contender("EVEREST", "rero"), Contender("broken:peer", "rero", "broken:peer")]
 
     with pytest.MonkeyPatch.context() as patch:

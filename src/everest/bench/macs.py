@@ -15,7 +15,15 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from everest.bench.distilled import count_teachers, size_of_teachers
 from everest.bench.plain import PlainAutoencoder, PlainClassifier, plain_choice
-from everest.bench.tasks import NUM_CLASSES, Peer, build_model, describe_task, expect_no_peer, moving_clips
+from everest.bench.tasks import (
+    ENCODE_RATIO,
+    NUM_CLASSES,
+    Peer,
+    build_model,
+    describe_task,
+    expect_no_peer,
+    moving_clips,
+)
 from everest.config import CheckpointInfo, ModelSize, ObjectiveName, Scoring, SelectionMethod, Task
 from everest.models import Classifier, MaskedModel, grid_of
 from everest.tokens import TokenCounts, count_tokens, patchify
@@ -44,6 +52,8 @@ def count_macs(
     scoring: Scoring = "auto",
     objective: ObjectiveName = "pixels",
     teacher: ModelSize | None = None,
+    keep_ratio: float | None = None,
+    encode_ratio: float = ENCODE_RATIO,
 ) -> dict[str, Any]:
     """Count the multiply-adds of one clip.
 
@@ -59,6 +69,8 @@ def count_macs(
         scoring: How the tokens that change are found; ``auto`` counts as exact.
         objective: What is predicted in pre-training.
         teacher: Size of both teachers of ``mvd``; None: that of the model.
+        keep_ratio: Share of all tokens that is kept; None: the paper's.
+        encode_ratio: Share of all tokens that is encoded in pre-training.
 
     Returns:
         ``gmacs`` (10^9 multiply-adds of the forward pass, scoring and teachers included), ``gmacs_by_part``,
@@ -70,7 +82,17 @@ def count_macs(
         ConfigError: A name or a number that is not accepted.
     """
     shape = {"num_frames": num_frames, "height": height, "width": width, "num_classes": num_classes}
-    info = describe_task(size, task, selection, scoring=scoring, objective=objective, teacher=teacher, **shape)
+    info = describe_task(
+        size,
+        task,
+        selection,
+        scoring=scoring,
+        objective=objective,
+        teacher=teacher,
+        keep_ratio=keep_ratio,
+        encode_ratio=encode_ratio,
+        **shape,
+    )
     expect_no_peer(info, peer)
     grid = grid_of(info.model, info.clip)
     counts = count_tokens(grid, info.selection, task)

@@ -25,26 +25,31 @@ class Contender:
         selection: Which tokens it computes.
         peer: None for our own path; else what ``everest bench step --peer`` takes.
         scoring: How it finds the tokens that change.
+        options: What else ``everest bench step`` is told.
     """
 
     name: str
     selection: SelectionMethod
     peer: str | None = None
     scoring: Scoring = "auto"
+    options: tuple[str, ...] = ()
 
 
-def contenders(task: Task, others: Iterable[str] = ()) -> list[Contender]:
+def contenders(task: Task, others: Iterable[str] = (), *, footage: bool = False) -> list[Contender]:
     """List who is compared, EVEREST first.
 
     Args:
         task: VideoMAE masks tubes in pre-training and keeps every token in fine-tuning.
         others: Further peers, as ``MODULE:FUNCTION``.
+        footage: Real clips are measured on; then there are selections that keep as many tokens as a clip asks for.
     """
+    varying = (Contender("EVEREST, adaptive", "adaptive"), Contender("run-length selection (RLT)", "rlt"))
     everything: SelectionMethod = "tube" if task == "pretrain" else "all"
     return [
         Contender("EVEREST", "rero"),
         Contender("EVEREST, bfloat16 scores", "rero", scoring="bfloat16"),
         Contender("random at equal count", "random_equal"),
+        *(varying if footage else ()),
         Contender("VideoMAE, our path", everything),
         Contender("EVEREST, plain peer", "rero", PLAIN),
         Contender("VideoMAE, plain peer", everything, PLAIN),
@@ -63,6 +68,7 @@ def bench_peers(
     steps: int = 3,
     rounds: int = 2,
     others: Iterable[str] = (),
+    data: str | None = None,
     on_progress: OnProgress | None = None,
 ) -> dict[str, Any]:
     """Time a training step of EVEREST and of its peers.
@@ -76,27 +82,56 @@ def bench_peers(
         steps: Timed steps of a round, after the warm-up.
         rounds: Each starts every contender once, in a new process.
         others: Further peers, as ``MODULE:FUNCTION``; see :func:`~everest.bench.foreign.load_foreign`.
+        data: Where clips are taken from, as a path; None: made-up clips.
         on_progress: Called with the number of finished and of all processes.
 
     Returns:
         Values that JSON can hold: ``rows``, each with ``name``, ``seconds_per_step`` (median over all rounds) with
-        quartiles, ``clips_per_second``, ``peak_memory_gb`` (largest of the rounds), ``gflop`` of a step,
-        ``share_of_matrix_rate`` (median), ``tokens`` and ``times_everest`` (its seconds over those of EVEREST), or with
-        ``problem`` where it could not be measured; ``hardware``; and what was asked for.
+        quartiles, ``clips_per_second``, ``peak_memory_gb`` (largest of the rounds), ``activations_gb``, ``gmacs`` of a
+        clip, ``gflop`` of a step, ``share_of_matrix_rate`` (median), ``tokens`` and ``times_everest`` (its seconds over
+        those of EVEREST), or with ``problem`` where it could not be measured; ``hardware``; and what was asked for.
 
     Raises:
         ConfigError: EVEREST itself cannot be measured so.
     """
     if min(batch, steps, rounds) < 1:
         raise ConfigError("batch, steps and rounds must be at least 1")
-    who = contenders(task, others)
+    who = contenders(task, others, footage=data is not None)
     common = ["--size", size, "--task", task, "--batch", str(batch), "--device", device, "--precision", precision]
+    common += [] if data is None else ["--data", data]
+    rows, found = measure_in_rounds(who, [*common, "--steps", str(steps)], batch, rounds, on_progress)
+    return {
+        **{"size": size, "task": task, "batch": batch, "steps": steps, "rounds": rounds, "data": data},
+        **{"device": found["device"], "precision": found["precision"]},
+        "rows": rows,
+        "hardware": found["hardware"],
+    }
+
+
+def measure_in_rounds(
+    who: list[Contender], options: list[str], batch: int, rounds: int, on_progress: OnProgress | None
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Time everybody in turn, each time in a new process.
+
+    Args:
+        who: The first one is what the others are compared with.
+        options: What ``everest bench step`` is told of all of them.
+        batch: Clips of a step.
+        rounds: Each starts everybody once.
+        on_progress: Called with the number of finished and of all processes.
+
+    Returns:
+        Rows as :func:`bench_peers` describes them, and the first measurement of the first one.
+
+    Raises:
+        ConfigError: The first one cannot be measured.
+    """
     found: list[list[dict[str, Any]]] = [[] for _ in who]
     problems: dict[int, str] = {}
     for number in range(rounds):
         for index, contender in enumerate(who):
             if index not in problems:
-                values = _measure(contender, [*common, "--steps", str(steps)])
+                values = _measure(contender, options)
                 if isinstance(values, str):
                     problems[index] = values
                 else:
@@ -112,12 +147,7 @@ def bench_peers(
         else _row(contender, found[index], batch, base)
         for index, contender in enumerate(who)
     ]
-    return {
-        **{"size": size, "task": task, "batch": batch, "steps": steps, "rounds": rounds},
-        **{"device": found[0][0]["device"], "precision": found[0][0]["precision"]},
-        "rows": rows,
-        "hardware": found[0][0]["hardware"],
-    }
+    return rows, found[0][0]
 
 
 def format_peers(values: dict[str, Any]) -> str:
@@ -145,7 +175,7 @@ def format_peers(values: dict[str, Any]) -> str:
 def _measure(contender: Contender, options: list[str]) -> dict[str, Any] | str:
     """Run one contender in a new process; what is wrong, where it cannot be."""
     command = [sys.executable, "-m", "everest", "bench", "step", "--json", "--selection", contender.selection, *options]
-    command += ["--scoring", contender.scoring]
+    command += ["--scoring", contender.scoring, *contender.options]
     if contender.peer is not None:
         command += ["--peer", contender.peer]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -171,6 +201,8 @@ def _row(contender: Contender, results: list[dict[str, Any]], batch: int, base: 
         "seconds_q3": third,
         "clips_per_second": batch / middle,
         "peak_memory_gb": max(values["peak_memory_gb"] for values in results),
+        "activations_gb": results[0]["activations_gb"],
+        "gmacs": results[0]["gmacs"],
         "gflop": results[0]["step_gflop"],
         "share_of_matrix_rate": median(values["share_of_matrix_rate"] for values in results),
         "tokens": results[0]["tokens"],

@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from everest.bench.footage import read_clips
 from everest.bench.hardware import describe_hardware
 from everest.bench.tasks import describe_task
-from everest.config import AugmentConfig, CheckpointInfo, ClipConfig, ModelSize, Scoring
-from everest.datasets import Manifest, TrainClips
-from everest.errors import ConfigError, DataError
+from everest.config import CheckpointInfo, ModelSize, Scoring
+from everest.datasets import Manifest
+from everest.errors import ConfigError
 from everest.models import build_autoencoder, load_model
 from everest.models.encoder import Encoder
 from everest.models.scoring import score_tokens
@@ -105,16 +106,6 @@ def _encoder(checkpoint: Path | None, size: ModelSize, seed: int) -> tuple[Encod
     info = describe_task(size, "pretrain", "rero")
     torch.manual_seed(seed)
     return build_autoencoder(info.model, info.clip).encoder, info
-
-
-def read_clips(manifest: Manifest, clip: ClipConfig, num_clips: int, seed: int) -> Tensor:
-    """Read clips as training does, spread over the manifest: [B, C, T, H, W], uint8."""
-    source = TrainClips(manifest.records, clip, AugmentConfig(), seed=seed)
-    step = len(manifest) / num_clips
-    try:
-        return torch.cat([source[0, number, int(number * step)].frames for number in range(num_clips)])
-    except DataError as error:
-        raise DataError(f"{manifest.source}: {error}") from None
 
 
 def _measure(name: Scoring, encoder: Encoder, batches: list[Tensor | Tubelets], exact: Tensor) -> dict[str, Any]:

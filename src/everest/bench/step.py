@@ -7,12 +7,15 @@ from typing import Any
 
 import torch
 
+from everest.bench.activations import activation_bytes
 from everest.bench.distilled import size_of_teachers
+from everest.bench.footage import read_clips
 from everest.bench.hardware import describe_hardware, matrix_rate_gflops, peak_memory_bytes, reset_peak_memory
 from everest.bench.macs import count_macs
-from everest.bench.tasks import NUM_CLASSES, PLAIN, Peer, TrainingStep, build_step, describe_task
+from everest.bench.tasks import ENCODE_RATIO, NUM_CLASSES, PLAIN, Peer, TrainingStep, build_step, describe_task
 from everest.bench.timeline import Work
-from everest.config import CheckpointInfo, ModelSize, ObjectiveName, Scoring, SelectionMethod, Task
+from everest.config import VARYING, CheckpointInfo, ModelSize, ObjectiveName, Scoring, SelectionMethod, Task
+from everest.datasets import Manifest
 from everest.errors import ConfigError
 
 CPU_WARMUP, GPU_WARMUP = 1, 5
@@ -37,6 +40,9 @@ def bench_step(
     scoring: Scoring = "auto",
     objective: ObjectiveName = "pixels",
     teacher: ModelSize | None = None,
+    keep_ratio: float | None = None,
+    encode_ratio: float = ENCODE_RATIO,
+    manifest: Manifest | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Time training steps: what training does with a batch, without reading videos.
@@ -61,13 +67,18 @@ def bench_step(
         scoring: How the tokens that change are found.
         objective: What is predicted in pre-training.
         teacher: Size of both teachers of ``mvd``; None: that of the model. Their weights are fresh.
+        keep_ratio: Share of all tokens that is kept; None: the paper's.
+        encode_ratio: Share of all tokens that is encoded in pre-training.
+        manifest: Where clips are taken from, evenly; None: made-up clips.
         seed: Of weights, clips and selection.
 
     Returns:
         Values that JSON can hold: ``seconds`` of each step, their median ``seconds_per_step`` and quartiles
         ``seconds_q1`` and ``seconds_q3``; ``first_step_seconds`` (with what is compiled in it); ``clips_per_second``,
-        ``peak_memory_bytes`` and ``peak_memory_gb`` (10^9 bytes), ``tokens`` of a clip, ``num_parameters``, the first
-        and last ``loss``; ``step_gflop`` (counted work of the step: 10^9 operations, two for each multiply-add),
+        ``peak_memory_bytes`` and ``peak_memory_gb`` (10^9 bytes), ``activations_gb`` (what one forward pass keeps for
+        the backward pass, without parameters), ``tokens`` of a clip, ``num_parameters``, the first and last ``loss``;
+        ``gmacs`` (multiply-adds of a clip's forward pass, where they can be told from the rest) and ``step_gflop``
+        (counted work of the step: 10^9 operations, two for each multiply-add),
         ``matrix_rate_gflops`` (of a large matrix product in the same run) and ``share_of_matrix_rate``; ``hardware``
         with the versions of everything, and what was asked for.
 
@@ -79,17 +90,33 @@ def bench_step(
         given = f"{steps} steps" + ("" if warmup is None else f" after {warmup} of warm-up")
         raise ConfigError(f"time at least one step, after no or some steps of warm-up, given: {given}")
     shape = {"num_frames": num_frames, "height": height, "width": width, "num_classes": num_classes}
-    info = describe_task(size, task, selection, scoring=scoring, objective=objective, teacher=teacher, **shape)
-    step = build_step(info, batch, device=device, precision=precision, peer=peer, compile=compile, seed=seed)
+    info = describe_task(
+        size,
+        task,
+        selection,
+        scoring=scoring,
+        objective=objective,
+        teacher=teacher,
+        keep_ratio=keep_ratio,
+        encode_ratio=encode_ratio,
+        **shape,
+    )
+    clips = None if manifest is None else read_clips(manifest, info.clip, batch, seed)
+    places = {"device": device, "precision": precision}
+    step = build_step(info, batch, **places, peer=peer, compile=compile, seed=seed, clips=clips)
     warmup = default_warmup(step.device) if warmup is None else warmup
     first_seconds, seconds, losses, peak_bytes = _time(step, steps, warmup)
     # Only now, so that neither is part of the peak.
-    per_step, step_gflop = median(seconds), _gflop(step, info, peer, batch)
+    per_step, (gmacs, step_gflop) = median(seconds), _count(step, info, peer, batch)
+    kept_bytes = activation_bytes(step.run, step.model)
     rate = matrix_rate_gflops(step.device, step.dtype)
     first, _, third = quantiles(seconds, n=4, method="inclusive") if steps > 1 else (per_step,) * 3
     return {
         **{"size": size, "task": task, "selection": selection, "peer": peer, "compile": compile, "batch": batch},
         **{"scoring": scoring, "objective": objective, "teacher": size_of_teachers(info.objective)},
+        "keep_ratio": info.selection.keep_ratio,
+        "encode_ratio": info.selection.encode_ratio,
+        "manifest_digest": None if manifest is None else manifest.digest,
         "clip": {"num_frames": num_frames, "height": height, "width": width},
         "tokens": {"total": step.tokens.total, "visible": step.tokens.visible, "target": step.tokens.target},
         "num_parameters": step.num_parameters,
@@ -106,7 +133,9 @@ def bench_step(
         "clips_per_second": batch / per_step,
         "peak_memory_bytes": peak_bytes,
         "peak_memory_gb": peak_bytes / 1e9,
+        "activations_gb": kept_bytes / 1e9,
         "loss": [losses[0], losses[-1]],
+        "gmacs": gmacs,
         "step_gflop": step_gflop,
         "matrix_rate_gflops": rate,
         "share_of_matrix_rate": step_gflop / per_step / rate,
@@ -134,7 +163,8 @@ def format_step(values: dict[str, Any]) -> str:
             f"{name}: batch {values['batch']}, {values['precision']} on {values['hardware']['name']}"
             f" ({values['device']}, {values['hardware']['threads']} threads)",
             f"time: {values['seconds_per_step']:.3f} s a step ({spread}), {values['clips_per_second']:.2f} clips/s",
-            f"memory: {values['peak_memory_gb']:.2f} GB at the peak, {where}",
+            f"memory: {values['peak_memory_gb']:.2f} GB at the peak, {where}; {values['activations_gb']:.2f} GB of "
+            "activations kept for the backward pass",
             f"tokens: {tokens['visible']} encoded and {tokens['target']} predicted of {tokens['total']}",
             f"pace: {values['step_gflop']:.0f} GFLOP a step, {values['share_of_matrix_rate']:.0%} of the "
             f"{values['matrix_rate_gflops']:.0f} GFLOP/s of a large matrix product here",
@@ -142,9 +172,13 @@ def format_step(values: dict[str, Any]) -> str:
     )
 
 
-def _gflop(step: TrainingStep, info: CheckpointInfo, peer: Peer | None, batch: int) -> float:
-    """Count the work of a step: of ours and the plain peer by their models, of others in one more step."""
-    if peer in {None, PLAIN}:
+def _count(step: TrainingStep, info: CheckpointInfo, peer: Peer | None, batch: int) -> tuple[float | None, float]:
+    """Count the work of a clip and of a step, in 10^9.
+
+    That of ours and of the plain peer is counted by their models. One more step counts that of others, and of
+    selections whose number of tokens follows the clips.
+    """
+    if peer in {None, PLAIN} and info.selection.method not in VARYING:
         clip, size, task, method = info.clip, info.model.size, info.task, info.selection.method
         shape = {"num_frames": clip.num_frames, "height": clip.height, "width": clip.width}
         num_classes, scoring = len(info.class_names) or NUM_CLASSES, info.selection.scoring
@@ -159,14 +193,16 @@ def _gflop(step: TrainingStep, info: CheckpointInfo, peer: Peer | None, batch: i
             scoring=scoring,
             objective=info.objective.name,
             teacher=size_of_teachers(info.objective),
+            keep_ratio=info.selection.keep_ratio,
+            encode_ratio=info.selection.encode_ratio,
             **shape,
         )
-        return float(2 * macs["gmacs_training"] * batch)
+        return macs["gmacs"], 2 * macs["gmacs_training"] * batch
     work = Work(1.0, 1.0)
     with work:
         step.run()
     work.mark("step")
-    return work.flop["step"] / 1e9
+    return None, work.flop["step"] / 1e9
 
 
 def _time(step: TrainingStep, steps: int, warmup: int) -> tuple[float, list[float], list[float], int]:

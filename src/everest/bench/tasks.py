@@ -221,8 +221,9 @@ def build_step(
     peer: Peer | None = None,
     compile: bool = False,
     seed: int = 0,
+    clips: Tensor | None = None,
 ) -> TrainingStep:
-    """Build one training step with made-up clips.
+    """Build one training step.
 
     Args:
         info: From :func:`describe_task`.
@@ -233,6 +234,7 @@ def build_step(
             see :func:`~everest.bench.foreign.load_foreign`.
         compile: Compile the transformer blocks, as training can.
         seed: Of weights, clips and selection.
+        clips: Its clips, uint8, shape [B, 3, T, H, W]; None: made-up ones.
 
     Raises:
         ConfigError: Something that cannot be measured.
@@ -261,7 +263,8 @@ def build_step(
     else:
         optimizer = build_optimizer(model, optim, SIZES[info.model.size].depth)
     numbers = torch.arange(batch)
-    data = Batch(moving_clips(batch, info, seed=seed), numbers % max(1, len(info.class_names)), numbers)
+    clips = moving_clips(batch, info, seed=seed) if clips is None else clips
+    data = Batch(clips, numbers % max(1, len(info.class_names)), numbers)
     if peer is None:
         if info.selection.method in VARYING:
             tokens = _average_tokens(model, info, data, place)
