@@ -108,7 +108,7 @@ def format_methods(values: dict[str, Any]) -> str:
     lines.append(
         f"{values['size']}, batch {values['batch']}, {values['precision']} on {values['hardware']['name']}; "
         f"{values['rounds']} rounds of {values['steps']} steps; kept GB is what the forward pass keeps for the "
-        "backward pass; the last columns are the time of a step over that of EVEREST, here and in the paper (ViT-B, epochs)"
+        "backward pass; the last columns are the time of a step over that of EVEREST, here and in the paper (of epochs)"
     )
     return "\n".join(lines)
 
