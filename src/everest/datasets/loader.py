@@ -37,6 +37,8 @@ class Batch:
         failures: Path and reason of files that could not be read and were replaced.
         changes: What is left to do to the pixels of each clip, for
             :func:`~everest.video.change_clips_on_device`; empty where nothing is.
+        motion: Where the points of every token of the sampled frames go, in pixels, NaN where they were lost (see
+            :func:`~everest.video.trajectories.track`), shape [B, N', J], float16; None where nobody asked.
     """
 
     frames: Tensor
@@ -44,6 +46,7 @@ class Batch:
     record_indices: Tensor
     failures: tuple[tuple[str, str], ...] = ()
     changes: tuple[ClipChanges, ...] = ()
+    motion: Tensor | None = None
 
     def pin_memory(self) -> "Batch":
         """Move the tensors to pinned memory, from where they are copied to a GPU while it computes."""
@@ -52,6 +55,7 @@ class Batch:
             frames=self.frames.pin_memory(),
             labels=self.labels.pin_memory(),
             record_indices=self.record_indices.pin_memory(),
+            motion=None if self.motion is None else self.motion.pin_memory(),
         )
 
     def __repr__(self) -> str:

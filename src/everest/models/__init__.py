@@ -3,6 +3,7 @@
 from everest.models.autoencoder import Decoder, MaskedAutoencoder, MaskedModel, Prediction
 from everest.models.classifier import Classifier
 from everest.models.encoder import Encoder
+from everest.models.motion import MotionAutoencoder
 from everest.models.pipeline import ModelInput, classify_clips, select_input
 from everest.models.weights import LoadReport, initialize_from, load_model, save_weights
 from everest.models.zoo import SIZES, Size, build_autoencoder, build_classifier, build_masked_model, grid_of
@@ -16,6 +17,7 @@ __all__ = [
     "MaskedAutoencoder",
     "MaskedModel",
     "ModelInput",
+    "MotionAutoencoder",
     "Prediction",
     "Size",
     "build_autoencoder",

@@ -7,6 +7,7 @@ from everest.errors import ConfigError
 from everest.models.autoencoder import MaskedAutoencoder, MaskedModel
 from everest.models.classifier import Classifier
 from everest.models.encoder import Encoder
+from everest.models.motion import MotionAutoencoder
 from everest.tokens import TokenGrid
 
 
@@ -52,11 +53,13 @@ def build_masked_model(model: ModelConfig, clip: ClipConfig, objective: Objectiv
     """Build the pre-training model of an objective with fresh weights from PyTorch's random state.
 
     Raises:
-        ConfigError: There is no model for the objective.
+        ConfigError: There is no model for the objective, or none for patches of this size.
     """
     if objective.name == "pixels":
         return build_autoencoder(model, clip)
-    raise ConfigError(f"no model predicts {objective.name!r}: use objective.name=pixels")
+    if objective.name == "mme":
+        return build_motion_autoencoder(model, clip)
+    raise ConfigError(f"no model predicts {objective.name!r}: use objective.name=pixels or mme")
 
 
 def build_autoencoder(model: ModelConfig, clip: ClipConfig) -> MaskedAutoencoder:
@@ -69,6 +72,17 @@ def build_autoencoder(model: ModelConfig, clip: ClipConfig) -> MaskedAutoencoder
         decoder_depth=decoder_depth(model, ObjectiveConfig()),
         decoder_heads=size.decoder_heads,
     )
+
+
+def build_motion_autoencoder(model: ModelConfig, clip: ClipConfig) -> MotionAutoencoder:
+    """Build the model of Masked Motion Encoding with fresh weights from PyTorch's random state.
+
+    Raises:
+        ConfigError: Patches cannot be cut into cells of 8 x 8 pixels.
+    """
+    width, depth = SIZES[model.size].width, decoder_depth(model, ObjectiveConfig(name="mme"))
+    encoder = _encoder(SIZES[model.size], model, clip, final_norm=True)
+    return MotionAutoencoder(encoder, width=width, decoder_depth=depth)
 
 
 def build_classifier(model: ModelConfig, clip: ClipConfig, num_classes: int) -> Classifier:

@@ -12,6 +12,7 @@ from everest.config import CheckpointInfo
 from everest.datasets import Batch
 from everest.errors import ConfigError
 from everest.models import ModelInput, Prediction
+from everest.objectives.motion import MotionObjective
 from everest.objectives.pixels import pixel_loss, pixel_targets
 from everest.tokens import TokenGrid
 
@@ -73,4 +74,6 @@ def build_objective(info: CheckpointInfo, grid: TokenGrid, device: torch.device)
     del device
     if info.objective.name == "pixels":
         return PixelObjective(grid, info.mean, info.std)
-    raise ConfigError(f"no objective {info.objective.name!r}: use objective.name=pixels")
+    if info.objective.name == "mme":
+        return MotionObjective(grid)
+    raise ConfigError(f"no objective {info.objective.name!r}: use objective.name=pixels or mme")
