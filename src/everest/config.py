@@ -100,9 +100,12 @@ class ObjectiveConfig(Config):
     Attributes:
         name: ``pixels``: their normalised pixels (EVEREST, VideoMAE). ``mme``: their shapes and motion (Masked Motion
             Encoding). ``mvd``: the features that teachers give them (Masked Video Distillation).
+        flow: The folder with the optical flow for ``mme``, from ``everest data flow``; None: where that command puts
+            it, beside the list of clips.
     """
 
     name: ObjectiveName = "pixels"
+    flow: str | None = None
 
 
 class FrameSelectionConfig(Config):
@@ -302,6 +305,15 @@ class PretrainConfig(TrainConfig):
 
     task: Literal["pretrain"] = "pretrain"
     objective: ObjectiveConfig = ObjectiveConfig()
+
+    @model_validator(mode="after")
+    def _check_objective(self) -> Self:
+        if self.objective.name == "mme" and self.augment.rand_augment_ops:
+            raise ValueError(
+                f"objective.name=mme needs augment.rand_augment_ops=0, given: {self.augment.rand_augment_ops}. "
+                "RandAugment turns and shifts clips, and trajectories would not follow"
+            )
+        return self
 
 
 class FinetuneConfig(TrainConfig):

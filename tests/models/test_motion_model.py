@@ -69,7 +69,8 @@ def test_every_weight_learns() -> None:
 def test_the_order_of_the_targets_is_kept() -> None:
     model = built().eval()
     patches = torch.randn(1, model.grid.num_tokens, model.grid.num_pixels)
-    chosen = model.encoder.select(patches, SelectionConfig(method="random", keep_ratio=1.0, encode_ratio=0.5), "pretrain")
+    config = SelectionConfig(method="random", keep_ratio=1.0, encode_ratio=0.5)
+    chosen = model.encoder.select(patches, config, "pretrain")
     values = model(patches, chosen).values
     swapped = type(chosen)(chosen.visible, chosen.target.flip(1), chosen.grid)
     torch.testing.assert_close(model(patches, swapped).values, values.flip(1), rtol=0, atol=1e-5)
@@ -77,7 +78,8 @@ def test_the_order_of_the_targets_is_kept() -> None:
 
 def test_weights_files_are_loaded_again_and_start_a_classifier(tmp_path) -> None:  # type: ignore[no-untyped-def]
     config, model = ModelConfig(size="tiny"), built()
-    info = CheckpointInfo(task="pretrain", model=config, clip=CLIP, selection=SelectionConfig(keep_ratio=0.3, encode_ratio=0.1), objective=MME)
+    rero = SelectionConfig(keep_ratio=0.3, encode_ratio=0.1)
+    info = CheckpointInfo(task="pretrain", model=config, clip=CLIP, selection=rero, objective=MME)
     save(model, info, tmp_path / "weights.safetensors")
     loaded, found = load_model(tmp_path)
     assert isinstance(loaded, MotionAutoencoder)
