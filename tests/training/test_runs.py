@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from everest.config import FinetuneConfig, PretrainConfig
-from everest.datasets import Manifest, load_data
+from everest.datasets import Manifest, compute_flow, load_data
 from everest.errors import DataError, RunError, WeightsError
 from everest.models import load_model
 from everest.recipes import get_recipe, list_recipes
@@ -58,7 +58,11 @@ def finetune_config(*settings: str) -> FinetuneConfig:
 @pytest.mark.parametrize("recipe", list_recipes(), ids=lambda recipe: recipe.name)
 def test_every_recipe_takes_a_step(recipe, data: Manifest, tmp_path: Path) -> None:
     one_step = [*SMALL, "optim.epochs=1", "optim.global_batch_size=8", "data.batch_size=4"]
-    run = run_pretraining(override(recipe.pretrain, one_step), data, tmp_path / "pretrain", say=quiet)
+    pretraining = override(recipe.pretrain, one_step)
+    if pretraining.objective.name == "mme":
+        pretraining = override(pretraining, [f"objective.flow={tmp_path / 'flow'}"])
+        compute_flow(data, tmp_path / "flow", num_workers=0)
+    run = run_pretraining(pretraining, data, tmp_path / "pretrain", say=quiet)
     line = read_metrics(run.folder.metrics)[-1]
     assert run.num_steps == 1
     assert line["loss"] > 0
