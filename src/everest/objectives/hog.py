@@ -27,6 +27,8 @@ from everest.models.tubelets import Tubelets
 from everest.tokens import TokenGrid
 from everest.video.trajectories import CELL_SIZE
 
+_UNIT = 2**24  # of which a vote of length 1 has so many
+
 
 @torch.no_grad()
 def hog_targets(patches: Tensor | Tubelets, target: Tensor, grid: TokenGrid) -> Tensor:
@@ -54,11 +56,13 @@ def _windows(patches: Tensor | Tubelets, target: Tensor, grid: TokenGrid) -> Ten
     (t, h, w), tau, p = grid.shape, grid.tubelet_size, grid.patch_size
     pixels = patches.pixels if isinstance(patches, Tubelets) else patches
     frames = pixels.reshape(-1, t, h, w, 3, tau, p, p)[:, :, :, :, :, tau // 2]  # [B, t, h, w, 3, p, p]
-    frames = frames.permute(0, 1, 4, 2, 5, 3, 6).reshape(-1, t, 3, h * p, w * p)  # [B, t, 3, H, W]
-    # Mirrored without the border itself, so that the neighbours of a pixel on the border are equal.
-    rows, columns = (_mirrored(size, frames.device) for size in frames.shape[-2:])
-    frames = frames.index_select(3, rows).index_select(4, columns)  # [B, t, 3, H + 2, W + 2]
-    windows = frames.unfold(3, p + 2, p).unfold(4, p + 2, p)  # [B, t, 3, h, w, p + 2, p + 2], a view
+    framed = frames.new_empty(len(frames), t, 3, h * p + 2, w * p + 2)  # [B, t, 3, H + 2, W + 2]
+    inside = framed[..., 1:-1, 1:-1].view(-1, t, 3, h, p, w, p)  # [B, t, 3, h, p, w, p]
+    inside.copy_(frames.permute(0, 1, 4, 2, 5, 3, 6))
+    # Mirrored without the border itself, so that both neighbours of a pixel on the border are equal. Corners are free.
+    framed[..., 0, :], framed[..., -1, :] = framed[..., 2, :], framed[..., -3, :]
+    framed[..., 0], framed[..., -1] = framed[..., 2], framed[..., -3]
+    windows = framed.unfold(3, p + 2, p).unfold(4, p + 2, p)  # [B, t, 3, h, w, p + 2, p + 2], a view
     slot, place = target // grid.tokens_per_slot, target % grid.tokens_per_slot
     clip = torch.arange(len(target), device=target.device)[:, None]
     taken = windows[clip, slot, :, place // w, place % w]  # [B, M, 3, p + 2, p + 2]
@@ -68,23 +72,22 @@ def _windows(patches: Tensor | Tubelets, target: Tensor, grid: TokenGrid) -> Ten
     return taken * scale  # the mean does not matter to differences
 
 
-def _mirrored(size: int, device: torch.device) -> Tensor:
-    """Number positions from -1 to ``size``, those outside mirrored."""
-    inside = torch.arange(-1, size + 1, device=device).abs()
-    return torch.where(inside == size, size - 2, inside)
-
-
 def _histograms(down: Tensor, right: Tensor) -> Tensor:
     """Let gradients [B, M, 3, p, p] vote: [B, M, r * r * 3 * 9]."""
     length = torch.hypot(down, right)
     # Turned so that it lies in 0 to 180 degrees without 180, where rounding could not tell the first bin from the last.
     sign = torch.where((down < 0) | ((down == 0) & (right < 0)), -1.0, 1.0)
     angle = torch.atan2(down * sign, right * sign)
-    bins = (angle * (NUM_BINS / math.pi)).floor().clamp(0, NUM_BINS - 1)
-    cells = down.shape[-1] // CELL_SIZE
-    shape = (*down.shape[:3], cells, CELL_SIZE, cells, CELL_SIZE)
-    length, bins = length.reshape(shape), bins.reshape(shape)  # [B, M, 3, r, 8, r, 8]
-    # A sum for each bin, and no scattering: that has no fixed order on a GPU.
-    votes = [torch.where(bins == number, length, 0.0).sum(dim=(4, 6)) for number in range(NUM_BINS)]
-    histograms = torch.stack(votes, dim=-1) / CELL_SIZE**2  # [B, M, 3, r, r, 9]
-    return histograms.permute(0, 1, 3, 4, 2, 5).flatten(2)  # [B, M, r * r * 3 * 9]
+    bins = (angle * (NUM_BINS / math.pi)).long().clamp_(max=NUM_BINS - 1)
+    # Votes are whole numbers: they are added up in no fixed order on a GPU, and the sums are the same all the same.
+    votes = (length * _UNIT).round().long()
+    counts = torch.zeros(*_by_cell(votes).shape[:-1], NUM_BINS, dtype=torch.int64, device=votes.device)
+    counts.scatter_add_(-1, _by_cell(bins), _by_cell(votes))  # [B, M, r, r, 3, 9]
+    return counts.flatten(2).to(length.dtype) / (_UNIT * CELL_SIZE**2)  # [B, M, r * r * 3 * 9]
+
+
+def _by_cell(values: Tensor) -> Tensor:
+    """Bring the pixels of a cell together: [B, M, 3, p, p] to [B, M, r, r, 3, 64]."""
+    cells = values.shape[-1] // CELL_SIZE
+    parts = values.reshape(*values.shape[:3], cells, CELL_SIZE, cells, CELL_SIZE)  # [B, M, 3, r, 8, r, 8]
+    return parts.permute(0, 1, 3, 5, 2, 4, 6).flatten(5)
