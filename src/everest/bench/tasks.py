@@ -25,10 +25,12 @@ from everest.config import (
     Scoring,
     SelectionMethod,
     Task,
+    num_sampled_frames,
 )
 from everest.datasets import Batch
 from everest.errors import ConfigError, nearest
 from everest.models import SIZES, Classifier, MaskedModel, build_classifier, build_masked_model, grid_of
+from everest.models.motion import num_motion_values
 from everest.objectives import build_objective
 from everest.settings import parse
 from everest.tokens import count_tokens
@@ -180,6 +182,14 @@ def moving_clips(batch: int, info: CheckpointInfo, *, seed: int = 0) -> Tensor:
     return clips.clamp_(0, 255).to(torch.uint8)
 
 
+def made_motion(batch: int, info: CheckpointInfo) -> Tensor | None:
+    """Make trajectories for made-up clips, all of one pixel a step, where the objective needs them."""
+    if info.objective.name != "mme":
+        return None
+    num_tokens = num_sampled_frames(info) // info.model.tubelet_size * grid_of(info.model, info.clip).tokens_per_slot
+    return torch.ones(batch, num_tokens, num_motion_values(info.model.patch_size)[1], dtype=torch.float16)  # [B, N', J]
+
+
 def build_model(info: CheckpointInfo, peer: Peer | None = None) -> AnyModel:
     """Build our model for a task, or its peer, with fresh weights from PyTorch's random state.
 
@@ -245,7 +255,8 @@ def build_step(
     else:
         optimizer = build_optimizer(model, optim, SIZES[info.model.size].depth)
     numbers = torch.arange(batch)
-    data = Batch(moving_clips(batch, info, seed=seed), numbers % max(1, len(info.class_names)), numbers)
+    labels = numbers % max(1, len(info.class_names))
+    data = Batch(moving_clips(batch, info, seed=seed), labels, numbers, motion=made_motion(batch, info))
     if peer is None:
         loss_of = _our_loss(model, info, optim, place)
     else:

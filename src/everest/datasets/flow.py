@@ -27,7 +27,7 @@ class FlowReport:
         num_bytes: Of all files.
         video_seconds: Length of all spans that have flow.
         computed_seconds: Of them, those that were computed now.
-        work_seconds: That took, added up over the processes.
+        work_seconds: Processor time that these took.
         failures: Video and reason, for spans without flow.
     """
 
@@ -47,7 +47,7 @@ class FlowReport:
 
     @property
     def seconds_per_minute(self) -> float:
-        """Seconds of one process for a minute of video; 0 where nothing was computed."""
+        """Seconds of processor time for a minute of video; 0 where nothing was computed."""
         return 60 * self.work_seconds / self.computed_seconds if self.computed_seconds else 0.0
 
     def to_dict(self) -> dict[str, object]:
@@ -65,7 +65,7 @@ class FlowReport:
             f"{self.bytes_per_minute / 1e6:.2f} MB a minute",
         ]
         if self.computed_seconds:
-            lines.append(f"{self.seconds_per_minute:.1f} s of one process for a minute of video")
+            lines.append(f"{self.seconds_per_minute:.1f} s of processor time for a minute of video")
         lines += [f"no flow: {path}: {reason}" for path, reason in self.failures[:NUM_LISTED]]
         more = len(self.failures) - NUM_LISTED
         return "\n".join([*lines, f"and {more} more"] if more > 0 else lines)
@@ -152,7 +152,7 @@ def compute_flow(
 
 def compute_span(task: FlowTask) -> Generator[None, None, FlowRow]:
     """Compute and write the flow of one span; every ``yield`` says that it gets on."""
-    started = time.monotonic()
+    started = time.process_time()
     try:
         with open_video(task.record.source) as reader:
             first, num_frames = span_of(task.record, reader.info)
@@ -171,7 +171,7 @@ def compute_span(task: FlowTask) -> Generator[None, None, FlowRow]:
         return _failed(task, str(error).removeprefix(f"{task.record.source}: "))
     header = replace(task.header, rows=grid.rows, columns=grid.columns, seconds=seconds)
     num_bytes = write_flow(task.target, header, steps)
-    return FlowRow(header, num_bytes, time.monotonic() - started)
+    return FlowRow(header, num_bytes, time.process_time() - started)
 
 
 def _tasks(manifest: Manifest, folder: Path) -> list[FlowTask]:
