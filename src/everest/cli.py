@@ -27,6 +27,7 @@ _ADVICE: dict[Command, str] = {  # after an interruption
     do.finetune: ", and --resume auto goes on from there",
     do.data_check: _AGAIN,
     do.data_pack: _AGAIN,
+    do.data_flow: _AGAIN,
 }
 
 
@@ -211,5 +212,12 @@ def _add_data(commands: Any) -> None:
     pack.add_argument("--time-limit", type=_seconds, default=300.0, metavar="S", help="seconds without progress")
     verify = _add(actions, "verify", do.data_verify, "compare shards with the hashes taken when they were written")
     verify.add_argument("out", type=Path, metavar="OUT", help="a folder that data pack has written")
-    for parser in (index, check, pack, verify):
+    flow = _add(actions, "flow", do.data_flow, "compute the optical flow that objective.name=mme learns from")
+    flow.add_argument("manifest", metavar="MANIFEST", help="a manifest, a folder, or the word bundled")
+    flow.add_argument("--out", type=Path, metavar="DIR", help="where to (default: MANIFEST.flow, without .csv)")
+    flow.add_argument(
+        "--workers", type=_num_workers, default=-1, metavar="N", help="clips at a time (default: the cores)"
+    )
+    flow.add_argument("--time-limit", type=_seconds, default=300.0, metavar="S", help="seconds without progress")
+    for parser in (index, check, pack, verify, flow):
         _add_json(parser)

@@ -224,6 +224,25 @@ def data_pack(options: Namespace) -> int:
     return EXIT_FAILURES if report.failures else EXIT_OK
 
 
+def data_flow(options: Namespace) -> int:
+    """Compute optical flow."""
+    from everest.datasets import compute_flow, load_data
+    from everest.training.progress import Progress
+
+    manifest = load_data(options.manifest)
+    with Progress("optical flow", len(manifest)) as progress:
+        report = compute_flow(
+            manifest,
+            options.out,
+            options.workers,
+            lambda done, _: progress.update(done),
+            time_limit_seconds=options.time_limit,
+            on_skip=progress.skip,
+        )
+    print_result(options, report.to_dict(), f"{report.summary()}\nwritten: {report.folder}")
+    return EXIT_FAILURES if report.failures else EXIT_OK
+
+
 def data_verify(options: Namespace) -> int:
     """Compare shards with the hashes that were taken when they were written."""
     from everest.datasets import verify_shards

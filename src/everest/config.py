@@ -119,6 +119,8 @@ class ObjectiveConfig(Config):
     Attributes:
         name: ``pixels``: their normalised pixels (EVEREST, VideoMAE). ``mme``: their shapes and motion (Masked Motion
             Encoding). ``mvd``: the features that teachers give them (Masked Video Distillation).
+        flow: The folder with the optical flow for ``mme``, from ``everest data flow``; None: where that command puts
+            it, beside the list of clips.
         image_teacher, video_teacher: Where the teachers of ``mvd`` are: a run folder, a weights file, a folder of the
             transformers library, or ``hf:OWNER/NAME`` for one of the Hugging Face hub; None: no such teacher. What a
             weights file says of them is for people: using the student needs no teacher.
@@ -128,6 +130,7 @@ class ObjectiveConfig(Config):
     """
 
     name: ObjectiveName = "pixels"
+    flow: str | None = None
     image_teacher: str | None = None
     video_teacher: str | None = None
     image_weight: float = Field(1.0, gt=0.0)
@@ -346,6 +349,15 @@ class PretrainConfig(TrainConfig):
 
     task: Literal["pretrain"] = "pretrain"
     objective: ObjectiveConfig = ObjectiveConfig()
+
+    @model_validator(mode="after")
+    def _check_objective(self) -> Self:
+        if self.objective.name == "mme" and self.augment.rand_augment_ops:
+            raise ValueError(
+                f"objective.name=mme needs augment.rand_augment_ops=0, given: {self.augment.rand_augment_ops}. "
+                "RandAugment turns and shifts clips, and trajectories would not follow"
+            )
+        return self
 
 
 class FinetuneConfig(TrainConfig):

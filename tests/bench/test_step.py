@@ -7,8 +7,9 @@ from everest.bench.hardware import matrix_rate_gflops, peak_memory_bytes
 from everest.bench.macs import count_macs
 from everest.bench.step import bench_step, format_step
 from everest.bench.tasks import build_step, describe_task, moving_clips
+from everest.config import ObjectiveConfig
 from everest.errors import ConfigError
-from everest.models import build_autoencoder
+from everest.models import MotionAutoencoder, build_autoencoder
 from everest.tokens import patchify
 from everest.video import normalize
 
@@ -25,6 +26,16 @@ def test_a_step_trains(task: str, selection: str, peer: str | None) -> None:
     assert min(losses[-3:]) < losses[0]
     assert all(not torch.equal(old, new) for old, new in zip(before, step.model.parameters(), strict=True))
     assert all(parameter.grad is None for parameter in step.model.parameters())
+
+
+@pytest.mark.parametrize("selection", ["rero", "tube"])
+def test_a_step_of_masked_motion_encoding_trains(selection: str) -> None:
+    info = describe_task("tiny", "pretrain", selection, num_frames=8, height=64, width=64)
+    info = info.model_copy(update={"objective": ObjectiveConfig(name="mme")})
+    step = build_step(info, 2, device="cpu")
+    assert isinstance(step.model, MotionAutoencoder)
+    losses = [step.run() for _ in range(8)]
+    assert min(losses[-3:]) < losses[0]
 
 
 def test_a_step_is_the_same_for_the_same_seed() -> None:

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from everest.config import FinetuneConfig, PretrainConfig
-from everest.datasets import Manifest, load_data
+from everest.datasets import Manifest, compute_flow, load_data
 from everest.errors import DataError, RunError, WeightsError
 from everest.models import build_autoencoder, load_model, save_weights
 from everest.recipes import get_recipe, list_recipes
@@ -58,12 +58,15 @@ def finetune_config(*settings: str) -> FinetuneConfig:
 @pytest.mark.parametrize("recipe", list_recipes(), ids=lambda recipe: recipe.name)
 def test_every_recipe_takes_a_step(recipe, data: Manifest, tmp_path: Path) -> None:
     one_step = [*SMALL, "optim.epochs=1", "optim.global_batch_size=8", "data.batch_size=4"]
-    given = one_step
-    if recipe.pretrain.objective.name == "mvd":  # it takes a teacher of its own shape: one that has learnt nothing
-        config = override(recipe.pretrain, [*one_step, "objective.name=pixels"])
+    pretraining = override(recipe.pretrain, one_step)
+    if pretraining.objective.name == "mme":
+        pretraining = override(pretraining, [f"objective.flow={tmp_path / 'flow'}"])
+        compute_flow(data, tmp_path / "flow", num_workers=0)
+    if pretraining.objective.name == "mvd":  # it takes a teacher of its own shape: one that has learnt nothing
+        config = override(pretraining, ["objective.name=pixels"])
         save_weights(build_autoencoder(config.model, config.clip), describe_checkpoint(config), tmp_path / "teacher")
-        given = [*one_step, f"objective.video_teacher={tmp_path / 'teacher'}"]
-    run = run_pretraining(override(recipe.pretrain, given), data, tmp_path / "pretrain", say=quiet)
+        pretraining = override(pretraining, [f"objective.video_teacher={tmp_path / 'teacher'}"])
+    run = run_pretraining(pretraining, data, tmp_path / "pretrain", say=quiet)
     line = read_metrics(run.folder.metrics)[-1]
     assert run.num_steps == 1
     assert line["loss"] > 0

@@ -28,10 +28,12 @@ from everest.config import (
     Scoring,
     SelectionMethod,
     Task,
+    num_sampled_frames,
 )
 from everest.datasets import Batch
 from everest.errors import ConfigError, nearest
 from everest.models import SIZES, Classifier, MaskedModel, build_classifier, build_masked_model, grid_of, select_input
+from everest.models.motion import num_motion_values
 from everest.settings import parse
 from everest.tokens import count_tokens
 from everest.training.engine import choose_dtype
@@ -195,6 +197,14 @@ def expect_no_peer(info: CheckpointInfo, peer: Peer | None) -> None:
         raise ConfigError(f"the {peer} peer predicts pixels, not {info.objective.name}: measure it without a peer")
 
 
+def made_motion(batch: int, info: CheckpointInfo) -> Tensor | None:
+    """Make trajectories for made-up clips, all of one pixel a step, where the objective needs them."""
+    if info.objective.name != "mme":
+        return None
+    num_tokens = num_sampled_frames(info) // info.model.tubelet_size * grid_of(info.model, info.clip).tokens_per_slot
+    return torch.ones(batch, num_tokens, num_motion_values(info.model.patch_size)[1], dtype=torch.float16)  # [B, N', J]
+
+
 def build_model(info: CheckpointInfo, peer: Peer | None = None) -> AnyModel:
     """Build our model for a task, or its peer, with fresh weights from PyTorch's random state.
 
@@ -264,7 +274,7 @@ def build_step(
         optimizer = build_optimizer(model, optim, SIZES[info.model.size].depth)
     numbers = torch.arange(batch)
     clips = moving_clips(batch, info, seed=seed) if clips is None else clips
-    data = Batch(clips, numbers % max(1, len(info.class_names)), numbers)
+    data = Batch(clips, numbers % max(1, len(info.class_names)), numbers, motion=made_motion(batch, info))
     if peer is None:
         if info.selection.method in VARYING:
             tokens = _average_tokens(model, info, data, place)

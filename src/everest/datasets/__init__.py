@@ -4,6 +4,8 @@ from everest.datasets.check import check_manifest, default_report
 from everest.datasets.check_report import CheckReport, Quarantine, write_quarantine
 from everest.datasets.check_rows import CheckRow
 from everest.datasets.clips import Sample, TrainClips, ViewClips, Views
+from everest.datasets.flow import FlowReport, compute_flow
+from everest.datasets.flow_files import default_flow
 from everest.datasets.folder import index_folder
 from everest.datasets.index import FORMATS, Index, index_source
 from everest.datasets.loader import (
@@ -29,6 +31,7 @@ __all__ = [
     "CheckRow",
     "ClipRecord",
     "EpochSampler",
+    "FlowReport",
     "Index",
     "Manifest",
     "PackReport",
@@ -43,6 +46,8 @@ __all__ = [
     "build_train_loader",
     "build_view_loader",
     "check_manifest",
+    "compute_flow",
+    "default_flow",
     "default_report",
     "hold_out",
     "index_folder",

@@ -97,12 +97,12 @@ def _tasks(manifest: Manifest) -> list[CheckTask]:
     tasks = []
     for source, records in records_of.items():
         spans = tuple(dict.fromkeys((r.start_seconds, r.end_seconds) for r in records))
-        num_bytes, modified_ns = _stat(source)
+        num_bytes, modified_ns = stat_source(source)
         tasks.append(CheckTask(source, CheckRow(records[0].path, num_bytes, modified_ns, spans, decoder)))
     return tasks
 
 
-def _stat(source: VideoSource) -> tuple[int, int]:
+def stat_source(source: VideoSource) -> tuple[int, int]:
     """Look up size and time of the last change; 0 where there is no file or no such time."""
     try:
         status = (source if isinstance(source, Path) else Path(source.shard)).stat()

@@ -16,13 +16,14 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from everest.config import AugmentConfig, ClipConfig, Decoder, EvaluationConfig
+from everest.datasets.flow_files import MotionReader
 from everest.datasets.handover import Places
 from everest.datasets.pool import Lost, run_parallel
 from everest.datasets.records import ClipRecord
 from everest.datasets.spans import FramePlan, chunked, read_frames, read_span, sampled_step, span_of
 from everest.datasets.watch import Watch, Watched
 from everest.errors import DataError, UnreadableError, VideoError
-from everest.video.augment import ClipChanges, change_clip, crop_clip, draw_changes
+from everest.video.augment import ClipChanges, change_clip, draw_box, draw_changes, take_box
 from everest.video.backends import open_video
 from everest.video.sampling import dense_indices, random_start, segment_indices, view_starts
 from everest.video.transforms import resize_short_side, resize_to_cover, to_channels_first, view_crops
@@ -42,6 +43,7 @@ class Sample:
         record_index: The record that was read: not the one asked for where that one cannot be read.
         failures: Path and reason of every file that could not be read on the way.
         changes: What is left to do to the pixels of each clip on the device; empty where nothing is.
+        motion: Where the points of each clip's tokens go, [N', J] each; empty where nobody asked.
     """
 
     clips: tuple[Tensor, ...]
@@ -49,6 +51,7 @@ class Sample:
     record_index: int
     failures: tuple[tuple[str, str], ...] = ()
     changes: tuple[ClipChanges, ...] = ()
+    motion: tuple[Tensor, ...] = ()
 
     @property
     def frames(self) -> Tensor:
@@ -140,6 +143,7 @@ class TrainClips(Dataset[Sample]):
         time_limit_seconds: A video that takes longer counts as one that cannot be read.
         change_later: Crop, resize and flip only, and say in the sample what else was drawn, for a GPU to do it.
         max_failures: An item gives up after so many videos that cannot be read, one after the other; None: after all.
+        motion: Gives samples their trajectories; None: they have none.
 
     Raises:
         DataError: There are no records; or, on access, an item gives up.
@@ -160,6 +164,7 @@ class TrainClips(Dataset[Sample]):
         time_limit_seconds: float = 60.0,
         change_later: bool = False,
         max_failures: int | None = None,
+        motion: MotionReader | None = None,
     ) -> None:
         if not records:
             raise DataError("no clips to train on; at least one is needed")
@@ -175,6 +180,7 @@ class TrainClips(Dataset[Sample]):
         self.time_limit_seconds = time_limit_seconds
         self.change_later = change_later
         self.max_failures = len(records) if max_failures is None else max_failures
+        self.motion = motion
         self.watch: Watch | None = None
         self._unreadable: dict[int, str] = {}
         self._cache: dict[int, tuple[Tensor, float] | str] = {}  # frames [T,H,W,C] and rate, or what is wrong
@@ -190,14 +196,14 @@ class TrainClips(Dataset[Sample]):
             record = self.records[index]
             try:
                 with reading(self, index, self._unreadable):
-                    clips, changes = self._clips(index, epoch, position)
+                    clips, changes, motion = self._clips(index, epoch, position)
             except VideoError as error:
                 failures[str(record.source)] = _reason(error, record)
                 if len(failures) > self.max_failures:  # as when the disk or the server is gone
                     break
                 continue
             label = -1 if record.label is None else record.label
-            return Sample(clips, label, index, tuple(failures.items()), changes)
+            return Sample(clips, label, index, tuple(failures.items()), changes, motion)
         path, reason = next(iter(failures.items()))
         raise UnreadableError(
             f"none of the {len(failures)} videos can be read; the first one: {path}: {reason}", failures
@@ -224,21 +230,26 @@ class TrainClips(Dataset[Sample]):
                 frames, fps = entry
                 self._cache[index] = torch.from_numpy(frames), fps
 
-    def _clips(self, index: int, epoch: int, position: int) -> tuple[tuple[Tensor, ...], tuple[ClipChanges, ...]]:
+    def _clips(
+        self, index: int, epoch: int, position: int
+    ) -> tuple[tuple[Tensor, ...], tuple[ClipChanges, ...], tuple[Tensor, ...]]:
         generators = [make_generator(self.seed, epoch, position, repeat) for repeat in range(self.clips_per_video)]
 
+        rows: list[list[int]] = []
+
         def plan(num_available: int, fps: float) -> list[list[int]]:
-            return self.plan(num_available, fps, generators)
+            rows.extend(self.plan(num_available, fps, generators))
+            return rows
 
+        size = (self.clip.height, self.clip.width)
         clips = self._cached(index, plan) if self.memory_cache else self._read(index, plan)
-        cropped = tuple(self._crop(frames, generator) for frames, generator in zip(clips, generators, strict=True))
-        changes = tuple(draw_changes(self.augment, self.clip.height, self.clip.width, g) for g in generators)
+        boxes = [draw_box(frames, self.augment, *size, g) for frames, g in zip(clips, generators, strict=True)]
+        cropped = tuple(take_box(frames, box, *size) for frames, box in zip(clips, boxes, strict=True))
+        changes = tuple(draw_changes(self.augment, *size, generator) for generator in generators)
+        motion = () if self.motion is None else self.motion.track(self.records[index], rows, boxes, *size)
         if self.change_later:
-            return cropped, changes
-        return tuple(change_clip(*pair) for pair in zip(cropped, changes, strict=True)), ()
-
-    def _crop(self, frames: Tensor, generator: torch.Generator) -> Tensor:
-        return crop_clip(frames, self.augment, self.clip.height, self.clip.width, generator)
+            return cropped, changes, motion
+        return tuple(change_clip(*pair) for pair in zip(cropped, changes, strict=True)), (), motion
 
     def _read(self, index: int, plan: FramePlan) -> list[Tensor]:
         limit = self.time_limit_seconds

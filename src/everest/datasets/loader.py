@@ -12,8 +12,16 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from everest.config import ClipConfig, EvaluationConfig, FinetuneConfig, TrainConfig, num_sampled_frames
+from everest.config import (
+    ClipConfig,
+    EvaluationConfig,
+    FinetuneConfig,
+    PretrainConfig,
+    TrainConfig,
+    num_sampled_frames,
+)
 from everest.datasets.clips import SampleKey, TrainClips, ViewClips, Views, stack_clips
+from everest.datasets.flow_files import MotionReader
 from everest.datasets.handover import Places
 from everest.datasets.records import Manifest
 from everest.datasets.sampler import BatchPlan, EpochSampler, plan_batches
@@ -37,6 +45,8 @@ class Batch:
         failures: Path and reason of files that could not be read and were replaced.
         changes: What is left to do to the pixels of each clip, for
             :func:`~everest.video.change_clips_on_device`; empty where nothing is.
+        motion: Where the points of every token of the sampled frames go, in pixels, NaN where they were lost (see
+            :func:`~everest.video.trajectories.track`), shape [B, N', J], float16; None where nobody asked.
     """
 
     frames: Tensor
@@ -44,6 +54,7 @@ class Batch:
     record_indices: Tensor
     failures: tuple[tuple[str, str], ...] = ()
     changes: tuple[ClipChanges, ...] = ()
+    motion: Tensor | None = None
 
     def pin_memory(self) -> "Batch":
         """Move the tensors to pinned memory, from where they are copied to a GPU while it computes."""
@@ -52,6 +63,7 @@ class Batch:
             frames=self.frames.pin_memory(),
             labels=self.labels.pin_memory(),
             record_indices=self.record_indices.pin_memory(),
+            motion=None if self.motion is None else self.motion.pin_memory(),
         )
 
     def __repr__(self) -> str:
@@ -79,7 +91,8 @@ class _MicroBatches(Dataset["Batch | DataError"]):
         failures = dict(failure for s in samples for failure in s.failures)
         frames = stack_clips([clip for s in samples for clip in s.clips], self._places)  # [B,C,T,H,W]
         changes = tuple(change for s in samples for change in s.changes)
-        return Batch(frames, labels, indices, tuple(failures.items()), changes)
+        motion = torch.stack([each for s in samples for each in s.motion]) if samples[0].motion else None  # [B,N',J]
+        return Batch(frames, labels, indices, tuple(failures.items()), changes, motion)
 
 
 class TrainLoader:
@@ -244,7 +257,7 @@ def build_train_loader(
 
     Raises:
         ConfigError: The global batch cannot be divided over devices and passes.
-        DataError: A clip has no label in fine-tuning.
+        DataError: A clip has no label in fine-tuning, or no optical flow where the objective needs it.
     """
     if isinstance(config, FinetuneConfig) and not manifest.labelled:
         num_missing = sum(record.label is None for record in manifest.records)
@@ -265,6 +278,7 @@ def build_train_loader(
         time_limit_seconds=config.data.time_limit_seconds,
         max_failures=math.floor(config.data.max_failed_share * manifest.num_files),
         change_later=has_gpu if config.data.augment_on == "auto" else config.data.augment_on == "device",
+        motion=_motion_reader(manifest, config),
     )
     num_workers = resolve_num_workers(config.data.num_workers)
     if config.data.memory_cache and num_workers:
@@ -281,6 +295,14 @@ def build_train_loader(
         pin_memory=has_gpu,
         on_failure=on_failure,
     )
+
+
+def _motion_reader(manifest: Manifest, config: TrainConfig) -> MotionReader | None:
+    """Make what reads optical flow, if the objective needs it."""
+    if not isinstance(config, PretrainConfig) or config.objective.name != "mme":
+        return None
+    model = config.model
+    return MotionReader(manifest, config.objective.flow, tubelet_size=model.tubelet_size, patch_size=model.patch_size)
 
 
 def build_view_loader(

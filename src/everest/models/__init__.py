@@ -3,6 +3,7 @@
 from everest.models.autoencoder import Decoder, MaskedAutoencoder, MaskedModel, Prediction
 from everest.models.classifier import Classifier
 from everest.models.encoder import Encoder
+from everest.models.motion import MotionAutoencoder
 from everest.models.pipeline import ModelInput, classify_clips, select_input
 from everest.models.student import DistillationStudent
 from everest.models.weights import LoadReport, initialize_from, load_model, save_weights
@@ -18,6 +19,7 @@ __all__ = [
     "MaskedAutoencoder",
     "MaskedModel",
     "ModelInput",
+    "MotionAutoencoder",
     "Prediction",
     "Size",
     "build_autoencoder",

@@ -7,6 +7,7 @@ from everest.errors import ConfigError
 from everest.models.autoencoder import MaskedAutoencoder, MaskedModel
 from everest.models.classifier import Classifier
 from everest.models.encoder import Encoder
+from everest.models.motion import MotionAutoencoder
 from everest.models.student import DistillationStudent
 from everest.tokens import TokenGrid
 
@@ -53,10 +54,12 @@ def build_masked_model(model: ModelConfig, clip: ClipConfig, objective: Objectiv
     """Build the pre-training model of an objective with fresh weights from PyTorch's random state.
 
     Raises:
-        ConfigError: There is no model for the objective.
+        ConfigError: There is no model for the objective, or none for patches of this size.
     """
     if objective.name == "pixels":
         return build_autoencoder(model, clip)
+    if objective.name == "mme":
+        return build_motion_autoencoder(model, clip)
     if objective.name == "mvd":
         size = SIZES[model.size]
         return DistillationStudent(
@@ -67,7 +70,7 @@ def build_masked_model(model: ModelConfig, clip: ClipConfig, objective: Objectiv
             image_width=objective.image_width,
             video_width=objective.video_width,
         )
-    raise ConfigError(f"no model predicts {objective.name!r}: use objective.name=pixels or mvd")
+    raise ConfigError(f"no model predicts {objective.name!r}: use objective.name=pixels, mme or mvd")
 
 
 def build_autoencoder(model: ModelConfig, clip: ClipConfig) -> MaskedAutoencoder:
@@ -80,6 +83,17 @@ def build_autoencoder(model: ModelConfig, clip: ClipConfig) -> MaskedAutoencoder
         decoder_depth=decoder_depth(model, ObjectiveConfig()),
         decoder_heads=size.decoder_heads,
     )
+
+
+def build_motion_autoencoder(model: ModelConfig, clip: ClipConfig) -> MotionAutoencoder:
+    """Build the model of Masked Motion Encoding with fresh weights from PyTorch's random state.
+
+    Raises:
+        ConfigError: Patches cannot be cut into cells of 8 x 8 pixels.
+    """
+    width, depth = SIZES[model.size].width, decoder_depth(model, ObjectiveConfig(name="mme"))
+    encoder = _encoder(SIZES[model.size], model, clip, final_norm=True)
+    return MotionAutoencoder(encoder, width=width, decoder_depth=depth)
 
 
 def build_classifier(model: ModelConfig, clip: ClipConfig, num_classes: int) -> Classifier:

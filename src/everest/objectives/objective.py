@@ -13,6 +13,7 @@ from everest.datasets import Batch
 from everest.errors import ConfigError
 from everest.models import ModelInput, Prediction
 from everest.objectives.distillation import DistillationObjective, build_distillation
+from everest.objectives.motion import MotionObjective
 from everest.objectives.pixels import pixel_loss, pixel_targets
 from everest.tokens import TokenGrid
 
@@ -74,9 +75,11 @@ def build_objective(info: CheckpointInfo, grid: TokenGrid, device: torch.device)
     """
     if info.objective.name == "pixels":
         return PixelObjective(grid, info.mean, info.std)
+    if info.objective.name == "mme":
+        return MotionObjective(grid)
     if info.objective.name == "mvd":
         return build_distillation(info, grid, device)
-    raise ConfigError(f"no objective {info.objective.name!r}: use objective.name=pixels or mvd")
+    raise ConfigError(f"no objective {info.objective.name!r}: use objective.name=pixels, mme or mvd")
 
 
 def describe_objective(objective: Objective) -> tuple[str, ...]:

@@ -141,7 +141,10 @@ def describe_checkpoint(config: PretrainConfig | FinetuneConfig, class_names: tu
         clip=config.clip,
         selection=config.selection,
         frame_selection=config.frame_selection,
-        objective=config.objective if isinstance(config, PretrainConfig) else ObjectiveConfig(),
+        # Folders of this machine do not travel.
+        objective=config.objective.model_copy(update={"flow": None})
+        if isinstance(config, PretrainConfig)
+        else ObjectiveConfig(),
         class_names=class_names,
     )
 

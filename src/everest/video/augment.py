@@ -17,6 +17,7 @@ from torch import Tensor
 from everest.config import AugmentConfig
 from everest.video.rand_augment import apply_operation, draw_operations
 from everest.video.tensor_operations import apply_operation_on_device
+from everest.video.trajectories import ClipBox
 from everest.video.transforms import crop_and_resize
 
 Operate = Callable[[Tensor, str, float], Tensor]  # frames [C,T,H,W], name and strength to frames [C,T,H,W]
@@ -93,6 +94,11 @@ def crop_clip(frames: Tensor, config: AugmentConfig, height: int, width: int, ge
     Returns:
         uint8, shape [C, T, height, width].
     """
+    return take_box(frames, draw_box(frames, config, height, width, generator), height, width)
+
+
+def draw_box(frames: Tensor, config: AugmentConfig, height: int, width: int, generator: torch.Generator) -> ClipBox:
+    """Draw what :func:`crop_clip` takes of frames [C, T, H, W]."""
     H, W = frames.shape[-2:]
     if config.crop == "multi_scale":
         box = multi_scale_box(H, W, config.crop_scales, height / width, generator)
@@ -100,8 +106,13 @@ def crop_clip(frames: Tensor, config: AugmentConfig, height: int, width: int, ge
         box = random_resized_box(H, W, config.min_area, height / width, generator)
     else:
         box = center_box(H, W, height / width)
-    clip = crop_and_resize(frames, *box, height, width)
-    return clip.flip(-1) if config.flip and _uniform(0.0, 1.0, generator) < 0.5 else clip
+    return ClipBox(*box, H, W, config.flip and _uniform(0.0, 1.0, generator) < 0.5)
+
+
+def take_box(frames: Tensor, box: ClipBox, height: int, width: int) -> Tensor:
+    """Crop, resize and flip: uint8 [C, T, H, W] to [C, T, height, width]."""
+    clip = crop_and_resize(frames, box.top, box.left, box.height, box.width, height, width)
+    return clip.flip(-1) if box.is_flipped else clip
 
 
 def draw_changes(config: AugmentConfig, height: int, width: int, generator: torch.Generator) -> ClipChanges:

@@ -1,0 +1,63 @@
+"""The recipes of Masked Motion Encoding against the numbers of its paper, transcribed a second time."""
+
+from everest.models import grid_of
+from everest.recipes import get_recipe
+from everest.settings import flatten
+from everest.tokens import count_tokens
+
+
+def test_mme_has_the_numbers_of_its_paper() -> None:
+    recipe = get_recipe("mme")
+    assert recipe.pretrain is not None
+    flat = flatten(recipe.pretrain)
+    expected = {
+        "objective.name": "mme",
+        "selection.method": "tube",
+        "model.size": "base",
+        "model.decoder_depth": None,  # that of the objective, 1
+        "clip.num_frames": 16,
+        "clip.height": 224,
+        "clip.width": 224,
+        "clip.stride": 4,
+        "optim.base_lr": 1.5e-4,
+        "optim.betas": [0.9, 0.95],
+        "optim.warmup_epochs": 40,
+        "optim.epochs": 1600,
+        "augment.rand_augment_ops": 0,
+    }
+    assert {key: flat[key] for key in expected} == expected
+
+
+def test_seven_tenths_of_the_places_are_masked_rounded_as_in_mme() -> None:
+    pretrain = get_recipe("mme").pretrain
+    assert pretrain is not None
+    counts = count_tokens(grid_of(pretrain.model, pretrain.clip), pretrain.selection, "pretrain")
+    assert counts == (472, 1096)
+
+
+def test_fine_tuning_is_that_of_videomae_with_all_tokens() -> None:
+    finetune = get_recipe("mme").finetune
+    assert finetune is not None
+    flat = flatten(finetune)
+    expected = {
+        "selection.method": "all",
+        "optim.base_lr": 1e-3,
+        "optim.global_batch_size": 512,
+        "optim.epochs": 75,
+        "optim.layer_decay": 0.75,
+        "data.clips_per_video": 2,
+        "augment.mixup_alpha": 0.8,
+        "augment.cutmix_alpha": 1.0,
+        "model.drop_path": 0.1,
+    }
+    assert {key: flat[key] for key in expected} == expected
+
+
+def test_everest_with_mme_is_everest_but_for_the_objective() -> None:
+    ours, plain = get_recipe("everest-mme"), get_recipe("k400-base")
+    assert ours.pretrain is not None
+    assert plain.pretrain is not None
+    theirs = flatten(plain.pretrain)
+    differing = {key for key, value in flatten(ours.pretrain).items() if value != theirs[key]}
+    assert differing == {"objective.name"}
+    assert ours.finetune == plain.finetune
