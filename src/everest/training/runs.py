@@ -13,6 +13,7 @@ from everest.config import CheckpointInfo, FinetuneConfig, ObjectiveConfig, Pret
 from everest.datasets import Manifest, TrainLoader, build_train_loader
 from everest.errors import DataError, EverestError
 from everest.models import Classifier, build_classifier, build_masked_model, grid_of, initialize_from, save_weights
+from everest.models.weights import positions_for, read_weights
 from everest.objectives import build_objective
 from everest.tokens import count_tokens
 from everest.training.engine import Engine, seed_everything
@@ -100,7 +101,7 @@ def run_finetuning(
         config: The run.
         data: The clips to learn from.
         out: The run folder.
-        init: Run folder or weights file to start the encoder from; None starts from fresh weights.
+        init: Run folder or checkpoint of any known format to start the encoder from; None starts from fresh weights.
         resume: ``auto`` goes on with the run that the folder holds; ``never`` refuses such a folder.
         say: Takes lines for people; they are written into the run's log as well.
         on_epoch: Called after each epoch with its number, the network and its description; its numbers are logged.
@@ -111,14 +112,18 @@ def run_finetuning(
     learnt = {record.label for record in data.records if record.label is not None}
     if data.labelled and len(learnt) < 2:
         raise DataError(f"{data.source}: fine-tuning needs clips of at least two classes, found {len(learnt)}")
+    start = None if init is None else read_weights(init)
+    stretched = ""
+    if start is not None:
+        network, stretched = positions_for(config.model, config.clip, start)
+        config = config.model_copy(update={"model": network})
     run = _Run(config, data, out, resume, say)
     info = describe_checkpoint(config, data.class_names)
     model = build_classifier(config.model, config.clip, data.num_classes)
-    started = (
-        f"encoder from {init}: {initialize_from(model, init, data.class_names)}"
-        if init
-        else "encoder from fresh weights"
-    )
+    started = "encoder from fresh weights"
+    if start is not None:
+        loaded = initialize_from(model, start, data.class_names)
+        started = f"encoder from {init} ({start.title}): {loaded}"
     absent = [name for label, name in enumerate(data.class_names) if label not in learnt]
     without = f"{len(absent)} of {data.num_classes} classes have no clip to learn from: {', '.join(absent[:5])}"
 
@@ -128,7 +133,7 @@ def run_finetuning(
         return on_epoch(epoch, network, info)
 
     more = ", ..." if len(absent) > 5 else ""
-    notes = (started, f"{without}{more}") if absent else (started,)
+    notes = (started, stretched, f"{without}{more}" if absent else "")
     return run.train(model, info, finetuning_loss(model, info, config), hook, *notes)
 
 

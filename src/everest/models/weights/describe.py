@@ -77,6 +77,7 @@ def describe(path: Path, renamed: Renamed, given: Given) -> Description:
     assumed: list[str] = []
     facts = renamed.facts
     model = _model(path, renamed)
+    _check_given(path, facts, given)
     clip, unsure = _clip(model, facts, given)
     if unsure:
         assumed.append(f"clips of {clip.num_frames}x{clip.height}x{clip.width}: give --num-frames, --height, --width")
@@ -153,6 +154,17 @@ def _check_heads(path: Path, size: ModelSize, renamed: Renamed) -> None:
         wrong.append(f"a decoder of width {list(mask.shape)[-1:]} instead of {SIZES[size].decoder_width}")
     if wrong:
         raise WeightsError(f"{path}: a model of size {size} with {'; '.join(wrong)}: it cannot be rebuilt here")
+
+
+def _check_given(path: Path, facts: Facts, given: Given) -> None:
+    """Refuse what contradicts the file: with positions for other clips, the weights would be others."""
+    for what, option, says, told in (
+        ("frames", "--num-frames", facts.num_frames, given.num_frames),
+        ("pixels of height", "--height", facts.height, given.height),
+        ("pixels of width", "--width", facts.width, given.width),
+    ):
+        if says is not None and told is not None and says != told:
+            raise WeightsError(f"{path}: says that its clips have {says} {what}, given: {told}; leave {option} out")
 
 
 def _clip(model: ModelConfig, facts: Facts, given: Given) -> tuple[ClipConfig, bool]:

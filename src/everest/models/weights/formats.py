@@ -74,6 +74,8 @@ def read_weights(checkpoint: Path, given: Given | None = None) -> Reading:
     """
     raw = read_raw(checkpoint)
     if METADATA_KEY in raw.metadata:
+        if given is not None and given != Given():
+            raise WeightsError(f"{raw.path}: written by EVEREST, which says its clips and classes; give none of them")
         info = info_of(raw.path, raw.metadata)
         return Reading(raw, OURS, "EVEREST", "has a description of ours", info.task, info, dict(raw.tensors), {})
     adapter, reason = choose_adapter(raw)

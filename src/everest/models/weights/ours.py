@@ -4,7 +4,6 @@ from pathlib import Path
 
 import safetensors
 import torch
-from safetensors.torch import save
 from torch import nn
 
 from everest.config import CheckpointInfo, ClipConfig, ModelConfig
@@ -14,13 +13,15 @@ from everest.models.classifier import Classifier
 from everest.models.weights.adapter import DECODER_UNUSED
 from everest.models.weights.describe import Given
 from everest.models.weights.files import WEIGHTS_NAME
-from everest.models.weights.formats import METADATA_KEY, OURS, Reading, info_of, read_weights
+from everest.models.weights.formats import METADATA_KEY, Reading, info_of, read_weights
 from everest.models.weights.report import LoadReport, load_state
+from everest.models.weights.writing import write_safetensors
 from everest.models.zoo import build_classifier, build_masked_model, grid_of
 
 _HEAD_UNUSED = "a head for other classes"
 _UNNAMED_HEAD = "a head for classes that the file does not name: convert it with --classes FILE to keep it"
-_FRESH_HEAD = "starts fresh"
+_FRESH = "the file has none"
+_FRESH_HEAD = "that of the file is not used"
 
 
 def save_weights(model: nn.Module, info: CheckpointInfo, path: Path) -> None:
@@ -34,16 +35,7 @@ def save_weights(model: nn.Module, info: CheckpointInfo, path: Path) -> None:
     Raises:
         WeightsError: The file cannot be written.
     """
-    state = {key: value.detach().to("cpu").contiguous() for key, value in model.state_dict().items()}
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # save_file leaves files that only their owner can read, and parts under other names when it is killed.
-        partial.write_bytes(save(state, metadata={METADATA_KEY: info.model_dump_json()}))
-        partial.replace(path)
-    except (OSError, safetensors.SafetensorError) as error:
-        partial.unlink(missing_ok=True)
-        raise WeightsError(f"{path}: cannot be written: {error}") from None
+    write_safetensors(path, model.state_dict(), {METADATA_KEY: info.model_dump_json()})
 
 
 def read_info(path: Path) -> CheckpointInfo:
@@ -160,9 +152,9 @@ def initialize_from(
         may_miss=("head.", "fc_norm."),
         refused=("encoder.",),
     )
-    reasons |= dict.fromkeys(report.missing, _FRESH_HEAD)
-    unexpected = (*report.unexpected, *left_out, *(reading.unused if reading.format_name != OURS else ()))
-    return LoadReport(report.matched, report.missing, unexpected, reasons, reading.notes)
+    fresh = {key: _FRESH_HEAD if key in left_out else _FRESH for key in report.missing}
+    unexpected = (*report.unexpected, *left_out, *reading.unused)
+    return LoadReport(report.matched, report.missing, unexpected, fresh, reasons, reading.notes)
 
 
 _DECODERS = ("decoder", "encoder_to_decoder.", "mask_token", "down_img.", "down_vid.")

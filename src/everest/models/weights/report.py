@@ -1,5 +1,6 @@
 """Copying tensors into a model, or refusing to; and what became of each key."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,18 +20,20 @@ class LoadReport:
         matched: Keys that were copied.
         missing: Keys of the model that the file does not have; they keep their fresh values.
         unexpected: Keys of the file that the model does not have.
-        reasons: Why, by key, of the missing and unexpected ones.
+        fresh_reasons: Why, by key, of the missing ones.
+        reasons: Why, by key, of the unexpected ones.
         notes: What else is worth knowing of the file.
     """
 
     matched: tuple[str, ...]
     missing: tuple[str, ...]
     unexpected: tuple[str, ...]
+    fresh_reasons: Mapping[str, str] = field(default_factory=dict)
     reasons: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        fresh, unused = self._told(self.missing), self._told(self.unexpected)
+        fresh, unused = _told(self.missing, self.fresh_reasons), _told(self.unexpected, self.reasons)
         line = f"{len(self.matched)} tensors loaded, {some(self.missing)} fresh{fresh}, "
         line += f"{some(self.unexpected)} not used{unused}"
         return "; ".join([line, *self.notes])
@@ -39,20 +42,10 @@ class LoadReport:
         """Give everything as plain values that JSON can hold."""
         return {
             "matched": list(self.matched),
-            "missing": {key: self.reasons.get(key, "") for key in self.missing},
+            "missing": {key: self.fresh_reasons.get(key, "") for key in self.missing},
             "unexpected": {key: self.reasons.get(key, NO_REASON) for key in self.unexpected},
             "notes": list(self.notes),
         }
-
-    def _told(self, keys: tuple[str, ...]) -> str:
-        """Say every reason once, with the number of keys that it is for where there are several."""
-        counts: dict[str, int] = {}
-        for key in keys:
-            if key in self.reasons:
-                counts[self.reasons[key]] = counts.get(self.reasons[key], 0) + 1
-        alone = len(counts) == 1 and sum(counts.values()) == len(keys)
-        told = "; ".join(reason if alone else f"{count}: {reason}" for reason, count in counts.items())
-        return f" ({told})" if told else ""
 
 
 def load_state(
@@ -96,6 +89,14 @@ def load_state(
     matched = {k: v for k, v in state.items() if k in own}
     model.load_state_dict(matched, strict=False)
     return LoadReport(tuple(matched), missing, unexpected)
+
+
+def _told(keys: tuple[str, ...], reasons: Mapping[str, str]) -> str:
+    """Say every reason once, with the number of keys that it is for where there are several."""
+    counts = Counter(reasons[key] for key in keys if key in reasons)
+    alone = len(counts) == 1 and counts.total() == len(keys)
+    told = ", ".join(reason if alone else f"{count}: {reason}" for reason, count in counts.items())
+    return f": {told}" if told else ""
 
 
 def some(keys: tuple[str, ...] | list[str]) -> str:
