@@ -64,7 +64,7 @@ def test_what_a_checkpoint_holds_is_shown(tmp_path: Path, capsys: pytest.Capture
     convert_weights(tmp_path / "ours.safetensors", tmp_path / "out.pth", "videomae")
     assert main(["weights", "show", str(tmp_path / "out.pth")]) == 0
     text = capsys.readouterr().out
-    for words in ("VideoMAE's keys", "a classifier", "size tiny", "16x224x224", "assumed   names of the classes"):
+    for words in ("EVEREST's release", "a classifier", "size tiny", "16x224x224", "assumed   names of the classes"):
         assert words in text
     assert main(["weights", "show", str(tmp_path / "out.pth"), "--json", *OPTIONS]) == 0
     values = json.loads(capsys.readouterr().out)

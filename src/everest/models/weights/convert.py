@@ -60,7 +60,8 @@ class Shown:
         read, info = self.reading, self.reading.info
         kinds = Counter(str(value.dtype).removeprefix("torch.") for value in read.state.values())
         rows = [
-            ("format", f"{read.title} in {read.raw.container}: it {read.reason}"),
+            ("format", read.title),
+            ("found in", f"{read.raw.container}; it {read.reason}"),
             ("holds", _HOLDS[read.part] + (f" ({info.objective.name})" if read.part == "pretrain" else "")),
             ("network", f"{summarize(info)}{_decoder(read)}"),
             ("clip", f"{info.clip.num_frames}x{info.clip.height}x{info.clip.width}, {_stride(info)}"),
@@ -172,5 +173,7 @@ def _tokens(info: CheckpointInfo) -> str:
     given = info.selection
     if given.method == "all" and info.task == "finetune":
         return "all"
-    encoded = f", {given.encode_ratio:.0%} encoded" if info.task == "pretrain" else ""
-    return f"{given.method}, {given.keep_ratio:.0%} kept{encoded}"
+    encoded = f"{given.encode_ratio:.0%} encoded"
+    if info.task == "pretrain" and given.method in {"tube", "random", "all"}:  # they predict all others
+        return f"{given.method}, {encoded}"
+    return f"{given.method}, {given.keep_ratio:.0%} kept" + (f", {encoded}" if info.task == "pretrain" else "")

@@ -171,14 +171,14 @@ def _unwrap(path: Path, content: Any) -> Raw:
     deepspeed = inside == "module" and ("ds_version" in content or path.name == DEEPSPEED_NAME)
     if deepspeed:
         _check_deepspeed(path, tensors)
-    elsewhere = (content if inside is None else content[inside]).keys() - tensors.keys()
-    beside = sorted(str(k) for k in (content.keys() - {inside} if inside else elsewhere))
+    beside = content.keys() - ({"args"} if isinstance(given, argparse.Namespace) else set())
+    beside -= tensors.keys() if inside is None else {inside}
     return Raw(
         path,
-        "DeepSpeed" if deepspeed else f"torch.save, under '{inside}'" if inside else "torch.save",
+        "DeepSpeed" if deepspeed else f"torch.save, under {inside!r}" if inside else "torch.save",
         _without_wrappers(path, tensors),
         args=vars(given) if isinstance(given, argparse.Namespace) else {},
-        beside=tuple(beside),
+        beside=tuple(sorted(map(str, beside))),
     )
 
 

@@ -131,5 +131,5 @@ def write(state: Mapping[str, Tensor], info: CheckpointInfo, path: Path) -> tupl
 
 
 ADAPTER = Adapter(
-    "videomae", "VideoMAE's keys (also EVEREST's release, fine-tuned MME, VideoMAE V2)", recognise, read, write
+    "videomae", "VideoMAE (or EVEREST's release, VideoMAE V2, fine-tuned MME: same keys)", recognise, read, write
 )
