@@ -265,6 +265,12 @@ class TestRefused:
         with pytest.raises(WeightsError, match=r"nor in a format that is known \(videomae, hf, .+first keys are x"):
             read_weights(saved(tmp_path / "a.pth", {"x": torch.zeros(3)}))
 
+    @pytest.mark.parametrize("value", [torch.tensor(1.0), torch.zeros(3, 192, dtype=torch.int8)], ids=["0-d", "int8"])
+    def test_tensors_that_are_no_weights(self, value: Tensor, tmp_path: Path) -> None:
+        for key in ("head.weight", "blocks.0.attn.qkv.weight"):
+            with pytest.raises(WeightsError, match=f"{key} (is int8|should be a matrix)"):
+                read_weights(saved(tmp_path / "a.pth", finetuned() | {key: value}))
+
     def test_a_width_that_no_model_has(self, tmp_path: Path) -> None:
         state = {
             "patch_embed.proj.weight": torch.zeros(24, 3, 2, 8, 8),

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from everest.config import ClipConfig, FinetuneConfig, ModelConfig, SelectionConfig
+import everest
+from everest.config import ClipConfig, FinetuneConfig, ModelConfig, RunConfig, SelectionConfig
 from everest.datasets import Manifest, load_data
 from everest.errors import WeightsError
 from everest.models import Classifier, build_autoencoder, build_classifier, load_model, save_weights
@@ -139,3 +140,15 @@ def test_the_classes_of_a_finetuned_file_are_compared(data: Manifest, tmp_path: 
     said: list[str] = []
     run_finetuning(config(ALL), data, tmp_path / "run", init=tmp_path / "theirs", say=said.append)
     assert any("0 fresh, 0 not used" in line for line in said)
+
+
+def test_a_folder_of_transformers_is_evaluated_and_predicts_as_it_is(data: Manifest, tmp_path: Path) -> None:
+    run = run_finetuning(config(ALL), data, tmp_path / "run", say=lambda _: None)
+    theirs = convert_weights(run.folder.path, tmp_path / "theirs", "hf").path
+    video = data.records[0].path
+    answers = [everest.load(path, device="cpu").predict(video).classes for path in (run.folder.path, theirs)]
+    assert [name for name, _ in answers[0]] == [name for name, _ in answers[1]]
+    for (_, one), (_, other) in zip(*answers, strict=True):
+        assert one == pytest.approx(other, abs=1e-5)
+    result = everest.evaluate(theirs, "bundled", views="1x1", run=RunConfig(device="cpu"), num_workers=0)
+    assert result.class_names == data.class_names

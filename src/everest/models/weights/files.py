@@ -195,8 +195,9 @@ def _check_deepspeed(path: Path, tensors: Mapping[str, Tensor]) -> None:
 def _read_transformers(folder: Path, weights: Path) -> Raw:
     """Read a folder that transformers saved, in one file or in several."""
     if weights.suffix == ".json":
-        names = sorted(set(dict(_read_json(weights).get("weight_map") or {}).values()))
-        if not names or any(not isinstance(name, str) or Path(name).name != name for name in names):
+        places = _read_json(weights).get("weight_map")
+        names = sorted({str(name) for name in places.values()}) if isinstance(places, dict) else []
+        if not names or any(Path(name).name != name for name in names):
             raise WeightsError(f"{weights}: does not say in which files of its folder the tensors are")
         parts = [read_file(folder / name) for name in names]
     else:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from everest.config import CheckpointInfo
@@ -19,6 +20,7 @@ from everest.settings import parse
 METADATA_KEY = "everest"
 OURS = "everest"
 FIRST_TOKEN_HEAD = "a head for the first token's features, where ours is for the mean of all tokens"  # noqa: S105
+_MATRICES = tuple(f"{name}.weight" for name in ("qkv", "query", "key", "value", "head", "classifier"))
 ADAPTERS = (
     videomae.ADAPTER,
     Adapter("hf", "VideoMAE of transformers", huggingface.recognise, huggingface.read, huggingface_writing.write),
@@ -79,6 +81,7 @@ def read_weights(checkpoint: Path, given: Given | None = None) -> Reading:
         info = info_of(raw.path, raw.metadata)
         return Reading(raw, OURS, "EVEREST", "has a description of ours", info.task, info, dict(raw.tensors), {})
     adapter, reason = choose_adapter(raw)
+    _check_tensors(raw)
     renamed = _without_first_token_head(adapter.read(raw))
     found = describe(raw.path, renamed, given or Given())
     return Reading(
@@ -115,6 +118,16 @@ def choose_adapter(raw: Raw) -> tuple[Adapter, str]:
         f"{raw.path}: weights{kind} that were not written by EVEREST, nor in a format that is known ({names}); its "
         f"first keys are {keys}"
     )
+
+
+def _check_tensors(raw: Raw) -> None:
+    """Refuse tensors that are no weights before anything is made of them."""
+    for key, value in raw.tensors.items():
+        if not value.is_floating_point() or value.layout is not torch.strided:
+            kind = str(value.dtype if value.layout is torch.strided else value.layout).removeprefix("torch.")
+            raise WeightsError(f"{raw.path}: {key} is {kind}; weights are plain floating-point tensors")
+        if key.endswith(_MATRICES) and value.ndim != 2:
+            raise WeightsError(f"{raw.path}: {key} should be a matrix, found {list(value.shape)}")
 
 
 def info_of(path: Path, metadata: Any) -> CheckpointInfo:

@@ -165,7 +165,7 @@ def _facts(raw: Raw, state: Mapping[str, Tensor]) -> Facts:
 def _sides(size: Any) -> tuple[int | None, int | None]:
     """Read ``image_size``: a number, or height and width."""
     values = [size, size] if isinstance(size, int) else size
-    if not isinstance(values, list) or len(values) != 2 or not all(isinstance(v, int) and v > 0 for v in values):
+    if not isinstance(values, list) or len(values) != 2 or not all(type(v) is int and v > 0 for v in values):
         return None, None
     return values[0], values[1]
 
