@@ -1,5 +1,6 @@
 """Fine-tuning from the weights of others: one recipe, one flag, and positions that fit."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,11 @@ def test_one_recipe_takes_the_weights_of_everybody(
     line = next(line for line in said if line.startswith("encoder from"))
     assert "2 (head.weight, head.bias) fresh: the file has none" in line
     assert "the decoder is not needed for fine-tuning" in line
+    start = json.loads((run.folder.path / "data.json").read_text())["start"]
+    assert start["format"] == name
+    assert len(start["matched"]) == 82
+    assert start["missing"] == dict.fromkeys(("head.weight", "head.bias"), "the file has none")
+    assert all(start["unexpected"].values())
     assert run.info.model.positions == ("sine_3d" if name == "mvd" else "sine")
     assert (run.info.model.positions_grid is None) is (name in {"everest", "hf"})  # the others do not say their clips
 

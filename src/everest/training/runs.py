@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from torch import nn
 
@@ -124,6 +124,7 @@ def run_finetuning(
     if start is not None:
         loaded = initialize_from(model, start, data.class_names)
         started = f"encoder from {init} ({start.title}): {loaded}"
+        run.start = {"checkpoint": str(init), "format": start.format_name} | loaded.to_dict()
     absent = [name for label, name in enumerate(data.class_names) if label not in learnt]
     without = f"{len(absent)} of {data.num_classes} classes have no clip to learn from: {', '.join(absent[:5])}"
 
@@ -162,6 +163,7 @@ class _Run:
         say: Callable[[str], None],
     ) -> None:
         self.config, self.data, self.resume, self.say = config, data, resume, say
+        self.start: dict[str, Any] | None = None  # what became of the tensors of a checkpoint
         count_tokens(grid_of(config.model, config.clip), config.selection, config.task)  # some must be left to predict
         self.engine = Engine.start(config.run)
         self.folder = RunFolder(out)
@@ -242,7 +244,7 @@ class _Run:
                 log.write(line + "\n")
 
     def _write_data(self) -> None:
-        """Record which data the run learns from."""
+        """Record which data, and which weights, the run learns from."""
         values = {
             "source": str(self.data.source),
             "manifest_digest": self.data.source_digest,
@@ -251,6 +253,7 @@ class _Run:
             "num_files": self.data.num_files,
             "class_names": self.data.class_names,
             "note": self.data.note,
+            "start": self.start,
         }
         with atomic_write(self.folder.path / DATA_NAME) as file:
             file.write((json.dumps(values, indent=2) + "\n").encode())
