@@ -21,6 +21,7 @@ from everest.evaluation import Evaluation, choose_device, parse_views, with_keep
 from everest.evaluation import evaluate as evaluate_classifier
 from everest.inference import Predictor
 from everest.models import Classifier, load_model
+from everest.models.weights import is_transformers_folder
 from everest.recipes import get_recipe
 from everest.settings import override
 from everest.training import TrainedRun, run_finetuning, run_pretraining
@@ -92,7 +93,7 @@ def finetune(
         recipe: A name from ``everest recipe list``.
         data: A manifest, a folder of class folders, or ``bundled``.
         out: The run folder; one that holds a run is refused unless resumed.
-        init: Run folder or weights file to start from; None starts from fresh weights.
+        init: Run folder or checkpoint of any known format to start from; None starts from fresh weights.
         settings: ``KEY=VALUE`` changes to the recipe.
         resume: ``auto`` goes on with the run that the folder holds.
 
@@ -223,7 +224,7 @@ def _train_part(manifest: Manifest) -> Manifest:
 def _config_of(checkpoint: Path) -> FinetuneConfig | None:
     """The configuration beside a checkpoint, if it lies in the folder of a fine-tuning run."""
     folder = RunFolder(checkpoint if checkpoint.is_dir() else checkpoint.parent)
-    if not folder.config_file.is_file():
+    if not folder.config_file.is_file() or is_transformers_folder(folder.path):
         return None
     config = folder.config()
     return config if isinstance(config, FinetuneConfig) else None

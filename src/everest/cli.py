@@ -14,6 +14,7 @@ from typing import Any
 
 from everest import commands as do
 from everest.cli_bench import add_bench
+from everest.cli_weights import add_weights
 from everest.errors import EverestError, is_out_of_memory
 from everest.memory import keep_freed_memory
 
@@ -21,6 +22,7 @@ EXIT_OK, EXIT_FAILURES, EXIT_UNUSABLE, EXIT_INTERRUPTED = 0, 1, 2, 130
 
 Command = Callable[[argparse.Namespace], int]
 
+_INIT = "run folder or weights to start from, of EVEREST, VideoMAE, transformers, MME, MVD (see docs/weights.md)"
 _AGAIN = ", and the same command goes on from there"
 _ADVICE: dict[Command, str] = {  # after an interruption
     do.pretrain: ", and --resume auto goes on from there",
@@ -74,6 +76,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_use(commands)
     _add_recipe(commands)
     _add_data(commands)
+    add_weights(commands, _add)
     add_bench(commands, _add)
     doctor = _add(commands, "doctor", do.doctor, "say what works on this machine, and what to do about the rest")
     _add_json(doctor)
@@ -120,7 +123,7 @@ def _add_training(commands: Any) -> None:
         parser.add_argument("--data", required=True, metavar="PATH", help="a manifest, a folder, or the word bundled")
         parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="the run folder")
         if parser is finetune:
-            parser.add_argument("--init", type=Path, metavar="CHECKPOINT", help="run folder or weights to start from")
+            parser.add_argument("--init", type=Path, metavar="CHECKPOINT", help=_INIT)
         parser.add_argument(
             "--set",
             action="append",

@@ -19,8 +19,10 @@ VARYING: tuple[SelectionMethod, ...] = ("adaptive", "rlt")
 """Selections whose number of tokens follows the clip."""
 Task = Literal["pretrain", "finetune"]
 ObjectiveName = Literal["pixels", "mme", "mvd"]
+PositionKind = Literal["sine", "sine_3d"]
 Decoder = Literal["auto", "pyav", "torchcodec"]
 Beta = Annotated[float, Field(ge=0.0, lt=1.0)]
+Count = Annotated[int, Field(ge=1)]
 
 Ratio = Field(gt=0.0, le=1.0)
 
@@ -42,6 +44,13 @@ class ModelConfig(Config):
             pixels, 1 for MME, 2 for MVD.
         drop_path: Largest probability of skipping a block in training; grows linearly with depth.
         head_dropout: Dropout before the classification head.
+        positions: The encoder's table: ``sine`` counts all tokens of a clip (VideoMAE, EVEREST), ``sine_3d`` has parts
+            for time and for the two sides of a frame (MVD).
+        positions_grid: Slots, rows and columns that the table is made for; it is interpolated to those of the clip.
+            None: made for the clip. Set by fine-tuning from weights that were trained on clips of another shape.
+        norm_epsilon: What LayerNorms add to the variance.
+        head_norm_epsilon: The same of the norm before a head; weights from transformers have another there.
+        encoder_norm: Close the encoder with a norm in pre-training, as all do but transformers by default.
     """
 
     size: ModelSize = "base"
@@ -50,6 +59,11 @@ class ModelConfig(Config):
     decoder_depth: int | None = Field(None, ge=1)
     drop_path: float = Field(0.0, ge=0.0, lt=1.0)
     head_dropout: float = Field(0.0, ge=0.0, lt=1.0)
+    positions: PositionKind = "sine"
+    positions_grid: tuple[Count, Count, Count] | None = None
+    norm_epsilon: float = Field(1e-6, gt=0.0, lt=1.0)
+    head_norm_epsilon: float = Field(1e-6, gt=0.0, lt=1.0)
+    encoder_norm: bool = True
 
 
 class ClipConfig(Config):

@@ -8,12 +8,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from everest.config import FrameSelectionConfig, SelectionConfig, Task
+from everest.config import FrameSelectionConfig, PositionKind, SelectionConfig, Task
 from everest.errors import SelectionError
 from everest.models.choosing import SCORED, choose_tokens
 from everest.models.embedding import PatchEmbed
 from everest.models.layers import NORM_EPSILON, make_blocks
-from everest.models.positions import sine_positions
+from everest.models.positions import GridShape, position_table
 from everest.models.scoring import score_tokens
 from everest.models.tubelets import Tubelets, cut, take
 from everest.tokens import (
@@ -37,6 +37,8 @@ class Encoder(nn.Module):
         num_heads: Heads of each block.
         drop_path: Of the last block; see :class:`~everest.models.layers.Block`.
         final_norm: Close with a LayerNorm (pre-training); the classifier normalises after pooling instead.
+        kind: Which table of positions.
+        made_for: Slots, rows and columns that the table is made for and stretched from; None: those of ``grid``.
     """
 
     positions: Tensor
@@ -50,11 +52,13 @@ class Encoder(nn.Module):
         num_heads: int,
         drop_path: float = 0.0,
         final_norm: bool = True,
+        kind: PositionKind = "sine",
+        made_for: GridShape | None = None,
     ) -> None:
         super().__init__()
         self.grid = grid
         self.patch_embed = PatchEmbed(grid, width)
-        self.register_buffer("positions", sine_positions(grid.num_tokens, width), persistent=False)
+        self.register_buffer("positions", position_table(kind, grid.shape, width, made_for), persistent=False)
         self.blocks = make_blocks(depth, width, num_heads, drop_path)
         self.norm = nn.LayerNorm(width, eps=NORM_EPSILON) if final_norm else nn.Identity()
 

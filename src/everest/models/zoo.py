@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from torch import nn
+
 from everest.config import ClipConfig, ModelConfig, ModelSize, ObjectiveConfig, ObjectiveName
 from everest.errors import ConfigError
 from everest.models.autoencoder import MaskedAutoencoder, MaskedModel
@@ -76,13 +78,15 @@ def build_masked_model(model: ModelConfig, clip: ClipConfig, objective: Objectiv
 def build_autoencoder(model: ModelConfig, clip: ClipConfig) -> MaskedAutoencoder:
     """Build a masked autoencoder with fresh weights from PyTorch's random state."""
     size = SIZES[model.size]
-    return MaskedAutoencoder(
-        _encoder(size, model, clip, final_norm=True),
+    network = MaskedAutoencoder(
+        _encoder(size, model, clip, final_norm=model.encoder_norm),
         width=size.width,
         decoder_width=size.decoder_width,
         decoder_depth=decoder_depth(model, ObjectiveConfig()),
         decoder_heads=size.decoder_heads,
     )
+    _set_epsilon(network, model)
+    return network
 
 
 def build_motion_autoencoder(model: ModelConfig, clip: ClipConfig) -> MotionAutoencoder:
@@ -100,7 +104,9 @@ def build_classifier(model: ModelConfig, clip: ClipConfig, num_classes: int) -> 
     """Build a classifier with fresh weights from PyTorch's random state."""
     size = SIZES[model.size]
     encoder = _encoder(size, model, clip, final_norm=False)
-    return Classifier(encoder, width=size.width, num_classes=num_classes, dropout=model.head_dropout)
+    network = Classifier(encoder, width=size.width, num_classes=num_classes, dropout=model.head_dropout)
+    _set_epsilon(network, model)
+    return network
 
 
 def decoder_depth(model: ModelConfig, objective: ObjectiveConfig) -> int:
@@ -116,4 +122,13 @@ def _encoder(size: Size, model: ModelConfig, clip: ClipConfig, *, final_norm: bo
         num_heads=size.num_heads,
         drop_path=model.drop_path,
         final_norm=final_norm,
+        kind=model.positions,
+        made_for=model.positions_grid,
     )
+
+
+def _set_epsilon(network: nn.Module, model: ModelConfig) -> None:
+    """Give norms what they add to the variance; that before a head may have a number of its own."""
+    for name, module in network.named_modules():
+        if isinstance(module, nn.LayerNorm):
+            module.eps = model.head_norm_epsilon if name in {"fc_norm", "decoder.norm"} else model.norm_epsilon

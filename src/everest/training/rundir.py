@@ -7,7 +7,7 @@ RUN/
 ├── log.txt               what was printed
 ├── tensorboard/          event files
 ├── checkpoints/          training states for resuming
-├── data.json             what it learnt from, with the digest of the manifest
+├── data.json             what it learnt from, with the digest of the manifest, and every tensor that it started from
 └── weights.safetensors   the trained model
 """
 

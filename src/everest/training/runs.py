@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from torch import nn
 
@@ -13,6 +13,7 @@ from everest.config import CheckpointInfo, FinetuneConfig, ObjectiveConfig, Pret
 from everest.datasets import Manifest, TrainLoader, build_train_loader
 from everest.errors import DataError, EverestError
 from everest.models import Classifier, build_classifier, build_masked_model, grid_of, initialize_from, save_weights
+from everest.models.weights import positions_for, read_weights
 from everest.objectives import build_objective, describe_objective, with_objective
 from everest.tokens import count_tokens
 from everest.training.engine import Engine, seed_everything
@@ -101,7 +102,7 @@ def run_finetuning(
         config: The run.
         data: The clips to learn from.
         out: The run folder.
-        init: Run folder or weights file to start the encoder from; None starts from fresh weights.
+        init: Run folder or checkpoint of any known format to start the encoder from; None starts from fresh weights.
         resume: ``auto`` goes on with the run that the folder holds; ``never`` refuses such a folder.
         say: Takes lines for people; they are written into the run's log as well.
         on_epoch: Called after each epoch with its number, the network and its description; its numbers are logged.
@@ -112,14 +113,19 @@ def run_finetuning(
     learnt = {record.label for record in data.records if record.label is not None}
     if data.labelled and len(learnt) < 2:
         raise DataError(f"{data.source}: fine-tuning needs clips of at least two classes, found {len(learnt)}")
+    start = None if init is None else read_weights(init)
+    stretched = ""
+    if start is not None:
+        network, stretched = positions_for(config.model, config.clip, start)
+        config = config.model_copy(update={"model": network})
     run = _Run(config, data, out, resume, say)
     info = describe_checkpoint(config, data.class_names)
     model = build_classifier(config.model, config.clip, data.num_classes)
-    started = (
-        f"encoder from {init}: {initialize_from(model, init, data.class_names)}"
-        if init
-        else "encoder from fresh weights"
-    )
+    started = "encoder from fresh weights"
+    if start is not None:
+        loaded = initialize_from(model, start, data.class_names)
+        started = f"encoder from {init} ({start.title}): {loaded}"
+        run.start = {"checkpoint": str(init), "format": start.format_name} | loaded.to_dict()
     absent = [name for label, name in enumerate(data.class_names) if label not in learnt]
     without = f"{len(absent)} of {data.num_classes} classes have no clip to learn from: {', '.join(absent[:5])}"
 
@@ -129,7 +135,7 @@ def run_finetuning(
         return on_epoch(epoch, network, info)
 
     more = ", ..." if len(absent) > 5 else ""
-    notes = (started, f"{without}{more}") if absent else (started,)
+    notes = (started, stretched, f"{without}{more}" if absent else "")
     return run.train(model, info, finetuning_loss(model, info, config), hook, *notes)
 
 
@@ -161,6 +167,7 @@ class _Run:
         say: Callable[[str], None],
     ) -> None:
         self.config, self.data, self.resume, self.say = config, data, resume, say
+        self.start: dict[str, Any] | None = None  # what became of the tensors of a checkpoint
         count_tokens(grid_of(config.model, config.clip), config.selection, config.task)  # some must be left to predict
         self.engine = Engine.start(config.run)
         self.folder = RunFolder(out)
@@ -241,7 +248,7 @@ class _Run:
                 log.write(line + "\n")
 
     def _write_data(self) -> None:
-        """Record which data the run learns from."""
+        """Record which data, and which weights, the run learns from."""
         values = {
             "source": str(self.data.source),
             "manifest_digest": self.data.source_digest,
@@ -250,6 +257,7 @@ class _Run:
             "num_files": self.data.num_files,
             "class_names": self.data.class_names,
             "note": self.data.note,
+            "start": self.start,
         }
         with atomic_write(self.folder.path / DATA_NAME) as file:
             file.write((json.dumps(values, indent=2) + "\n").encode())

@@ -1,0 +1,179 @@
+"""From one format to another, and saying what a checkpoint holds."""
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from everest.config import CheckpointInfo
+from everest.errors import WeightsError
+from everest.models.weights.describe import Given
+from everest.models.weights.formats import ADAPTERS, OURS, Reading, read_weights
+from everest.models.weights.ours import build_model, save_weights, summarize
+
+Target = Literal["everest", "release", "videomae", "hf"]
+TARGETS: tuple[Target, ...] = ("everest", "release", "videomae", "hf")
+_SUFFIXES: dict[Target, tuple[str, ...]] = {
+    "everest": (".safetensors",),
+    "release": (".pth", ".safetensors"),
+    "videomae": (".pth", ".safetensors"),
+    "hf": ("",),
+}
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a checkpoint holds.
+
+    Attributes:
+        reading: The checkpoint, read.
+    """
+
+    reading: Reading
+
+    @property
+    def num_parameters(self) -> int:
+        """Numbers in all tensors that are used."""
+        return sum(value.numel() for value in self.reading.state.values())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give everything as plain values that JSON can hold."""
+        read = self.reading
+        return {
+            "path": str(read.raw.path),
+            "container": read.raw.container,
+            "format": read.format_name,
+            "recognised_by": read.reason,
+            "holds": read.part,
+            "info": read.info.model_dump(mode="json"),
+            "num_tensors": len(read.state),
+            "num_parameters": self.num_parameters,
+            "number_formats": dict(Counter(str(v.dtype).removeprefix("torch.") for v in read.state.values())),
+            "unused": read.unused,
+            "beside": list(read.raw.beside),
+            "notes": list(read.notes),
+            "assumed": list(read.assumed),
+            "class_names_known": bool(read.info.class_names) and read.names_known,
+        }
+
+    def __str__(self) -> str:
+        read, info = self.reading, self.reading.info
+        kinds = Counter(str(value.dtype).removeprefix("torch.") for value in read.state.values())
+        rows = [
+            ("format", read.title),
+            ("found in", f"{read.raw.container}; it {read.reason}"),
+            ("holds", _HOLDS[read.part] + (f" ({info.objective.name})" if read.part == "pretrain" else "")),
+            ("network", f"{summarize(info)}{_decoder(read)}"),
+            ("clip", f"{info.clip.num_frames}x{info.clip.height}x{info.clip.width}, {_stride(info)}"),
+            ("tokens", _tokens(info)),
+            ("tensors", f"{len(read.state)} with {self.num_parameters:,} numbers ({', '.join(kinds)})"),
+        ]
+        if info.class_names:
+            more = ", ..." if len(info.class_names) > 5 else ""
+            rows.append(("classes", f"{len(info.class_names)}: {', '.join(info.class_names[:5])}{more}"))
+        rows += [("not used", f"{key}: {reason}") for key, reason in list(read.unused.items())[:5]]
+        if read.raw.beside:
+            rows.append(("beside", f"{', '.join(read.raw.beside[:10])}: not read"))
+        rows += [("note", note) for note in read.notes]
+        rows += [("assumed", line) for line in read.assumed]
+        return "\n".join(f"{name:9} {text}" for name, text in rows)
+
+
+_HOLDS = {
+    "pretrain": "a pre-training model",
+    "finetune": "a classifier",
+    "encoder": "an encoder alone, to start fine-tuning from",
+}
+
+
+@dataclass(frozen=True)
+class Converted:
+    """What a conversion wrote.
+
+    Attributes:
+        source: The checkpoint, read.
+        path: The new file or folder.
+        target: Its format.
+        notes: What is worth knowing of it.
+    """
+
+    source: Reading
+    path: Path
+    target: Target
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give everything as plain values that JSON can hold."""
+        return {"written": str(self.path), "to": self.target, "notes": list(self.notes)} | {
+            "source": Shown(self.source).to_dict()
+        }
+
+    def __str__(self) -> str:
+        read = self.source
+        lines = [f"{read.title}, {_HOLDS[read.part]}, {summarize(read.info)}: {len(read.state)} tensors"]
+        lines += [f"not used: {key}: {reason}" for key, reason in read.unused.items()]
+        lines += [*self.notes, *(f"assumed: {line}" for line in read.assumed), f"written: {self.path}"]
+        return "\n".join(lines)
+
+
+def show_weights(checkpoint: Path, given: Given | None = None) -> Shown:
+    """Say what a checkpoint holds; see :func:`~everest.models.weights.read_weights`."""
+    return Shown(read_weights(checkpoint, given))
+
+
+def convert_weights(source: Path, out: Path, target: Target, given: Given | None = None) -> Converted:
+    """Write a checkpoint in another format, tensors bit for bit.
+
+    Args:
+        source: A checkpoint of any format.
+        out: What to write: a file that does not exist yet, for ``hf`` a new or empty folder.
+        target: ``everest`` for our own; ``release`` and ``videomae`` are the same; ``hf`` for transformers.
+        given: What the source may not say.
+
+    Raises:
+        WeightsError: The source cannot be used, the target cannot hold it, or something is there already.
+    """
+    _check_target(out, target)
+    reading = read_weights(source, given)
+    model = build_model(reading)  # refuses what is missing or left over
+    notes = reading.notes
+    if target == OURS:
+        save_weights(model, reading.info, out)
+    else:
+        name = "videomae" if target == "release" else target
+        write = next(adapter.write for adapter in ADAPTERS if adapter.name == name)
+        assert write is not None  # noqa: S101 - for the type checker: TARGETS names those that write
+        notes = (*notes, *write(model.state_dict(), reading.info, out))
+    return Converted(reading, out, target, notes)
+
+
+def _check_target(out: Path, target: Target) -> None:
+    taken = out.exists() and (target != "hf" or not out.is_dir() or any(out.iterdir()))
+    if taken:
+        raise WeightsError(f"{out}: exists already; name a new {'folder' if target == 'hf' else 'file'}")
+    if target != "hf" and out.suffix not in _SUFFIXES[target]:
+        accepted = " or ".join(_SUFFIXES[target])
+        raise WeightsError(f"{out}: --to {target} writes a file whose name ends in {accepted}")
+
+
+def _decoder(read: Reading) -> str:
+    model = read.info.model
+    decoder = f", decoder of {model.decoder_depth} blocks" if read.part == "pretrain" and model.decoder_depth else ""
+    return decoder + (f", positions {model.positions}" if model.positions != "sine" else "")
+
+
+def _stride(info: CheckpointInfo) -> str:
+    clip = info.clip
+    if clip.sampling == "segments":
+        return "one frame of each of as many parts of a video"
+    return f"{clip.fps:g} frames a second" if clip.fps is not None else f"stride {clip.stride}"
+
+
+def _tokens(info: CheckpointInfo) -> str:
+    given = info.selection
+    if given.method == "all" and info.task == "finetune":
+        return "all"
+    encoded = f"{given.encode_ratio:.0%} encoded"
+    if info.task == "pretrain" and given.method in {"tube", "random", "all"}:  # they predict all others
+        return f"{given.method}, {encoded}"
+    return f"{given.method}, {given.keep_ratio:.0%} kept" + (f", {encoded}" if info.task == "pretrain" else "")

@@ -1,0 +1,125 @@
+"""Showing and converting: from any format to any other and back, every bit, or one clear line."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from small_models import jitter, tiny_info
+from torch import Tensor
+
+from everest.cli import main
+from everest.config import CheckpointInfo
+from everest.errors import WeightsError
+from everest.models import build_autoencoder, build_classifier, load_model, save_weights
+from everest.models.weights import convert_weights, read_info, read_weights, show_weights
+
+OPTIONS = ["--num-frames=4", "--height=32", "--width=32", "--stride=2"]
+
+
+def made(task: str, path: Path) -> tuple[dict[str, Tensor], CheckpointInfo]:
+    """Write a tiny model of ours."""
+    torch.manual_seed(4)
+    info = tiny_info(task)
+    build: Any = build_autoencoder if task == "pretrain" else build_classifier
+    model = jitter(build(info.model, info.clip, *((3,) if task == "finetune" else ())))
+    save_weights(model, info, path)
+    return model.state_dict(), info
+
+
+def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+@pytest.mark.parametrize("target", ["release.pth", "videomae.safetensors", "hf"])
+@pytest.mark.parametrize("task", ["pretrain", "finetune"])
+def test_there_and_back_is_every_bit(task: str, target: str, tmp_path: Path) -> None:
+    source, out, back = tmp_path / "ours.safetensors", tmp_path / target, tmp_path / "back.safetensors"
+    state, info = made(task, source)
+    name = target.partition(".")[0]
+    convert_weights(source, out, name)  # type: ignore[arg-type]
+    names = tmp_path / "names.txt"
+    names.write_text("\n".join(info.class_names) + "\n")
+    classes = [f"--classes={names}"] if task == "finetune" else []
+    clip = OPTIONS[-1:] if name == "hf" else OPTIONS  # transformers says all but the stride
+    assert main(["weights", "convert", str(out), str(back), "--to=everest", *clip, *classes]) == 0
+    assert same(load_file(back), state)
+    converted = read_info(back)
+    assert converted.class_names == info.class_names
+    assert converted.clip == info.clip.model_copy(update={"stride": 2})
+    assert same(load_model(back)[0].state_dict(), state)
+
+
+def test_a_file_for_the_release_has_its_names(tmp_path: Path) -> None:
+    state, _ = made("finetune", tmp_path / "ours.safetensors")
+    convert_weights(tmp_path / "ours.safetensors", tmp_path / "out.pth", "release")
+    written = torch.load(tmp_path / "out.pth", weights_only=True)["model"]
+    assert same(written, {key.removeprefix("encoder."): value for key, value in state.items()})
+
+
+def test_what_a_checkpoint_holds_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    state, _ = made("finetune", tmp_path / "ours.safetensors")
+    convert_weights(tmp_path / "ours.safetensors", tmp_path / "out.pth", "videomae")
+    assert main(["weights", "show", str(tmp_path / "out.pth")]) == 0
+    text = capsys.readouterr().out
+    for words in ("EVEREST's release", "a classifier", "size tiny", "16x224x224", "assumed   names of the classes"):
+        assert words in text
+    assert main(["weights", "show", str(tmp_path / "out.pth"), "--json", *OPTIONS]) == 0
+    values = json.loads(capsys.readouterr().out)
+    assert (values["format"], values["holds"], values["num_tensors"]) == ("videomae", "finetune", len(state))
+    assert values["num_parameters"] == sum(value.numel() for value in state.values())
+    assert values["info"]["clip"]["num_frames"] == 4
+    assert values["assumed"] == [
+        "names of the classes, numbers here: give --classes FILE",
+        "selection of tokens: all",
+    ]
+    shown = show_weights(tmp_path / "ours.safetensors")
+    assert "rero, 50% kept" in str(shown)
+    assert shown.to_dict()["assumed"] == []
+
+
+@pytest.mark.parametrize("target", ["everest", "hf", "videomae"])
+def test_nothing_is_overwritten(target: Any, tmp_path: Path) -> None:
+    made("finetune", tmp_path / "ours.safetensors")
+    taken = tmp_path / "taken.safetensors"
+    taken.write_text("something")
+    with pytest.raises(WeightsError, match="exists already"):
+        convert_weights(tmp_path / "ours.safetensors", taken, target)
+    with pytest.raises(WeightsError, match="exists already"):
+        convert_weights(tmp_path / "ours.safetensors", tmp_path, target)
+    assert taken.read_text() == "something"
+
+
+def test_one_line_says_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made("finetune", tmp_path / "ours.safetensors")
+    names = tmp_path / "names.txt"
+    names.write_text("jump\n\nsit\n")
+    torch.save({"blocks.0.x": torch.zeros(1)}, tmp_path / "other.pth")
+    for words, told in (
+        (["show", tmp_path / "nothing"], "expected a run folder or a weights file"),
+        (["show", tmp_path / "other.pth"], "nor in a format that is known"),
+        (["convert", tmp_path / "ours.safetensors", tmp_path / "x.pth", "--to=everest"], "ends in .safetensors"),
+        (["show", tmp_path / "ours.safetensors", f"--classes={names}"], "name of a class in every line"),
+    ):
+        assert main(["weights", *map(str, words)]) == 2
+        error = capsys.readouterr().err
+        assert told in error
+        assert error.count("\n") == 1
+
+
+def test_what_contradicts_a_file_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made("finetune", tmp_path / "ours.safetensors")
+    assert main(["weights", "show", str(tmp_path / "ours.safetensors"), *OPTIONS]) == 2
+    assert "written by EVEREST, which says its clips and classes" in capsys.readouterr().err
+    convert_weights(tmp_path / "ours.safetensors", tmp_path / "hf", "hf")
+    assert main(["weights", "show", str(tmp_path / "hf"), "--height=64"]) == 2
+    assert "its clips have 32 pixels of height, given: 64; leave --height out" in capsys.readouterr().err
+
+
+def test_a_file_of_ours_is_read_as_it_is(tmp_path: Path) -> None:
+    state, info = made("pretrain", tmp_path / "ours.safetensors")
+    reading = read_weights(tmp_path / "ours.safetensors")
+    assert (reading.info, reading.part, reading.format_name) == (info, "pretrain", "everest")
+    assert same(reading.state, state)
