@@ -7,6 +7,7 @@ from everest.errors import ConfigError
 from everest.models.autoencoder import MaskedAutoencoder, MaskedModel
 from everest.models.classifier import Classifier
 from everest.models.encoder import Encoder
+from everest.models.supervised import build_supervised_encoder
 from everest.tokens import TokenGrid
 
 
@@ -52,8 +53,10 @@ def build_masked_model(model: ModelConfig, clip: ClipConfig, objective: Objectiv
     """Build the pre-training model of an objective with fresh weights from PyTorch's random state.
 
     Raises:
-        ConfigError: There is no model for the objective.
+        ConfigError: There is no model for the objective, or the network is one that is trained with labels only.
     """
+    if model.arch != "vit":
+        raise ConfigError(f"model.arch={model.arch} is trained with labels only: set model.arch=vit to pre-train")
     if objective.name == "pixels":
         return build_autoencoder(model, clip)
     raise ConfigError(f"no model predicts {objective.name!r}: use objective.name=pixels")
@@ -74,8 +77,19 @@ def build_autoencoder(model: ModelConfig, clip: ClipConfig) -> MaskedAutoencoder
 def build_classifier(model: ModelConfig, clip: ClipConfig, num_classes: int) -> Classifier:
     """Build a classifier with fresh weights from PyTorch's random state."""
     size = SIZES[model.size]
-    encoder = _encoder(size, model, clip, final_norm=False)
-    return Classifier(encoder, width=size.width, num_classes=num_classes, dropout=model.head_dropout)
+    if model.arch == "vit":
+        encoder, width = _encoder(size, model, clip, final_norm=False), size.width
+    else:
+        encoder, width = build_supervised_encoder(
+            model.arch,
+            model.size,
+            grid_of(model, clip),
+            width=size.width,
+            depth=size.depth,
+            num_heads=size.num_heads,
+            drop_path=model.drop_path,
+        )
+    return Classifier(encoder, width=width, num_classes=num_classes, dropout=model.head_dropout)
 
 
 def decoder_depth(model: ModelConfig, objective: ObjectiveConfig) -> int:
