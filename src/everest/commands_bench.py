@@ -18,7 +18,7 @@ def bench_step(options: Namespace) -> int:
     if options.profile:
         return _bench_profile(options)
     wanted = ("size", "task", "selection", "batch", "device", "precision", "steps", "compile", "peer", "scoring")
-    values = measure(**_asked(options, *wanted))
+    values = measure(**_asked(options, *wanted), **_network(options))
     print_result(options, values, format_step(values))
     return EXIT_OK
 
@@ -30,7 +30,10 @@ def _bench_profile(options: Namespace) -> int:
 
     if options.peer is not None or options.compile:
         raise ConfigError("a profile is of our own model as it is: give neither --peer nor --compile")
-    info = describe_task(options.size, options.task, options.selection, scoring=options.scoring)
+    if options.arch != "vit":
+        raise ConfigError(f"a profile is of our own model: give no --arch, or leave --profile out ({options.arch})")
+    network = _network(options)
+    info = describe_task(options.size, options.task, options.selection, scoring=options.scoring, **network)
     step = build_step(info, options.batch, device=options.device, precision=options.precision)
     values = profile_step(step, steps=options.steps)
     print_result(options, values, format_profile(values))
@@ -159,8 +162,18 @@ def bench_macs(options: Namespace) -> int:
     """Count multiply-adds."""
     from everest.bench.macs import count_macs, format_macs
 
-    values = count_macs(options.size, options.task, options.selection, peer=options.peer, scoring=options.scoring)
+    asked = _asked(options, "size", "task", "selection", "peer", "scoring")
+    values = count_macs(**asked, **_network(options))
     print_result(options, values, format_macs(values))
+    return EXIT_OK
+
+
+def bench_supervised(options: Namespace) -> int:
+    """Count the supervised rows of the paper's table."""
+    from everest.bench.supervised import count_rows, format_rows
+
+    values = count_rows()
+    print_result(options, values, format_rows(values))
     return EXIT_OK
 
 
@@ -174,6 +187,12 @@ def bench_parity(options: Namespace) -> int:
 def _asked(options: Namespace, *names: str) -> dict[str, Any]:
     """Give options by name to the function that has parameters of these names."""
     return {name: getattr(options, name) for name in names}
+
+
+def _network(options: Namespace) -> dict[str, Any]:
+    """Give the options that say which network, and of which clips."""
+    shape = {"num_frames": options.frames, "height": options.side, "width": options.side}
+    return {"arch": options.arch, "tubelet_size": options.tubelet, "keep_ratio": options.keep_ratio, **shape}
 
 
 @contextmanager

@@ -268,7 +268,7 @@ class RunConfig(Config):
     tensorboard: bool = True
 
 
-def _arch_problems(config: "TrainConfig") -> list[str]:
+def _arch_problems(config: "TrainConfig | CheckpointInfo") -> list[str]:
     """Say what a network other than ours cannot do."""
     arch, method = config.model.arch, config.selection.method
     if arch not in WHOLE_CLIP_ARCHS:
@@ -364,6 +364,12 @@ class CheckpointInfo(Config):
     class_names: tuple[str, ...] = ()
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if problems := _arch_problems(self):
+            raise ValueError("; ".join(problems))
+        return self
 
 
 def num_candidate_pairs(num_pairs: int, config: FrameSelectionConfig) -> int:

@@ -14,14 +14,15 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from everest.bench.plain import PlainAutoencoder, PlainClassifier, plain_choice
 from everest.bench.tasks import NUM_CLASSES, Peer, build_model, describe_task, moving_clips
-from everest.config import CheckpointInfo, ModelSize, Scoring, SelectionMethod, Task
+from everest.config import Arch, CheckpointInfo, ModelSize, Scoring, SelectionMethod, Task
 from everest.models import Classifier, MaskedAutoencoder, grid_of
+from everest.models.supervised.mvit import MViT
 from everest.tokens import TokenSelection, count_tokens, patchify
 from everest.video import normalize
 
 PARTS = {
-    "embedding": r"\.encoder\.patch_embed(\.proj)?$",
-    "encoder": r"\.encoder\.blocks\.\d+$",
+    "embedding": r"\.encoder\.(patch_embed(\.proj)?|stem)$",
+    "encoder": r"\.encoder\.(blocks\.\d+|time_block|time_blocks\.\d+)$",
     "decoder": r"\.(decoder\.blocks\.\d+|encoder_to_decoder)$",
     "head": r"\.head$",
 }
@@ -40,12 +41,15 @@ def count_macs(
     num_classes: int = NUM_CLASSES,
     peer: Peer | None = None,
     scoring: Scoring = "auto",
+    keep_ratio: float | None = None,
+    arch: Arch = "vit",
+    tubelet_size: int = 2,
 ) -> dict[str, Any]:
     """Count the multiply-adds of one clip.
 
     Args:
         size: Model size.
-        task: Pre-training or fine-tuning, with the paper's ratios.
+        task: Pre-training or fine-tuning.
         selection: Which tokens are computed.
         num_frames: Frames of the clip.
         height: Height of the clip in pixels.
@@ -53,6 +57,9 @@ def count_macs(
         num_classes: Of the classifier.
         peer: ``plain`` for the plain peer instead of our model.
         scoring: How the tokens that change are found; ``auto`` counts as exact.
+        keep_ratio: Share of all tokens that is kept; None: the paper's.
+        arch: The network.
+        tubelet_size: Frames of a tubelet.
 
     Returns:
         ``gmacs`` (10^9 multiply-adds of the forward pass, scoring included), ``gmacs_by_part``, ``gmacs_training``
@@ -62,8 +69,9 @@ def count_macs(
     Raises:
         ConfigError: A name or a number that is not accepted.
     """
-    shape = {"num_frames": num_frames, "height": height, "width": width, "num_classes": num_classes}
-    info = describe_task(size, task, selection, scoring=scoring, **shape)
+    shape: dict[str, Any] = {"num_frames": num_frames, "height": height, "width": width, "num_classes": num_classes}
+    shape |= {"arch": arch, "tubelet_size": tubelet_size}
+    info = describe_task(size, task, selection, scoring=scoring, keep_ratio=keep_ratio, **shape)
     grid = grid_of(info.model, info.clip)
     counts = count_tokens(grid, info.selection, task)
     with torch.device("cpu" if peer else "meta"):
@@ -73,13 +81,17 @@ def count_macs(
         _count_plain(model, info) if isinstance(model, PlainAutoencoder | PlainClassifier) else _count(model, info)
     )
     embedded = grid.num_tokens if peer else counts.num_visible  # those whose embedding has a gradient
-    by_weights = embedded * grid.num_pixels * model.encoder.positions.shape[-1] / 1e9
+    by_weights = embedded * grid.num_pixels * _embedding_width(model) / 1e9
+    if isinstance(model.encoder, MViT):  # pixels have no gradient there either
+        by_weights = by_part["embedding"]
     gmacs = sum(by_part.values())
     return {
         "size": size,
         "task": task,
         "selection": selection,
         "peer": peer,
+        "arch": arch,
+        "num_parameters": sum(parameter.numel() for parameter in model.parameters()),
         "clip": {"num_frames": num_frames, "height": height, "width": width},
         "tokens": {"total": grid.num_tokens, "visible": counts.num_visible, "target": counts.num_target},
         "gmacs": gmacs,
@@ -91,7 +103,8 @@ def count_macs(
 def format_macs(values: dict[str, Any]) -> str:
     """Say the result of :func:`count_macs` to people, in a few lines."""
     tokens, clip = values["tokens"], values["clip"]
-    name = f"{values['size']} {values['task']}, {values['selection']}" + (", plain peer" if values["peer"] else "")
+    of = "" if values["arch"] == "vit" else f"{values['arch']} "
+    name = f"{of}{values['size']} {values['task']}, {values['selection']}" + (", plain peer" if values["peer"] else "")
     shape = f"{clip['num_frames']}x{clip['height']}x{clip['width']}"
     parts = ", ".join(f"{part} {gmacs:.2f}" for part, gmacs in values["gmacs_by_part"].items())
     return "\n".join(
@@ -103,19 +116,30 @@ def format_macs(values: dict[str, Any]) -> str:
 
 
 def _count(model: MaskedAutoencoder | Classifier, info: CheckpointInfo) -> dict[str, float]:
-    """Count ours: score with values on the CPU, then run without values."""
-    grid = grid_of(info.model, info.clip)
-    encoder = model.encoder
-    encoder.patch_embed.to_empty(device="cpu")
-    patches = patchify(normalize(moving_clips(1, info), info.mean, info.std), grid)
+    """Count ours: score with values on the CPU, then run without values.
+
+    On the CPU the counter would miss attention, whose kernel there it does not know.
+    """
+    grid, encoder = grid_of(info.model, info.clip), model.encoder
+    patches, scored = torch.empty(1, grid.num_tokens, grid.num_pixels, device="meta"), info.selection.method == "rero"
+    if scored:
+        encoder.patch_embed.to_empty(device="cpu")
+        patches = patchify(normalize(moving_clips(1, info), info.mean, info.std), grid)
     with FlopCounterMode(display=False) as scoring:
         chosen = encoder.select(patches, info.selection, info.task)
-    encoder.patch_embed.to("meta")
+    if scored:
+        encoder.patch_embed.to("meta")
     embedded = None if chosen.embedded is None else chosen.embedded.to("meta")
     selection = TokenSelection(chosen.visible.to("meta"), chosen.target.to("meta"), grid, embedded=embedded)
     by_part = _by_part(model, patches.to("meta"), selection)
     by_part["embedding"] += scoring.get_total_flops() / 2e9
     return by_part
+
+
+def _embedding_width(model: nn.Module) -> int:
+    """Channels that a tubelet is embedded in."""
+    names = ("encoder.patch_embed.proj.weight", "encoder.stem.weight")
+    return next(len(weight) for name, weight in model.named_parameters() if name in names)
 
 
 def _count_plain(model: nn.Module, info: CheckpointInfo) -> dict[str, float]:

@@ -11,7 +11,7 @@ from everest.bench.hardware import describe_hardware, matrix_rate_gflops, peak_m
 from everest.bench.macs import count_macs
 from everest.bench.tasks import NUM_CLASSES, PLAIN, Peer, TrainingStep, build_step, describe_task
 from everest.bench.timeline import Work
-from everest.config import CheckpointInfo, ModelSize, Scoring, SelectionMethod, Task
+from everest.config import Arch, CheckpointInfo, ModelSize, Scoring, SelectionMethod, Task
 from everest.errors import ConfigError
 
 CPU_WARMUP, GPU_WARMUP = 1, 5
@@ -34,6 +34,9 @@ def bench_step(
     peer: Peer | None = None,
     compile: bool = False,
     scoring: Scoring = "auto",
+    keep_ratio: float | None = None,
+    arch: Arch = "vit",
+    tubelet_size: int = 2,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Time training steps: what training does with a batch, without reading videos.
@@ -42,7 +45,7 @@ def bench_step(
 
     Args:
         size: Model size.
-        task: Pre-training or fine-tuning, with the paper's ratios.
+        task: Pre-training or fine-tuning.
         selection: Which tokens are computed.
         batch: Clips of a step.
         device: ``cpu``, ``cuda`` or ``auto``.
@@ -56,6 +59,9 @@ def bench_step(
         peer: ``plain`` or ``transformers`` instead of our model, or ``MODULE:FUNCTION`` for a step of somebody else's.
         compile: Compile the transformer blocks.
         scoring: How the tokens that change are found.
+        keep_ratio: Share of all tokens that is kept; None: the paper's.
+        arch: The network.
+        tubelet_size: Frames of a tubelet.
         seed: Of weights, clips and selection.
 
     Returns:
@@ -73,8 +79,9 @@ def bench_step(
     if steps < 1 or (warmup is not None and warmup < 0):
         given = f"{steps} steps" + ("" if warmup is None else f" after {warmup} of warm-up")
         raise ConfigError(f"time at least one step, after no or some steps of warm-up, given: {given}")
-    shape = {"num_frames": num_frames, "height": height, "width": width, "num_classes": num_classes}
-    info = describe_task(size, task, selection, scoring=scoring, **shape)
+    shape: dict[str, Any] = {"num_frames": num_frames, "height": height, "width": width, "num_classes": num_classes}
+    shape |= {"arch": arch, "tubelet_size": tubelet_size}
+    info = describe_task(size, task, selection, scoring=scoring, keep_ratio=keep_ratio, **shape)
     step = build_step(info, batch, device=device, precision=precision, peer=peer, compile=compile, seed=seed)
     warmup = default_warmup(step.device) if warmup is None else warmup
     first_seconds, seconds, losses, peak_bytes = _time(step, steps, warmup)
@@ -84,7 +91,7 @@ def bench_step(
     first, _, third = quantiles(seconds, n=4, method="inclusive") if steps > 1 else (per_step,) * 3
     return {
         **{"size": size, "task": task, "selection": selection, "peer": peer, "compile": compile, "batch": batch},
-        "scoring": scoring,
+        **{"scoring": scoring, "keep_ratio": info.selection.keep_ratio, "arch": arch, "tubelet_size": tubelet_size},
         "clip": {"num_frames": num_frames, "height": height, "width": width},
         "tokens": {"total": step.tokens.total, "visible": step.tokens.visible, "target": step.tokens.target},
         "num_parameters": step.num_parameters,
@@ -117,7 +124,8 @@ def default_warmup(device: torch.device) -> int:
 def format_step(values: dict[str, Any]) -> str:
     """Say the result of :func:`bench_step` to people, in a few lines."""
     tokens = values["tokens"]
-    name = f"{values['size']} {values['task']}, {values['selection']}" + (
+    of = "" if values["arch"] == "vit" else f"{values['arch']} "
+    name = f"{of}{values['size']} {values['task']}, {values['selection']}" + (
         f", peer {values['peer']}" if values["peer"] else ""
     )
     spread = f"quartiles {values['seconds_q1']:.3f} to {values['seconds_q3']:.3f}, {values['steps']} steps"
@@ -139,11 +147,13 @@ def _gflop(step: TrainingStep, info: CheckpointInfo, peer: Peer | None, batch: i
     """Count the work of a step: of ours and the plain peer by their models, of others in one more step."""
     if peer in {None, PLAIN}:
         clip, size, task, method = info.clip, info.model.size, info.task, info.selection.method
-        shape = {"num_frames": clip.num_frames, "height": clip.height, "width": clip.width}
+        shape: dict[str, Any] = {"num_frames": clip.num_frames, "height": clip.height, "width": clip.width}
+        shape |= {"arch": info.model.arch, "tubelet_size": info.model.tubelet_size}
         num_classes, scoring = len(info.class_names) or NUM_CLASSES, info.selection.scoring
         if scoring == "auto" and step.dtype == torch.bfloat16:
             scoring = "bfloat16"
-        macs = count_macs(size, task, method, peer=peer, num_classes=num_classes, scoring=scoring, **shape)
+        shape |= {"keep_ratio": info.selection.keep_ratio, "num_classes": num_classes, "scoring": scoring}
+        macs = count_macs(size, task, method, peer=peer, **shape)
         return float(2 * macs["gmacs_training"] * batch)
     work = Work(1.0, 1.0)
     with work:

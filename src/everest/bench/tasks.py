@@ -17,6 +17,7 @@ from everest.bench.marked import marked_finetuning_loss, marked_pretraining_loss
 from everest.bench.plain import PlainAutoencoder, PlainClassifier, build_plain, plain_choice, plain_targets
 from everest.bench.timeline import Marks
 from everest.config import (
+    Arch,
     AugmentConfig,
     CheckpointInfo,
     FinetuneConfig,
@@ -28,7 +29,7 @@ from everest.config import (
 )
 from everest.datasets import Batch
 from everest.errors import ConfigError, nearest
-from everest.models import SIZES, Classifier, MaskedModel, build_classifier, build_masked_model, grid_of
+from everest.models import Classifier, MaskedModel, build_classifier, build_masked_model, grid_of
 from everest.objectives import build_objective
 from everest.settings import parse
 from everest.tokens import count_tokens
@@ -109,6 +110,8 @@ def describe_task(
     keep_ratio: float | None = None,
     encode_ratio: float = ENCODE_RATIO,
     scoring: Scoring = "auto",
+    arch: Arch = "vit",
+    tubelet_size: int = 2,
 ) -> CheckpointInfo:
     """Give the settings of a step, the paper's by default.
 
@@ -123,6 +126,8 @@ def describe_task(
         keep_ratio: Share of all tokens that is kept; None: the paper's, .3 in pre-training and .6 in fine-tuning.
         encode_ratio: Share of all tokens that is encoded in pre-training.
         scoring: How the tokens that change are found.
+        arch: The network.
+        tubelet_size: Frames of a tubelet.
 
     Raises:
         ConfigError: A name or a number that is not accepted.
@@ -132,18 +137,24 @@ def describe_task(
         ("task", task, Task),
         ("selection", selection, SelectionMethod),
         ("scoring", scoring, Scoring),
+        ("arch", arch, Arch),
     ):
         if given not in get_args(accepted):
             raise ConfigError(f"unknown {what} {given!r}: {nearest(given, get_args(accepted))}")
     keep_ratio = KEEP_RATIO[task] if keep_ratio is None else keep_ratio
     settings = {
         "task": task,
-        "model": {"size": size, "drop_path": 0.1 if task == "finetune" else 0.0},
+        "model": {
+            "arch": arch,
+            "size": size,
+            "tubelet_size": tubelet_size,
+            "drop_path": 0.1 if task == "finetune" else 0.0,
+        },
         "clip": {"num_frames": num_frames, "height": height, "width": width},
         "selection": {
             "method": selection,
             "keep_ratio": keep_ratio,
-            "encode_ratio": encode_ratio,
+            "encode_ratio": min(encode_ratio, keep_ratio),
             "scoring": scoring,
         },
         "class_names": [f"class {number}" for number in range(num_classes)] if task == "finetune" else [],
@@ -184,8 +195,10 @@ def build_model(info: CheckpointInfo, peer: Peer | None = None) -> AnyModel:
     """Build our model for a task, or its peer, with fresh weights from PyTorch's random state.
 
     Raises:
-        ConfigError: There is no such peer.
+        ConfigError: There is no such peer, or none of this network.
     """
+    if peer is not None and info.model.arch != "vit":
+        raise ConfigError(f"peers are plain ViTs, not {info.model.arch}: measure it without a peer")
     if peer is None:
         if info.task == "pretrain":
             return build_masked_model(info.model, info.clip, info.objective)
@@ -243,7 +256,7 @@ def build_step(
     if peer == TRANSFORMERS:
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.05, fused=True)
     else:
-        optimizer = build_optimizer(model, optim, SIZES[info.model.size].depth)
+        optimizer = build_optimizer(model, optim, _depth(model))
     numbers = torch.arange(batch)
     data = Batch(moving_clips(batch, info, seed=seed), numbers % max(1, len(info.class_names)), numbers)
     if peer is None:
@@ -267,6 +280,12 @@ def build_step(
         return float(loss.detach())
 
     return TrainingStep(info, batch, run, model, tokens, sum(p.numel() for p in model.parameters()), place, dtype)
+
+
+def _depth(model: AnyModel) -> int:
+    """Number of blocks of the encoder."""
+    encoder = cast(MaskedModel | Classifier, model).encoder
+    return len(encoder.blocks)
 
 
 def _foreign_step(  # noqa: PLR0917 - what build_step has found out
