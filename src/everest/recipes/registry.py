@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from everest.errors import ConfigError, nearest
-from everest.recipes import demo, hmdb51, kinetics400, oscc, own, ssv2, ucf101
+from everest.recipes import demo, hmdb51, kinetics400, oscc, own, ssv2, supervised, ucf101
 from everest.recipes.recipe import Recipe, Stages
 
 _BUILDERS: Mapping[str, Callable[[], Stages]] = MappingProxyType(
@@ -19,6 +19,7 @@ _BUILDERS: Mapping[str, Callable[[], Stages]] = MappingProxyType(
         "k400-large": kinetics400.large,
         "ssv2": ssv2.base,
         "oscc": oscc.base,
+        "supervised": supervised.scratch,
     }
 )
 
