@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import save
 
 from everest import api
+from everest.bench.scores import bench_scores
 from everest.cli import main
 from everest.config import WHOLE_CLIP_ARCHS, Arch, ClipConfig, EvaluationConfig, ModelConfig
 from everest.datasets import Manifest, load_data, write_manifest
@@ -83,6 +84,13 @@ def test_the_keep_ratio_is_a_dial_for_token_lists_and_refused_for_whole_clips(da
         api.evaluate(tmp_path / "b", data, views=views, num_workers=0, keep_ratio=0.25)
 
 
+@pytest.mark.parametrize("arch", ["xvit", "vivit"])
+def test_frames_can_be_chosen_by_what_its_own_embedding_sees(arch: Arch, data: Path, tmp_path: Path) -> None:
+    run = train(data, tmp_path / "run", settings=[*settings(arch), "frame_selection.enabled=true"])
+    assert run.evaluation is not None
+    assert run.evaluation.num_clips == 2
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
@@ -118,3 +126,9 @@ def test_weights_from_before_there_were_other_networks_are_those_of_the_plain_on
     path = tmp_path / "weights.safetensors"
     path.write_bytes(save(plain.state_dict(), metadata={METADATA_KEY: json.dumps(info)}))
     assert load_model(path)[1].model.arch == "vit"
+
+
+def test_a_network_without_tokens_has_no_scores_to_compare(data: Path, tmp_path: Path) -> None:
+    run = train(data, tmp_path / "run", settings=settings("mvit_s"))
+    with pytest.raises(ConfigError, match=r"model\.arch=mvit_s takes whole clips and scores no token"):
+        bench_scores(load_data(data), checkpoint=run.run.folder.path, num_clips=1)

@@ -91,12 +91,12 @@ def test_training_an_mvit_costs_three_times_its_forward_pass_but_for_the_gradien
     assert counted["gmacs_training"] == pytest.approx(3 * counted["gmacs"] - stem)
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("arch", ["mvit_s", "vivit", "timesformer", "xvit", "motionformer"])
-def test_a_training_step_can_be_timed(arch: Arch) -> None:
+def test_a_training_step_can_be_timed(arch: Arch, precision: str) -> None:
     shape = {"num_frames": 4, "height": 32, "width": 32, "num_classes": 3}
-    values = bench_step(
-        size="tiny", task="finetune", selection="all", arch=arch, batch=2, device="cpu", steps=3, **shape
-    )
+    common = {"size": "tiny", "task": "finetune", "batch": 2, "device": "cpu", "steps": 3, "precision": precision}
+    values = bench_step(arch=arch, selection="all", **common, **shape)  # type: ignore[arg-type]
     assert values["loss"][-1] < values["loss"][0]
     assert values["step_gflop"] > 0
     assert format_step(values).startswith(f"{arch} tiny finetune, all: batch 2")
