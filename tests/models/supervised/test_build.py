@@ -70,7 +70,10 @@ def test_every_selection_can_be_used(arch: Arch, method: str) -> None:
     model, config = built(arch).train(), SelectionConfig(method=method, keep_ratio=0.5, encode_ratio=0.1)
     patches = patches_of(model)
     selection = model.encoder.select(patches, config, "finetune")
-    model(patches, selection).sum().backward()
+    logits = model(patches, selection)
+    embedded_again = model(patches, chosen(model.grid, *selection.visible.tolist()))
+    torch.testing.assert_close(logits, embedded_again, rtol=0, atol=1e-4)
+    logits.sum().backward()
     assert all(bool(p.grad.isfinite().all()) for p in model.parameters() if p.grad is not None)
     assert selection.visible.shape[1] == (24 if method == "all" else 12)
 
