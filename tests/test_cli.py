@@ -224,7 +224,8 @@ def test_recipes_are_listed_and_shown_with_the_keys_that_set_takes(everest: Run,
         code, shown, _ = everest("recipe", "show", name, "--json")
         assert code == 0
         values = json.loads(shown)
-        assert "optim.base_lr" in values["pretrain"]
+        assert ("pretrain" in values) is (name != "supervised")  # which is trained with labels only
+        assert all("optim.base_lr" in values[stage] for stage in ("pretrain", "finetune") if stage in values)
         assert "evaluation.num_segments" in values["finetune"]
         assert "selection.keep_ratio = " in everest("recipe", "show", name)[1]
 

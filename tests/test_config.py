@@ -36,7 +36,7 @@ def test_flatten_lists_every_setting_once_with_its_value() -> None:
     assert flat["clip.fps"] is None
     assert flat["task"] == "finetune"
     assert not any(isinstance(value, dict) for value in flat.values())
-    assert list(flat)[:2] == ["model.size", "model.patch_size"]  # in the order of definition
+    assert list(flat)[:2] == ["model.arch", "model.size"]  # in the order of definition
 
 
 @pytest.mark.parametrize(

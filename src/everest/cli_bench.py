@@ -32,6 +32,7 @@ def add_bench(commands: Any, add: Add) -> None:
     growth = add(actions, "growth", do.bench_growth, "time steps of growing batches and of growing clips")
     suite = add(actions, "suite", do.bench_suite, "measure all there is to know of a GPU, in one call of eight minutes")
     loader = add(actions, "loader", do.bench_loader, "measure how fast clips are read, beside other ways to read them")
+    supervised = add(actions, "supervised", do.bench_supervised, "count the supervised rows of the paper's table")
     scores = add(actions, "scores", do.bench_scores, "compare cheaper ways to find the tokens that change")
     selections = add(actions, "selections", do.bench_selections, "say what each selection keeps of clips, and its cost")
     dial = add(actions, "dial", do.bench_dial, "measure accuracy and cost of a classifier by its keep ratio")
@@ -55,7 +56,7 @@ def add_bench(commands: Any, add: Add) -> None:
     _add_selections(selections)
     _add_dial(dial)
     parity.add_argument("folders", nargs="+", metavar="FOLDER")
-    for parser in (step, macs, peers, methods, growth, suite, loader, scores, selections, dial, parity):
+    for parser in (step, macs, peers, methods, growth, suite, loader, supervised, scores, selections, dial, parity):
         parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
@@ -68,15 +69,22 @@ def _add_step(step: argparse.ArgumentParser, macs: argparse.ArgumentParser) -> N
             help="how the tokens that change are found (default: auto, exact in float32)",
         )
         parser.add_argument(
-            "--objective", default="pixels", choices=("pixels", "mvd"), help="what is predicted (default: pixels)"
+            "--objective",
+            default="pixels",
+            choices=("pixels", "mme", "mvd"),
+            help="what is predicted (default: pixels)",
         )
         parser.add_argument(
             "--teacher", choices=_SIZES, help="size of the teachers of mvd (default: that of the model)"
         )
-        parser.add_argument("--keep-ratio", type=float, metavar="R", help="share of the tokens that is kept")
+        parser.add_argument("--arch", default="vit", metavar="NAME", help="network, as model.arch (default: vit)")
+        parser.add_argument("--keep-ratio", type=float, metavar="R", help="share of the tokens (default: the paper's)")
         parser.add_argument(
             "--encode-ratio", type=float, default=0.1, metavar="R", help="share that is encoded (default: 0.1)"
         )
+        parser.add_argument("--frames", type=int, default=16, metavar="N", help="frames of a clip (default: 16)")
+        parser.add_argument("--side", type=int, default=224, metavar="N", help="pixels of a side (default: 224)")
+        parser.add_argument("--tubelet", type=int, default=2, metavar="N", help="frames of a token (default: 2)")
     macs.add_argument("--peer", choices=("plain",), help="count the plain implementation instead of ours")
     step.add_argument(
         "--peer", metavar="NAME", help="measure plain, transformers, or MODULE:FUNCTION that returns a step to be timed"

@@ -19,9 +19,8 @@ def bench_step(options: Namespace) -> int:
     if options.profile:
         return _bench_profile(options)
     wanted = ("size", "task", "selection", "batch", "device", "precision", "steps", "compile", "peer", "scoring")
-    ratios = ("objective", "teacher", "keep_ratio", "encode_ratio")
     manifest = None if options.data is None else load_data(options.data)
-    values = measure(**_asked(options, *wanted, *ratios), manifest=manifest)
+    values = measure(**_asked(options, *wanted), **_network(options), manifest=manifest)
     print_result(options, values, format_step(values))
     return EXIT_OK
 
@@ -33,8 +32,9 @@ def _bench_profile(options: Namespace) -> int:
 
     if options.peer is not None or options.compile:
         raise ConfigError("a profile is of our own model as it is: give neither --peer nor --compile")
-    wanted = ("size", "task", "selection", "scoring", "objective", "teacher", "keep_ratio", "encode_ratio")
-    info = describe_task(**_asked(options, *wanted))
+    if options.arch != "vit":
+        raise ConfigError(f"a profile is of our own model: give no --arch, or leave --profile out ({options.arch})")
+    info = describe_task(**_asked(options, "size", "task", "selection", "scoring"), **_network(options))
     step = build_step(info, options.batch, device=options.device, precision=options.precision)
     values = profile_step(step, steps=options.steps)
     print_result(options, values, format_profile(values))
@@ -195,9 +195,18 @@ def bench_macs(options: Namespace) -> int:
     """Count multiply-adds."""
     from everest.bench.macs import count_macs, format_macs
 
-    wanted = ("size", "task", "selection", "peer", "scoring", "objective", "teacher", "keep_ratio", "encode_ratio")
-    values = count_macs(**_asked(options, *wanted))
+    asked = _asked(options, "size", "task", "selection", "peer", "scoring")
+    values = count_macs(**asked, **_network(options))
     print_result(options, values, format_macs(values))
+    return EXIT_OK
+
+
+def bench_supervised(options: Namespace) -> int:
+    """Count the supervised rows of the paper's table."""
+    from everest.bench.supervised import count_rows, format_rows
+
+    values = count_rows()
+    print_result(options, values, format_rows(values))
     return EXIT_OK
 
 
@@ -211,6 +220,13 @@ def bench_parity(options: Namespace) -> int:
 def _asked(options: Namespace, *names: str) -> dict[str, Any]:
     """Give options by name to the function that has parameters of these names."""
     return {name: getattr(options, name) for name in names}
+
+
+def _network(options: Namespace) -> dict[str, Any]:
+    """Give the options that say which network, and of which clips."""
+    shape = {"num_frames": options.frames, "height": options.side, "width": options.side}
+    asked = _asked(options, "arch", "objective", "teacher", "keep_ratio", "encode_ratio")
+    return {"tubelet_size": options.tubelet, **shape, **asked}
 
 
 @contextmanager

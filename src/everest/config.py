@@ -11,6 +11,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 ModelSize = Literal["tiny", "small", "base", "large", "huge"]
+Arch = Literal["vit", "mvit_s", "mvit_b", "vivit", "timesformer", "xvit", "motionformer"]
 Scoring = Literal["auto", "exact", "bfloat16", "projection", "pixels"]
 SelectionMethod = Literal[
     "rero", "adaptive", "rlt", "k_centered", "random", "random_equal", "tube", "running_cell", "all"
@@ -26,6 +27,9 @@ Count = Annotated[int, Field(ge=1)]
 
 Ratio = Field(gt=0.0, le=1.0)
 
+WHOLE_CLIP_ARCHS: frozenset[Arch] = frozenset({"mvit_s", "mvit_b", "vivit"})
+"""Networks that cannot leave tokens out."""
+
 
 class Config(BaseModel):
     """Base of all settings: immutable, and closed to unknown keys."""
@@ -34,10 +38,12 @@ class Config(BaseModel):
 
 
 class ModelConfig(Config):
-    """The network: a plain ViT over tubelets.
+    """The network: a plain ViT over tubelets, or one of the supervised networks that it is compared with.
 
     Attributes:
-        size: Named width, depth and heads; ``everest.models.zoo`` has the table.
+        arch: ``vit``, or a network for fine-tuning and training from scratch only; docs/supervised.md tells of each.
+        size: Named width, depth and heads; ``everest.models.zoo`` has the table. An MViT has the size
+            of its own name, and takes only notice of ``tiny``, which makes it narrower.
         patch_size: Height and width of a tubelet in pixels.
         tubelet_size: Frames in a tubelet.
         decoder_depth: Blocks of the pre-training decoder; None takes as many as the objective is known with: 4 for
@@ -53,6 +59,7 @@ class ModelConfig(Config):
         encoder_norm: Close the encoder with a norm in pre-training, as all do but transformers by default.
     """
 
+    arch: Arch = "vit"
     size: ModelSize = "base"
     patch_size: int = Field(16, ge=1)
     tubelet_size: int = Field(2, ge=1)
@@ -317,6 +324,18 @@ class RunConfig(Config):
     tensorboard: bool = True
 
 
+def _arch_problems(config: "TrainConfig | CheckpointInfo") -> list[str]:
+    """Say what a network other than ours cannot do."""
+    arch, method = config.model.arch, config.selection.method
+    if arch not in WHOLE_CLIP_ARCHS:
+        return []
+    whole = f"model.arch={arch} takes whole clips"
+    problems = [] if method == "all" else [f"{whole}, given selection.method={method}: set selection.method=all"]
+    if config.frame_selection.enabled and arch != "vivit":
+        problems.append(f"{whole} and has no tokens to choose frames by: set frame_selection.enabled=false")
+    return problems
+
+
 class TrainConfig(Config):
     """What pre-training and fine-tuning have in common."""
 
@@ -353,6 +372,7 @@ class TrainConfig(Config):
                 f"run.compile=true compiles for one number of tokens, but selection.method={self.selection.method} "
                 "keeps another of every clip: use run.compile=false"
             )
+        problems += _arch_problems(self)
         if problems:
             raise ValueError("; ".join(problems))
         return self
@@ -370,6 +390,15 @@ class PretrainConfig(TrainConfig):
             raise ValueError(
                 f"objective.name=mme needs augment.rand_augment_ops=0, given: {self.augment.rand_augment_ops}. "
                 "RandAugment turns and shifts clips, and trajectories would not follow"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_arch(self) -> Self:
+        if self.model.arch != "vit":
+            raise ValueError(
+                f"model.arch={self.model.arch} is trained with labels only: set model.arch=vit to pre-train, "
+                "or use everest finetune"
             )
         return self
 
@@ -405,6 +434,12 @@ class CheckpointInfo(Config):
     class_names: tuple[str, ...] = ()
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if problems := _arch_problems(self):
+            raise ValueError("; ".join(problems))
+        return self
 
 
 def num_candidate_pairs(num_pairs: int, config: FrameSelectionConfig) -> int:

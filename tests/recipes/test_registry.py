@@ -1,8 +1,10 @@
 """Recipes by name, and their numbers against the paper's tables, transcribed here a second time."""
 
+from typing import get_args
+
 import pytest
 
-from everest.config import FinetuneConfig, PretrainConfig
+from everest.config import Arch, FinetuneConfig, PretrainConfig
 from everest.errors import ConfigError
 from everest.recipes import Recipe, get_recipe, list_recipes
 from everest.settings import flatten, override, parse
@@ -78,6 +80,23 @@ FINETUNE_ALL: dict[str, object] = {
     "augment.mixup_alpha": 0.0,
     "augment.cutmix_alpha": 0.0,
 }
+SUPERVISED: dict[str, object] = {  # as MViT was trained on Kinetics-400
+    "optim.base_lr": 1.6e-3 * 256 / 512,
+    "optim.global_batch_size": 512,
+    "optim.epochs": 200,
+    "optim.warmup_epochs": 30,
+    "optim.weight_decay": 0.05,
+    "optim.label_smoothing": 0.1,
+    "data.clips_per_video": 2,
+    "augment.mixup_alpha": 0.8,
+    "augment.cutmix_alpha": 1.0,
+    "model.drop_path": 0.2,
+    "model.head_dropout": 0.5,
+    "clip.num_frames": 16,
+    "clip.stride": 4,
+    "evaluation.num_segments": 5,
+    "evaluation.num_crops": 1,
+}
 FINETUNE_STRIDES = {"ucf101": 4, "hmdb51": 2, "k400-small": 4, "k400-base": 4, "k400-large": 4, "oscc": 10}
 
 
@@ -104,10 +123,22 @@ def test_finetuning_has_the_numbers_of_the_paper(name: str) -> None:
     assert {key: flatten(recipe.finetune)[key] for key in expected} == expected
 
 
+def test_the_supervised_recipe_trains_every_other_network_and_none_before_it_has_labels() -> None:
+    recipe = get_recipe("supervised")
+    assert recipe.pretrain is None
+    assert recipe.finetune is not None
+    for arch in set(get_args(Arch)) - {"vit"}:
+        assert arch in recipe.summary
+        assert override(recipe.finetune, [f"model.arch={arch}"]).model.arch == arch
+    chosen = ["model.arch=xvit", "selection.method=rero"]
+    assert override(recipe.finetune, chosen).selection.keep_ratio == 0.5
+    assert flatten(recipe.finetune).items() >= SUPERVISED.items()
+
+
 def test_the_names_are_unique_and_every_recipe_of_the_paper_is_there() -> None:
     names = [recipe.name for recipe in RECIPES]
     assert len(set(names)) == len(names)
-    assert set(names) == {*PAPER, "demo", "own", "mme", "everest-mme", "mvd", "everest-mvd"}
+    assert set(names) == {*PAPER, "demo", "own", "mme", "everest-mme", "mvd", "everest-mvd", "supervised"}
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
@@ -119,11 +150,11 @@ def test_a_recipe_says_what_to_expect(recipe: Recipe) -> None:
         assert part in recipe.docs
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
+@pytest.mark.parametrize("recipe", [r for r in RECIPES if r.name != "supervised"], ids=lambda recipe: recipe.name)
 def test_the_runs_of_a_recipe_belong_together(recipe: Recipe) -> None:
     assert recipe.pretrain is not None
     assert recipe.finetune is not None
-    for field in ("size", "patch_size", "tubelet_size"):  # or the weights would not fit
+    for field in ("arch", "size", "patch_size", "tubelet_size"):  # or the weights would not fit
         assert getattr(recipe.pretrain.model, field) == getattr(recipe.finetune.model, field)
 
 

@@ -24,15 +24,17 @@ from everest.bench.tasks import (
     expect_no_peer,
     moving_clips,
 )
-from everest.config import CheckpointInfo, ModelSize, ObjectiveName, Scoring, SelectionMethod, Task
+from everest.config import Arch, CheckpointInfo, ModelSize, ObjectiveName, Scoring, SelectionMethod, Task
 from everest.models import Classifier, MaskedModel, grid_of
+from everest.models.choosing import SCORED
+from everest.models.supervised.mvit import MViT
 from everest.tokens import TokenCounts, count_tokens, patchify
 from everest.video import normalize
 
 PARTS = {
-    "embedding": r"\.encoder\.patch_embed(\.proj)?$",
-    "encoder": r"\.encoder\.blocks\.\d+$",
-    "decoder": r"\.(decoder(_img|_vid)?\.blocks\.\d+|encoder_to_decoder|down_(img|vid))$",
+    "embedding": r"\.encoder\.(patch_embed(\.proj)?|stem)$",
+    "encoder": r"\.encoder\.(blocks\.\d+|time_block|time_blocks\.\d+)$",
+    "decoder": r"\.(decoder(\.0|_img|_vid)?\.blocks\.\d+|encoder_to_decoder(\.0)?|down_(img|vid))$",
     "head": r"\.head$",
 }
 """Modules of each part, by the end of their name. ``embedding`` includes the scoring of all tokens."""
@@ -54,12 +56,14 @@ def count_macs(
     teacher: ModelSize | None = None,
     keep_ratio: float | None = None,
     encode_ratio: float = ENCODE_RATIO,
+    arch: Arch = "vit",
+    tubelet_size: int = 2,
 ) -> dict[str, Any]:
     """Count the multiply-adds of one clip.
 
     Args:
         size: Model size.
-        task: Pre-training or fine-tuning, with the paper's ratios.
+        task: Pre-training or fine-tuning.
         selection: Which tokens are computed.
         num_frames: Frames of the clip.
         height: Height of the clip in pixels.
@@ -71,6 +75,8 @@ def count_macs(
         teacher: Size of both teachers of ``mvd``; None: that of the model.
         keep_ratio: Share of all tokens that is kept; None: the paper's.
         encode_ratio: Share of all tokens that is encoded in pre-training.
+        arch: The network.
+        tubelet_size: Frames of a tubelet.
 
     Returns:
         ``gmacs`` (10^9 multiply-adds of the forward pass, scoring and teachers included), ``gmacs_by_part``,
@@ -81,7 +87,6 @@ def count_macs(
     Raises:
         ConfigError: A name or a number that is not accepted.
     """
-    shape = {"num_frames": num_frames, "height": height, "width": width, "num_classes": num_classes}
     info = describe_task(
         size,
         task,
@@ -91,7 +96,12 @@ def count_macs(
         teacher=teacher,
         keep_ratio=keep_ratio,
         encode_ratio=encode_ratio,
-        **shape,
+        arch=arch,
+        tubelet_size=tubelet_size,
+        num_frames=num_frames,
+        height=height,
+        width=width,
+        num_classes=num_classes,
     )
     expect_no_peer(info, peer)
     grid = grid_of(info.model, info.clip)
@@ -104,7 +114,9 @@ def count_macs(
     else:
         by_part, counts = _count(model, info)
         embedded = counts.num_visible
-    by_weights = embedded * grid.num_pixels * model.encoder.positions.shape[-1] / 1e9
+    by_weights = embedded * grid.num_pixels * _embedding_width(model) / 1e9
+    if isinstance(model.encoder, MViT):  # pixels have no gradient there either
+        by_weights = by_part["embedding"]
     once = by_part["embedding"]  # what has no backward pass, or one of its own
     if objective == "mvd":
         by_part["teachers"] = count_teachers(info)
@@ -117,6 +129,8 @@ def count_macs(
         "objective": objective,
         "teacher": size_of_teachers(info.objective),
         "peer": peer,
+        "arch": arch,
+        "num_parameters": sum(parameter.numel() for parameter in model.parameters()),
         "clip": {"num_frames": num_frames, "height": height, "width": width},
         "tokens": {"total": grid.num_tokens, "visible": counts.num_visible, "target": counts.num_target},
         "gmacs": gmacs,
@@ -128,7 +142,8 @@ def count_macs(
 def format_macs(values: dict[str, Any]) -> str:
     """Say the result of :func:`count_macs` to people, in a few lines."""
     tokens, clip = values["tokens"], values["clip"]
-    name = f"{values['size']} {values['task']}, {values['selection']}" + (", plain peer" if values["peer"] else "")
+    of = "" if values["arch"] == "vit" else f"{values['arch']} "
+    name = f"{of}{values['size']} {values['task']}, {values['selection']}" + (", plain peer" if values["peer"] else "")
     name += "" if values["objective"] == "pixels" else f", {values['objective']}"
     name += f" with {values['teacher']} teachers" if values["teacher"] else ""
     shape = f"{clip['num_frames']}x{clip['height']}x{clip['width']}"
@@ -142,14 +157,21 @@ def format_macs(values: dict[str, Any]) -> str:
 
 
 def _count(model: MaskedModel | Classifier, info: CheckpointInfo) -> tuple[dict[str, float], TokenCounts]:
-    """Count ours: choose with values on the CPU, then run without values; with the tokens that were chosen."""
-    grid = grid_of(info.model, info.clip)
-    encoder = model.encoder
-    encoder.patch_embed.to_empty(device="cpu")
-    patches = patchify(normalize(moving_clips(1, info), info.mean, info.std), grid)
+    """Count ours: choose with values on the CPU, then run without values; with the tokens that were chosen.
+
+    On the CPU the counter would miss attention, whose kernel there it does not know.
+    """
+    grid, encoder = grid_of(info.model, info.clip), model.encoder
+    patches, scored = (
+        patchify(normalize(moving_clips(1, info), info.mean, info.std), grid),
+        info.selection.method in SCORED,
+    )
+    if scored:
+        encoder.patch_embed.to_empty(device="cpu")
     with FlopCounterMode(display=False) as scoring:
         chosen = encoder.select(patches, info.selection, info.task)
-    encoder.patch_embed.to("meta")
+    if scored:
+        encoder.patch_embed.to("meta")
     embedded = None if chosen.embedded is None else chosen.embedded.to("meta")
     selection = replace(
         chosen, visible=chosen.visible.to("meta"), target=chosen.target.to("meta"), scores=None, embedded=embedded
@@ -157,6 +179,12 @@ def _count(model: MaskedModel | Classifier, info: CheckpointInfo) -> tuple[dict[
     by_part = _by_part(model, patches.to("meta"), selection)
     by_part["embedding"] += scoring.get_total_flops() / 2e9
     return by_part, TokenCounts(chosen.visible.shape[1], chosen.target.shape[1])
+
+
+def _embedding_width(model: nn.Module) -> int:
+    """Channels that a tubelet is embedded in."""
+    names = ("encoder.patch_embed.proj.weight", "encoder.stem.weight")
+    return next(len(weight) for name, weight in model.named_parameters() if name in names)
 
 
 def _count_plain(model: nn.Module, info: CheckpointInfo) -> dict[str, float]:

@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from everest.bench.footage import read_clips
 from everest.bench.hardware import describe_hardware
 from everest.bench.tasks import describe_task
-from everest.config import CheckpointInfo, ModelSize, Scoring
+from everest.config import WHOLE_CLIP_ARCHS, CheckpointInfo, ModelSize, Scoring
 from everest.datasets import Manifest
 from everest.errors import ConfigError
 from everest.models import build_autoencoder, load_model
@@ -102,6 +102,8 @@ def format_scores(values: dict[str, Any]) -> str:
 def _encoder(checkpoint: Path | None, size: ModelSize, seed: int) -> tuple[Encoder, CheckpointInfo]:
     if checkpoint is not None:
         model, info = load_model(checkpoint)
+        if info.model.arch in WHOLE_CLIP_ARCHS:
+            raise ConfigError(f"{checkpoint}: model.arch={info.model.arch} takes whole clips and scores no token")
         return model.encoder, info
     info = describe_task(size, "pretrain", "rero")
     torch.manual_seed(seed)

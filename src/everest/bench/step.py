@@ -14,7 +14,7 @@ from everest.bench.hardware import describe_hardware, matrix_rate_gflops, peak_m
 from everest.bench.macs import count_macs
 from everest.bench.tasks import ENCODE_RATIO, NUM_CLASSES, PLAIN, Peer, TrainingStep, build_step, describe_task
 from everest.bench.timeline import Work
-from everest.config import VARYING, CheckpointInfo, ModelSize, ObjectiveName, Scoring, SelectionMethod, Task
+from everest.config import VARYING, Arch, CheckpointInfo, ModelSize, ObjectiveName, Scoring, SelectionMethod, Task
 from everest.datasets import Manifest
 from everest.errors import ConfigError
 
@@ -42,6 +42,8 @@ def bench_step(
     teacher: ModelSize | None = None,
     keep_ratio: float | None = None,
     encode_ratio: float = ENCODE_RATIO,
+    arch: Arch = "vit",
+    tubelet_size: int = 2,
     manifest: Manifest | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -51,7 +53,7 @@ def bench_step(
 
     Args:
         size: Model size.
-        task: Pre-training or fine-tuning, with the paper's ratios.
+        task: Pre-training or fine-tuning.
         selection: Which tokens are computed.
         batch: Clips of a step.
         device: ``cpu``, ``cuda`` or ``auto``.
@@ -69,6 +71,8 @@ def bench_step(
         teacher: Size of both teachers of ``mvd``; None: that of the model. Their weights are fresh.
         keep_ratio: Share of all tokens that is kept; None: the paper's.
         encode_ratio: Share of all tokens that is encoded in pre-training.
+        arch: The network.
+        tubelet_size: Frames of a tubelet.
         manifest: Where clips are taken from, evenly; None: made-up clips.
         seed: Of weights, clips and selection.
 
@@ -89,7 +93,6 @@ def bench_step(
     if steps < 1 or (warmup is not None and warmup < 0):
         given = f"{steps} steps" + ("" if warmup is None else f" after {warmup} of warm-up")
         raise ConfigError(f"time at least one step, after no or some steps of warm-up, given: {given}")
-    shape = {"num_frames": num_frames, "height": height, "width": width, "num_classes": num_classes}
     info = describe_task(
         size,
         task,
@@ -99,7 +102,12 @@ def bench_step(
         teacher=teacher,
         keep_ratio=keep_ratio,
         encode_ratio=encode_ratio,
-        **shape,
+        arch=arch,
+        tubelet_size=tubelet_size,
+        num_frames=num_frames,
+        height=height,
+        width=width,
+        num_classes=num_classes,
     )
     clips = None if manifest is None else read_clips(manifest, info.clip, batch, seed)
     places = {"device": device, "precision": precision}
@@ -114,8 +122,8 @@ def bench_step(
     return {
         **{"size": size, "task": task, "selection": selection, "peer": peer, "compile": compile, "batch": batch},
         **{"scoring": scoring, "objective": objective, "teacher": size_of_teachers(info.objective)},
-        "keep_ratio": info.selection.keep_ratio,
-        "encode_ratio": info.selection.encode_ratio,
+        **{"keep_ratio": info.selection.keep_ratio, "encode_ratio": info.selection.encode_ratio},
+        **{"arch": arch, "tubelet_size": tubelet_size},
         "manifest_digest": None if manifest is None else manifest.digest,
         "clip": {"num_frames": num_frames, "height": height, "width": width},
         "tokens": {"total": step.tokens.total, "visible": step.tokens.visible, "target": step.tokens.target},
@@ -151,7 +159,8 @@ def default_warmup(device: torch.device) -> int:
 def format_step(values: dict[str, Any]) -> str:
     """Say the result of :func:`bench_step` to people, in a few lines."""
     tokens = values["tokens"]
-    name = f"{values['size']} {values['task']}, {values['selection']}" + (
+    of = "" if values["arch"] == "vit" else f"{values['arch']} "
+    name = f"{of}{values['size']} {values['task']}, {values['selection']}" + (
         f", peer {values['peer']}" if values["peer"] else ""
     )
     name += "" if values["objective"] == "pixels" else f", {values['objective']}"
@@ -180,23 +189,14 @@ def _count(step: TrainingStep, info: CheckpointInfo, peer: Peer | None, batch: i
     """
     if peer in {None, PLAIN} and info.selection.method not in VARYING:
         clip, size, task, method = info.clip, info.model.size, info.task, info.selection.method
-        shape = {"num_frames": clip.num_frames, "height": clip.height, "width": clip.width}
+        shape: dict[str, Any] = {"num_frames": clip.num_frames, "height": clip.height, "width": clip.width}
+        shape |= {"arch": info.model.arch, "tubelet_size": info.model.tubelet_size}
         num_classes, scoring = len(info.class_names) or NUM_CLASSES, info.selection.scoring
         if scoring == "auto" and step.dtype == torch.bfloat16:
             scoring = "bfloat16"
-        macs = count_macs(
-            size,
-            task,
-            method,
-            peer=peer,
-            num_classes=num_classes,
-            scoring=scoring,
-            objective=info.objective.name,
-            teacher=size_of_teachers(info.objective),
-            keep_ratio=info.selection.keep_ratio,
-            encode_ratio=info.selection.encode_ratio,
-            **shape,
-        )
+        shape |= {"keep_ratio": info.selection.keep_ratio, "encode_ratio": info.selection.encode_ratio}
+        shape |= {"objective": info.objective.name, "teacher": size_of_teachers(info.objective)}
+        macs = count_macs(size, task, method, peer=peer, num_classes=num_classes, scoring=scoring, **shape)
         return macs["gmacs"], 2 * macs["gmacs_training"] * batch
     work = Work(1.0, 1.0)
     with work:

@@ -19,6 +19,7 @@ from everest.bench.plain import PlainAutoencoder, PlainClassifier, build_plain, 
 from everest.bench.timeline import Marks
 from everest.config import (
     VARYING,
+    Arch,
     AugmentConfig,
     CheckpointInfo,
     FinetuneConfig,
@@ -32,7 +33,7 @@ from everest.config import (
 )
 from everest.datasets import Batch
 from everest.errors import ConfigError, nearest
-from everest.models import SIZES, Classifier, MaskedModel, build_classifier, build_masked_model, grid_of, select_input
+from everest.models import Classifier, MaskedModel, build_classifier, build_masked_model, grid_of, select_input
 from everest.models.motion import num_motion_values
 from everest.settings import parse
 from everest.tokens import count_tokens
@@ -115,6 +116,8 @@ def describe_task(
     scoring: Scoring = "auto",
     objective: ObjectiveName = "pixels",
     teacher: ModelSize | None = None,
+    arch: Arch = "vit",
+    tubelet_size: int = 2,
 ) -> CheckpointInfo:
     """Give the settings of a step, the paper's by default.
 
@@ -131,6 +134,8 @@ def describe_task(
         scoring: How the tokens that change are found.
         objective: What is predicted in pre-training.
         teacher: Size of both teachers of ``mvd``; None: that of the model.
+        arch: The network.
+        tubelet_size: Frames of a tubelet.
 
     Raises:
         ConfigError: A name or a number that is not accepted.
@@ -142,18 +147,24 @@ def describe_task(
         ("scoring", scoring, Scoring),
         ("objective", objective, ObjectiveName),
         ("teacher", teacher or size, ModelSize),
+        ("arch", arch, Arch),
     ):
         if given not in get_args(accepted):
             raise ConfigError(f"unknown {what} {given!r}: {nearest(given, get_args(accepted))}")
     keep_ratio = KEEP_RATIO[task] if keep_ratio is None else keep_ratio
     settings = {
         "task": task,
-        "model": {"size": size, "drop_path": 0.1 if task == "finetune" or objective == "mvd" else 0.0},
+        "model": {
+            "arch": arch,
+            "size": size,
+            "tubelet_size": tubelet_size,
+            "drop_path": 0.1 if task == "finetune" or objective == "mvd" else 0.0,
+        },
         "clip": {"num_frames": num_frames, "height": height, "width": width},
         "selection": {
             "method": selection,
             "keep_ratio": keep_ratio,
-            "encode_ratio": encode_ratio,
+            "encode_ratio": min(encode_ratio, keep_ratio),
             "scoring": scoring,
         },
         "objective": objective_settings(objective, task, teacher or size),
@@ -209,8 +220,10 @@ def build_model(info: CheckpointInfo, peer: Peer | None = None) -> AnyModel:
     """Build our model for a task, or its peer, with fresh weights from PyTorch's random state.
 
     Raises:
-        ConfigError: There is no such peer.
+        ConfigError: There is no such peer, or none of this network.
     """
+    if peer is not None and info.model.arch != "vit":
+        raise ConfigError(f"peers are plain ViTs, not {info.model.arch}: measure it without a peer")
     if peer is None:
         if info.task == "pretrain":
             return build_masked_model(info.model, info.clip, info.objective)
@@ -271,7 +284,7 @@ def build_step(
     if peer == TRANSFORMERS:
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.05, fused=True)
     else:
-        optimizer = build_optimizer(model, optim, SIZES[info.model.size].depth)
+        optimizer = build_optimizer(model, optim, _depth(model))
     numbers = torch.arange(batch)
     clips = moving_clips(batch, info, seed=seed) if clips is None else clips
     data = Batch(clips, numbers % max(1, len(info.class_names)), numbers, motion=made_motion(batch, info))
@@ -306,6 +319,12 @@ def _average_tokens(model: AnyModel, info: CheckpointInfo, data: Batch, place: t
     chosen = select_input(model.encoder, data.frames.to(place), info).selection
     visible, target = (round(index.numel() / chosen.num_clips) for index in (chosen.visible, chosen.target))
     return TokenNumbers(chosen.grid.num_tokens, visible, target)
+
+
+def _depth(model: AnyModel) -> int:
+    """Number of blocks of the encoder."""
+    encoder = cast(MaskedModel | Classifier, model).encoder
+    return len(encoder.blocks)
 
 
 def _foreign_step(  # noqa: PLR0917 - what build_step has found out

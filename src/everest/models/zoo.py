@@ -11,6 +11,7 @@ from everest.models.classifier import Classifier
 from everest.models.encoder import Encoder
 from everest.models.motion import MotionAutoencoder
 from everest.models.student import DistillationStudent
+from everest.models.supervised import build_supervised_encoder
 from everest.tokens import TokenGrid
 
 
@@ -56,8 +57,11 @@ def build_masked_model(model: ModelConfig, clip: ClipConfig, objective: Objectiv
     """Build the pre-training model of an objective with fresh weights from PyTorch's random state.
 
     Raises:
-        ConfigError: There is no model for the objective, or none for patches of this size.
+        ConfigError: There is no model for the objective, or none for patches of this size; or the network is one that
+            is trained with labels only.
     """
+    if model.arch != "vit":
+        raise ConfigError(f"model.arch={model.arch} is trained with labels only: set model.arch=vit to pre-train")
     if objective.name == "pixels":
         return build_autoencoder(model, clip)
     if objective.name == "mme":
@@ -103,9 +107,21 @@ def build_motion_autoencoder(model: ModelConfig, clip: ClipConfig) -> MotionAuto
 def build_classifier(model: ModelConfig, clip: ClipConfig, num_classes: int) -> Classifier:
     """Build a classifier with fresh weights from PyTorch's random state."""
     size = SIZES[model.size]
-    encoder = _encoder(size, model, clip, final_norm=False)
-    network = Classifier(encoder, width=size.width, num_classes=num_classes, dropout=model.head_dropout)
-    _set_epsilon(network, model)
+    if model.arch == "vit":
+        encoder, width = _encoder(size, model, clip, final_norm=False), size.width
+    else:
+        encoder, width = build_supervised_encoder(
+            model.arch,
+            model.size,
+            grid_of(model, clip),
+            width=size.width,
+            depth=size.depth,
+            num_heads=size.num_heads,
+            drop_path=model.drop_path,
+        )
+    network = Classifier(encoder, width=width, num_classes=num_classes, dropout=model.head_dropout)
+    if model.arch == "vit":
+        _set_epsilon(network, model)
     return network
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from everest.errors import ConfigError, nearest
-from everest.recipes import demo, hmdb51, kinetics400, motion, mvd, oscc, own, ssv2, ucf101
+from everest.recipes import demo, hmdb51, kinetics400, motion, mvd, oscc, own, ssv2, supervised, ucf101
 from everest.recipes.recipe import Recipe, Stages
 
 _BUILDERS: Mapping[str, Callable[[], Stages]] = MappingProxyType(
@@ -23,6 +23,7 @@ _BUILDERS: Mapping[str, Callable[[], Stages]] = MappingProxyType(
         "everest-mme": motion.everest,
         "mvd": mvd.base,
         "everest-mvd": mvd.everest,
+        "supervised": supervised.scratch,
     }
 )
 

@@ -20,6 +20,7 @@ from everest.config import VARYING, FinetuneConfig, PretrainConfig
 from everest.datasets import Batch, TrainLoader
 from everest.errors import RunError
 from everest.models.layers import Block
+from everest.models.supervised import SupervisedBlock
 from everest.training.ema import Ema
 from everest.training.engine import Engine, seed_step
 from everest.training.metrics import MetricsLog
@@ -259,5 +260,5 @@ class Trainer:
 def compile_blocks(model: nn.Module) -> None:
     """Compile every transformer block in place: they share one graph, so it is compiled once for each shape."""
     for module in model.modules():
-        if isinstance(module, Block):
+        if isinstance(module, Block | SupervisedBlock):
             module.compile(dynamic=False)

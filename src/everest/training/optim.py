@@ -16,16 +16,18 @@ NO_DECAY_NAMES = frozenset(
     {"mask_token", "mask_token_img", "mask_token_vid"}
 )  # vectors in meaning, though not in shape
 
-_PATCH_EMBED = re.compile(r"(encoder\.)?patch_embed\.")
+_PLACES = re.compile(r"(encoder\.)?places\.")  # learned positions and class tokens: vectors too
+_FIRST = re.compile(r"(encoder\.)?(patch_embed|stem|places)\.")
 _BLOCK = re.compile(r"(encoder\.)?blocks\.(\d+)\.")
 
 
 def parameter_groups(model: nn.Module, *, weight_decay: float, layer_decay: float, depth: int) -> list[dict[str, Any]]:
     """Sort the trainable parameters by weight decay and learning rate.
 
-    Weight decay acts on matrices and kernels; biases, norms and the mask token have none. With ``layer_decay`` d
-    below 1 the rate of layer i of ``depth + 2`` is scaled by d^(depth + 1 - i): the patch embedding is layer 0, block
-    i is layer i + 1, and everything else (last norm, head, decoder) is the last layer with scale 1.
+    Weight decay acts on matrices and kernels; biases, norms, learned positions and special tokens have none. With
+    ``layer_decay`` d below 1 the rate of layer i of ``depth + 2`` is scaled by d^(depth + 1 - i): the embedding with
+    what places it is layer 0, block i is layer i + 1, and everything else (last norm, head, decoder) is the last
+    layer with scale 1.
 
     Args:
         model: The network before it is compiled or wrapped for several devices.
@@ -46,7 +48,7 @@ def parameter_groups(model: nn.Module, *, weight_decay: float, layer_decay: floa
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        decays = parameter.ndim > 1 and name not in NO_DECAY_NAMES
+        decays = parameter.ndim > 1 and name not in NO_DECAY_NAMES and not _PLACES.match(name)
         key, scale = "decay" if decays else "no_decay", 1.0
         if layer_decay < 1.0:
             layer = _layer_of(name, depth)
@@ -105,7 +107,7 @@ def set_learning_rate(optimizer: Optimizer, lr: float) -> None:
 
 
 def _layer_of(name: str, depth: int) -> int:
-    if _PATCH_EMBED.match(name):
+    if _FIRST.match(name):
         return 0
     block = _BLOCK.match(name)
     return int(block[2]) + 1 if block else depth + 1

@@ -1,0 +1,97 @@
+"""Motionformer: trajectory attention (Patrick et al., NeurIPS 2021, "Keeping Your Eye on the Ball").
+
+A token first looks for itself in every time slot: attention over the tokens of one slot, for each slot apart, gives one
+trajectory token per slot. Then it attends over its own trajectory, from where it is. The class token attends over all
+tokens, and no token attends to it.
+
+On kept tokens: each slot's attention runs over the kept tokens of that slot; a slot that holds none has no trajectory
+token, and is masked in the second attention.
+
+Shapes: B clips, V kept tokens, t time slots, L tokens of a slot, D width, P pixels of a tubelet, N tokens.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from everest.models.supervised.attention import Projections, SupervisedBlock, growing_drop_path, make_mlp, make_norm
+from everest.models.supervised.base import TokenListEncoder
+from everest.models.supervised.places import TokenPlaces
+from everest.models.tubelets import Tubelets
+from everest.tokens import TokenGrid, TokenSelection
+
+
+class TrajectoryAttention(Projections):
+    """Attention over space in each slot, then over time along what was found."""
+
+    def __init__(self, width: int, num_heads: int) -> None:
+        super().__init__(width, num_heads)
+        self.trajectory_q = nn.Linear(width, width)
+        self.trajectory_kv = nn.Linear(width, 2 * width)
+
+    def forward(self, x: Tensor, norm: nn.LayerNorm, where: TokenPlaces) -> Tensor:
+        """Mix tokens.
+
+        Args:
+            x: The class token, then the kept tokens, shape [B, 1 + V, D].
+            norm: Applied first.
+            where: Places of the kept tokens.
+
+        Returns:
+            Shape [B, 1 + V, D].
+        """
+        q, k, v = self.project(x, norm)
+        class_token = self.attend(q[:, :1], k, v)  # [B, 1, D]
+        found = self._find(q[:, 1:], k[:, 1:], v[:, 1:], where)  # [B, V, t, D]
+        here = where.slots[:, :, None, None].expand(-1, -1, 1, found.shape[-1])  # [B, V, 1, D]
+        q = self.trajectory_q(found.gather(2, here))  # [B, V, 1, D]
+        k, v = self.trajectory_kv(found).chunk(2, dim=-1)  # each [B, V, t, D]
+        kept = None if where.kept is None else where.kept.any(dim=2).unsqueeze(1).expand(found.shape[:3])  # [B, V, t]
+        tokens = self.attend(q, k, v, kept).squeeze(2)  # [B, V, D]
+        return self.proj(torch.cat([class_token, tokens], dim=1))  # type: ignore[no-any-return]
+
+    def _find(self, q: Tensor, k: Tensor, v: Tensor, where: TokenPlaces) -> Tensor:
+        """Look for every token in every slot: three of [B, V, D] to [B, V, t, D]."""
+        in_each = q.unsqueeze(1).expand(-1, where.grid.num_slots, -1, -1)  # [B, t, V, D]
+        found = self.attend(in_each, where.spread(k), where.spread(v), where.kept)  # [B, t, V, D]
+        return found.transpose(1, 2)
+
+
+class TrajectoryBlock(SupervisedBlock):
+    """Trajectory attention and MLP, each added to its input."""
+
+    def __init__(self, width: int, num_heads: int, drop_path: float = 0.0) -> None:
+        super().__init__(drop_path)
+        self.norm1 = make_norm(width)
+        self.attn = TrajectoryAttention(width, num_heads)
+        self.norm2 = make_norm(width)
+        self.mlp = make_mlp(width)
+
+    def forward(self, x: Tensor, where: TokenPlaces) -> Tensor:
+        """One layer: class token and kept tokens, [B, 1 + V, D] to [B, 1 + V, D]."""
+        x = x + self.skip(self.attn(x, self.norm1, where))
+        return x + self.skip(self.mlp(x, self.norm2))  # type: ignore[no-any-return]
+
+
+class Motionformer(TokenListEncoder):
+    """Trajectory attention over any selection of tokens.
+
+    Args:
+        grid: The tokens of a clip.
+        width: D.
+        depth: Number of blocks.
+        num_heads: Heads of a block.
+        drop_path: Of the last block.
+    """
+
+    def __init__(self, grid: TokenGrid, *, width: int, depth: int, num_heads: int, drop_path: float = 0.0) -> None:
+        super().__init__(grid, width=width, num_heads=num_heads)
+        rates = growing_drop_path(drop_path, depth)
+        self.blocks = nn.ModuleList(TrajectoryBlock(width, num_heads, rate) for rate in rates)
+
+    def forward(self, patches: Tensor | Tubelets, selection: TokenSelection) -> Tensor:
+        """Describe clips by the visible tokens: [B, N, P] to [B, 1, D], the class token."""
+        x, where = self.embed(patches, selection)
+        x = torch.cat([self.places.class_tokens(len(x)), x], dim=1)  # [B, 1 + V, D]
+        for block in self.blocks:
+            x = block(x, where)
+        return x[:, :1]
