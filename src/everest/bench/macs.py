@@ -14,6 +14,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from everest.bench.distilled import count_teachers, size_of_teachers
+from everest.bench.made_up import moving_clips
 from everest.bench.plain import PlainAutoencoder, PlainClassifier, plain_choice
 from everest.bench.tasks import (
     ENCODE_RATIO,
@@ -22,7 +23,6 @@ from everest.bench.tasks import (
     build_model,
     describe_task,
     expect_no_peer,
-    moving_clips,
 )
 from everest.config import Arch, CheckpointInfo, ModelSize, ObjectiveName, Scoring, SelectionMethod, Task
 from everest.models import Classifier, MaskedModel, grid_of
@@ -162,10 +162,8 @@ def _count(model: MaskedModel | Classifier, info: CheckpointInfo) -> tuple[dict[
     On the CPU the counter would miss attention, whose kernel there it does not know.
     """
     grid, encoder = grid_of(info.model, info.clip), model.encoder
-    patches, scored = (
-        patchify(normalize(moving_clips(1, info), info.mean, info.std), grid),
-        info.selection.method in SCORED,
-    )
+    patches = patchify(normalize(moving_clips(1, info), info.mean, info.std), grid)
+    scored = info.selection.method in SCORED
     if scored:
         encoder.patch_embed.to_empty(device="cpu")
     with FlopCounterMode(display=False) as scoring:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from everest.bench.distilled import bench_objective, objective_settings
 from everest.bench.foreign import TRANSFORMERS, build_transformers, load_foreign, transformers_loss
+from everest.bench.made_up import made_motion, moving_clips
 from everest.bench.marked import marked_finetuning_loss, marked_pretraining_loss
 from everest.bench.plain import PlainAutoencoder, PlainClassifier, build_plain, plain_choice, plain_targets
 from everest.bench.timeline import Marks
@@ -29,12 +30,10 @@ from everest.config import (
     Scoring,
     SelectionMethod,
     Task,
-    num_sampled_frames,
 )
 from everest.datasets import Batch
 from everest.errors import ConfigError, nearest
 from everest.models import Classifier, MaskedModel, build_classifier, build_masked_model, grid_of, select_input
-from everest.models.motion import num_motion_values
 from everest.settings import parse
 from everest.tokens import count_tokens
 from everest.training.engine import choose_dtype
@@ -173,47 +172,10 @@ def describe_task(
     return parse(CheckpointInfo, settings)
 
 
-def moving_clips(batch: int, info: CheckpointInfo, *, seed: int = 0) -> Tensor:
-    """Make clips in which some things move and nothing is quite still.
-
-    A smooth background with sensor noise, over which three textured squares glide.
-
-    Args:
-        batch: B.
-        info: Size of the clips.
-        seed: The same seed gives the same clips.
-
-    Returns:
-        Pixel values 0 to 255, uint8, shape [B, 3, T, H, W].
-    """
-    generator = torch.Generator().manual_seed(seed)
-    T, H, W = info.clip.num_frames, info.clip.height, info.clip.width
-    coarse = torch.rand(batch, 3, 4, 4, generator=generator)
-    background = F.interpolate(coarse, size=(H, W), mode="bilinear") * 200 + 20  # [B, 3, H, W]
-    clips = background.unsqueeze(2) + 3 * torch.randn(batch, 3, T, H, W, generator=generator)
-    side = max(1, min(H, W) // 4)
-    for clip in clips:
-        for _ in range(3):
-            texture = torch.rand(3, side, side, generator=generator) * 255
-            ends = torch.rand(2, 2, generator=generator) * torch.tensor([H - side, W - side])
-            for t in range(T):
-                top, left = torch.lerp(ends[0], ends[1], t / T).int().tolist()
-                clip[:, t, top : top + side, left : left + side] = texture
-    return clips.clamp_(0, 255).to(torch.uint8)
-
-
 def expect_no_peer(info: CheckpointInfo, peer: Peer | None) -> None:
     """Refuse a peer where something else than pixels is predicted, which no peer does."""
     if peer is not None and info.objective.name != "pixels":
         raise ConfigError(f"the {peer} peer predicts pixels, not {info.objective.name}: measure it without a peer")
-
-
-def made_motion(batch: int, info: CheckpointInfo) -> Tensor | None:
-    """Make trajectories for made-up clips, all of one pixel a step, where the objective needs them."""
-    if info.objective.name != "mme":
-        return None
-    num_tokens = num_sampled_frames(info) // info.model.tubelet_size * grid_of(info.model, info.clip).tokens_per_slot
-    return torch.ones(batch, num_tokens, num_motion_values(info.model.patch_size)[1], dtype=torch.float16)  # [B, N', J]
 
 
 def build_model(info: CheckpointInfo, peer: Peer | None = None) -> AnyModel:

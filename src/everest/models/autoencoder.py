@@ -64,13 +64,20 @@ class Decoder(nn.Module):
 
         With ``counts``, clips lie one after another: [1, sum V, E] and [1, sum M, E] to [1, sum M, Q].
         """
-        masked = masked.to(visible.dtype)
-        x = join_clips(visible, masked, counts) if counts else torch.cat([visible, masked], dim=1)  # [B, V + M, E]
-        lengths = [sum(count) for count in counts] or None
-        for block in self.blocks:
-            x = block(x, lengths)
-        x = take_masked(x, counts) if counts else x[:, -masked.shape[1] :]  # [B, M, E]
-        return self.head(self.norm(x))  # type: ignore[no-any-return]
+        return self.head(self.norm(decode(self.blocks, visible, masked, counts)))  # type: ignore[no-any-return]
+
+
+def decode(blocks: nn.ModuleList, visible: Tensor, masked: Tensor, counts: Sequence[TokenCounts] = ()) -> Tensor:
+    """Let masked tokens learn from visible ones: [B, V, E] and [B, M, E] to [B, M, E].
+
+    With ``counts``, clips lie one after another: [1, sum V, E] and [1, sum M, E] to [1, sum M, E].
+    """
+    masked = masked.to(visible.dtype)
+    x = join_clips(visible, masked, counts) if counts else torch.cat([visible, masked], dim=1)  # [B, V + M, E]
+    lengths = [sum(count) for count in counts] or None
+    for block in blocks:
+        x = block(x, lengths)
+    return take_masked(x, counts) if counts else x[:, -masked.shape[1] :]
 
 
 class MaskedModel(nn.Module):

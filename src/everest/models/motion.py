@@ -4,16 +4,18 @@ Shapes: B clips, N tokens, V visible, M targets, P pixels of a tubelet, D width 
 values of the histograms of a target, J of its trajectories, Q = H + J.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
 from everest.errors import ConfigError
-from everest.models.autoencoder import MaskedModel, Prediction
+from everest.models.autoencoder import MaskedModel, Prediction, decode
 from everest.models.encoder import Encoder
 from everest.models.layers import NORM_EPSILON, initialize, make_blocks
 from everest.models.positions import sine_positions
 from everest.models.tubelets import Tubelets
-from everest.tokens import TokenSelection, gather_tokens
+from everest.tokens import TokenCounts, TokenSelection, gather_tokens
 from everest.video.trajectories import CELL_SIZE, NUM_STEPS
 
 NUM_BINS = 9
@@ -61,11 +63,12 @@ class MotionDecoder(nn.Module):
             for values in num_outputs
         )
 
-    def forward(self, x: Tensor, num_targets: int) -> Tensor:
-        """Predict the last tokens: [B, V + M, E] to [B, M, Q]; histograms in 0..1, trajectories in -1..1."""
-        for block in self.blocks:
-            x = block(x)
-        x = self.norm(x[:, -num_targets:])
+    def forward(self, visible: Tensor, masked: Tensor, counts: Sequence[TokenCounts] = ()) -> Tensor:
+        """Predict masked tokens from visible ones: [B, V, E] and [B, M, E] to [B, M, Q].
+
+        Histograms lie in 0..1, trajectories in -1..1. For ``counts`` see :func:`~everest.models.autoencoder.decode`.
+        """
+        x = self.norm(decode(self.blocks, visible, masked, counts))
         shape, motion = self.head
         return torch.cat([shape(x).sigmoid(), motion(x).tanh()], dim=-1)  # [B, M, Q]
 
@@ -100,7 +103,6 @@ class MotionAutoencoder(MaskedModel):
     def forward(self, patches: Tensor | Tubelets, selection: TokenSelection) -> Prediction:
         """Predict shape and motion of the target tokens; see :meth:`MaskedModel.forward`."""
         visible = self.encoder_to_decoder[0](self.encoder(patches, selection))  # [B, V, E]
-        visible = visible + gather_tokens(self.decoder_positions, selection.visible)
-        masked = self.mask_token + gather_tokens(self.decoder_positions, selection.target)  # [B, M, E]
-        x = torch.cat([visible, masked.to(visible.dtype)], dim=1)  # [B, V + M, E]
-        return Prediction(self.decoder[0](x, selection.target.shape[1]), selection)
+        visible = visible + gather_tokens(self.decoder_positions, selection.places(selection.visible))
+        masked = self.mask_token + gather_tokens(self.decoder_positions, selection.places(selection.target))
+        return Prediction(self.decoder[0](visible, masked, selection.counts), selection)

@@ -13,6 +13,7 @@ from everest.datasets import Batch
 from everest.errors import ConfigError, SelectionError
 from everest.models import ModelInput, Prediction
 from everest.models.tubelets import Tubelets
+from everest.objectives.averages import average
 from everest.objectives.teachers import Kind, Teacher, load_teacher
 from everest.objectives.transformers_teachers import is_of_transformers, load_transformers_teacher
 from everest.tokens import TokenGrid, gather_tokens, unpatchify
@@ -85,7 +86,8 @@ class DistillationObjective:
             of_teacher = slice(start, start + teacher.width)
             ours, theirs = prediction.values[..., of_teacher].to(dtype), targets[..., of_teacher].to(dtype)
             weight: float = getattr(self.config, f"{teacher.kind}_weight")
-            total = total + weight * F.smooth_l1_loss(ours, theirs, beta=1.0)
+            errors = F.smooth_l1_loss(ours, theirs, beta=1.0, reduction="none")  # [B, M, D]
+            total = total + weight * average(errors, prediction.selection.counts)
             start += teacher.width
         return total
 

@@ -25,6 +25,7 @@ from torch import Tensor
 from everest.models.motion import NUM_BINS
 from everest.models.tubelets import Tubelets
 from everest.tokens import TokenGrid
+from everest.tokens.others.packed import locate_tokens
 from everest.video.trajectories import CELL_SIZE
 
 _UNIT = 2**24  # of which a vote of length 1 has so many
@@ -63,8 +64,8 @@ def _windows(patches: Tensor | Tubelets, target: Tensor, grid: TokenGrid) -> Ten
     framed[..., 0, :], framed[..., -1, :] = framed[..., 2, :], framed[..., -3, :]
     framed[..., 0], framed[..., -1] = framed[..., 2], framed[..., -3]
     windows = framed.unfold(3, p + 2, p).unfold(4, p + 2, p)  # [B, t, 3, h, w, p + 2, p + 2], a view
-    slot, place = target // grid.tokens_per_slot, target % grid.tokens_per_slot
-    clip = torch.arange(len(target), device=target.device)[:, None]
+    clip, number = locate_tokens(target, len(pixels), grid)
+    slot, place = number // grid.tokens_per_slot, number % grid.tokens_per_slot
     taken = windows[clip, slot, :, place // w, place % w]  # [B, M, 3, p + 2, p + 2]
     if not isinstance(patches, Tubelets):
         return taken

@@ -13,6 +13,7 @@ from everest.datasets import Batch
 from everest.errors import ConfigError, SelectionError
 from everest.models import ModelInput, Prediction
 from everest.models.motion import num_motion_values
+from everest.objectives.averages import average
 from everest.objectives.hog import hog_targets
 from everest.objectives.trajectories import trajectory_targets, weighted_squares
 from everest.tokens import TokenGrid
@@ -72,5 +73,6 @@ class MotionObjective:
             raise SelectionError(f"{prediction} does not fit {targets}")
         dtype = torch.promote_types(prediction.values.dtype, torch.float32)
         shape, motion = torch.split(prediction.values.to(dtype), self._sizes, dim=-1)  # [B, M, H], [B, M, J]
-        of_shape = F.mse_loss(shape, targets.histograms.to(dtype))
-        return (of_shape + weighted_squares(motion, targets.trajectories, targets.weight)) / 2
+        counts = prediction.selection.counts
+        of_shape = average(F.mse_loss(shape, targets.histograms.to(dtype), reduction="none"), counts)
+        return (of_shape + weighted_squares(motion, targets.trajectories, targets.weight, counts)) / 2

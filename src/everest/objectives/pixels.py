@@ -6,11 +6,13 @@ order of VideoMAE's checkpoints.
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from everest.errors import SelectionError
 from everest.models.autoencoder import Prediction
 from everest.models.tubelets import Tubelets
+from everest.objectives.averages import average
 from everest.tokens import TokenGrid, gather_tokens
 
 STD_EPSILON = 1e-6
@@ -68,7 +70,7 @@ def pixel_targets(patches: Tensor | Tubelets, target: Tensor, grid: TokenGrid, m
 
 
 def pixel_loss(prediction: Prediction, targets: Tensor) -> Tensor:
-    """Mean squared error over all targets, in float32 at least.
+    """Mean squared error over all targets, in float32 at least; clips count alike, whatever number of targets each has.
 
     Args:
         prediction: Of shape [B, M, P].
@@ -83,4 +85,7 @@ def pixel_loss(prediction: Prediction, targets: Tensor) -> Tensor:
     if targets.shape != prediction.values.shape:
         raise SelectionError(f"{prediction} needs targets of its shape, given: {list(targets.shape)}")
     dtype = torch.promote_types(prediction.values.dtype, torch.float32)
-    return torch.nn.functional.mse_loss(prediction.values.to(dtype), targets.to(dtype))
+    values, targets, counts = prediction.values.to(dtype), targets.to(dtype), prediction.selection.counts
+    if counts:
+        return average(F.mse_loss(values, targets, reduction="none"), counts)
+    return F.mse_loss(values, targets)

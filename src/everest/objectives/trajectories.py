@@ -3,10 +3,14 @@
 Shapes: B clips, N' tokens of all sampled frames, M targets, J values of a token's trajectories.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-from everest.tokens import FrameSelection, TokenGrid, gather_tokens
+from everest.objectives.averages import mean_of_each
+from everest.tokens import FrameSelection, TokenCounts, TokenGrid, gather_tokens
+from everest.tokens.others.packed import locate_tokens
 from everest.video.trajectories import MAX_STEP_PIXELS
 
 MIN_DEVIATION = 0.25 / MAX_STEP_PIXELS
@@ -34,8 +38,10 @@ def trajectory_targets(
         Targets, 0 where a point was lost, and weights, 1 or 0: float32, each of shape [B, M, J].
     """
     if frames is not None:
-        slot, place = target // grid.tokens_per_slot, target % grid.tokens_per_slot
-        target = frames.pairs.gather(1, slot) * grid.tokens_per_slot + place
+        clip, number = locate_tokens(target, len(motion), grid)
+        slot, place = number // grid.tokens_per_slot, number % grid.tokens_per_slot
+        target = frames.pairs[clip, slot] * grid.tokens_per_slot + place
+        target = target if len(target) == len(motion) else target + clip * motion.shape[1]
     steps = gather_tokens(motion, target).float() / MAX_STEP_PIXELS  # [B, M, J]
     weight = steps.isfinite()
     steps = steps.masked_fill(~weight, 0.0)
@@ -44,16 +50,18 @@ def trajectory_targets(
     return steps / deviation.clamp(min=MIN_DEVIATION), weight.float()
 
 
-def weighted_squares(values: Tensor, targets: Tensor, weight: Tensor) -> Tensor:
+def weighted_squares(values: Tensor, targets: Tensor, weight: Tensor, counts: Sequence[TokenCounts] = ()) -> Tensor:
     """Mean squared error over what has a weight, first of each clip, then of all: so that clips count alike.
 
     Args:
         values: Shape [B, M, J].
         targets: Shape [B, M, J].
         weight: Shape [B, M, J].
+        counts: Targets of each clip, where clips lie one after another; see :mod:`everest.objectives.averages`.
 
     Returns:
         A scalar; a clip without any weight counts as 0.
     """
-    squares = ((values - targets).square() * weight).sum(dim=(1, 2))  # [B]
-    return (squares / weight.sum(dim=(1, 2)).clamp(min=1)).mean()
+    squares = mean_of_each((values - targets).square() * weight, counts)  # [B]
+    weights = mean_of_each(weight, counts)
+    return (squares / weights.where(weights > 0, 1.0)).mean()

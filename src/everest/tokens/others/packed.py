@@ -3,6 +3,7 @@
 Shapes: B clips, N tokens, V visible and M targets of a clip.
 """
 
+import torch
 from torch import Tensor
 
 from everest.tokens.grid import TokenGrid
@@ -29,3 +30,19 @@ def pack_selection(visible: Tensor, target: Tensor, grid: TokenGrid, scores: Ten
         scores,
         counts=tuple(TokenCounts(*pair) for pair in numbers),
     )
+
+
+def locate_tokens(index: Tensor, num_clips: int, grid: TokenGrid) -> tuple[Tensor, Tensor]:
+    """Tell which clip each token is of, and its number there.
+
+    Args:
+        index: Token numbers of each clip, shape [B, K], or one row that counts through all clips, [1, K].
+        num_clips: B.
+        grid: Where the tokens are.
+
+    Returns:
+        Clips, shape [B, 1] or [1, K], and numbers inside the clips, of the shape of ``index``.
+    """
+    if len(index) == num_clips:
+        return torch.arange(num_clips, device=index.device)[:, None], index
+    return index // grid.num_tokens, index % grid.num_tokens

@@ -1,0 +1,66 @@
+"""Every setting of a run, typed, checked as a whole, and changed by dotted keys.
+
+A recipe returns one :class:`PretrainConfig` or :class:`FinetuneConfig`; ``settings.py`` changes single settings by
+their keys. The resolved configuration is written into the run folder, and what inference needs travels inside the
+checkpoint as :class:`CheckpointInfo`.
+"""
+
+from everest.config.model import ClipConfig, FrameSelectionConfig, ModelConfig, ObjectiveConfig, SelectionConfig
+from everest.config.names import (
+    VARYING,
+    WHOLE_CLIP_ARCHS,
+    Arch,
+    Beta,
+    Config,
+    Count,
+    Decoder,
+    ModelSize,
+    ObjectiveName,
+    PositionKind,
+    Ratio,
+    Scoring,
+    SelectionMethod,
+    Task,
+)
+from everest.config.running import AugmentConfig, DataConfig, EvaluationConfig, OptimConfig, RunConfig
+from everest.config.runs import (
+    CheckpointInfo,
+    FinetuneConfig,
+    PretrainConfig,
+    TrainConfig,
+    num_candidate_pairs,
+    num_sampled_frames,
+)
+
+__all__ = [
+    "VARYING",
+    "WHOLE_CLIP_ARCHS",
+    "Arch",
+    "AugmentConfig",
+    "Beta",
+    "CheckpointInfo",
+    "ClipConfig",
+    "Config",
+    "Count",
+    "DataConfig",
+    "Decoder",
+    "EvaluationConfig",
+    "FinetuneConfig",
+    "FrameSelectionConfig",
+    "ModelConfig",
+    "ModelSize",
+    "ObjectiveConfig",
+    "ObjectiveName",
+    "OptimConfig",
+    "PositionKind",
+    "PretrainConfig",
+    "Ratio",
+    "RunConfig",
+    "Scoring",
+    "SelectionConfig",
+    "SelectionMethod",
+    "Task",
+    "TrainConfig",
+    "num_candidate_pairs",
+    "num_sampled_frames",
+]
