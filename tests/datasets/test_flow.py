@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -398,3 +399,27 @@ def test_fine_tuning_needs_no_flow(moving: Manifest) -> None:
     values = config().model_dump(exclude={"task", "objective"})
     (batch,) = build_train_loader(labelled, FinetuneConfig.model_validate(values)).epoch(0)
     assert batch.motion is None
+
+
+def test_a_video_that_does_not_get_on_costs_only_itself(moving: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
+    compute = flow_module.compute_span
+
+    def slow(task: flow_module.FlowTask):  # type: ignore[no-untyped-def]
+        if task.record.path.name == "b.mp4":
+            time.sleep(60)
+        return (yield from compute(task))
+
+    monkeypatch.setattr(flow_module, "compute_span", slow)
+    report = compute_flow(moving, num_workers=2, time_limit_seconds=3.0)
+    assert report.failures == ((str(moving.records[2].source), "took longer than 3 s and was stopped"),)
+    assert "2 of 3 clips have optical flow" in report.summary()
+    assert f"no flow: {moving.records[2].source}: took longer" in report.summary()
+
+
+def test_a_full_disk_ends_it_at_once(moving: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(task: flow_module.FlowTask) -> None:
+        raise DataError(f"{task.target}: the optical flow cannot be written: No space left on device")
+
+    monkeypatch.setattr(flow_module, "compute_span", full)
+    with pytest.raises(DataError, match=r"No space left on device: name another folder with --out"):
+        compute_flow(moving, num_workers=1)
