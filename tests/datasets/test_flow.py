@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -32,6 +33,7 @@ from everest.datasets.flow_files import flow_name, read_header, read_steps
 from everest.datasets.pack import pack_manifest
 from everest.errors import ConfigError, DataError
 from everest.settings import override
+from everest.video import open_video
 from everest.video.augment import draw_box
 from everest.video.encode import encode_video
 from everest.video.trajectories import NUM_STEPS
@@ -120,6 +122,43 @@ def test_trajectories_follow_the_motion_through_crop_resize_and_flip(moving: Man
             seen.add((across > 0, round(abs(across), 3)))
     assert {mirrored for mirrored, _ in seen} == {True, False}
     assert len({scale for _, scale in seen}) > 1
+
+
+def test_motion_is_found_where_and_when_it_is_seen(tmp_path: Path) -> None:
+    """The right half of the frames moves down, from frame 12 on."""
+    write_moving(tmp_path / "a.mp4", right=0.0, down=2.0)
+    with open_video(tmp_path / "a.mp4") as reader:
+        frames = reader.read(range(24)).frames
+    still = frames[:1].expand(24, -1, -1, -1).clone()
+    still[12:, :, 80:] = frames[:12, :, 80:]  # frame 12 looks like frame 11
+    for _ in encode_video([still], tmp_path / "a.mp4", Fraction(24), crf=4):
+        pass
+    (tmp_path / "list.csv").write_text("path\na.mp4\n")
+    manifest = load_data(tmp_path / "list.csv")
+    compute_flow(manifest, num_workers=0)
+    settings = config("clip.num_frames=16", "clip.stride=1", "augment.crop=center")
+    mirrored = set()
+    for epoch, batch in enumerate(batches(manifest, settings, epochs=3)):
+        for position in range(2):
+            generator = make_generator(1, epoch, position, 0)
+            start = int(float(torch.rand((), generator=generator, dtype=torch.float64)) * 9)
+            box = draw_box(torch.empty(3, 1, 128, 160, dtype=torch.uint8), settings.augment, 64, 64, generator)
+            mirrored.add(box.is_flipped)
+            assert batch.motion is not None
+            motion = batch.motion[position].reshape(8, 4, 4, 2, 2, 4, 2).transpose(2, 3)  # [S, R, r, C, c, K, 2]
+            down = motion.reshape(8, 8, 8, 4, 2)[:, 1:6, :, :, 1].nanmedian(dim=1).values  # [S, cell columns, K]
+            moving = down.flip(1) if box.is_flipped else down  # columns of the video
+            for slot in range(8):
+                for k in range(4):
+                    frame = start + 2 * slot + k
+                    if frame >= 23:
+                        assert bool(moving[slot, :, k].isnan().all())
+                        continue
+                    assert bool((moving[slot, :3, k].abs() < 0.1).all()), (start, slot, k)
+                    expected = 2.0 * 64 / 128 if frame >= 12 else 0.0
+                    found = moving[slot, 5:, k]
+                    assert bool(((found - expected).abs() < 0.15).all()), (start, slot, k, found)
+    assert mirrored == {True, False}
 
 
 def test_a_still_video_has_trajectories_of_zero(moving: Manifest) -> None:
@@ -360,3 +399,27 @@ def test_fine_tuning_needs_no_flow(moving: Manifest) -> None:
     values = config().model_dump(exclude={"task", "objective"})
     (batch,) = build_train_loader(labelled, FinetuneConfig.model_validate(values)).epoch(0)
     assert batch.motion is None
+
+
+def test_a_video_that_does_not_get_on_costs_only_itself(moving: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
+    compute = flow_module.compute_span
+
+    def slow(task: flow_module.FlowTask):  # type: ignore[no-untyped-def]
+        if task.record.path.name == "b.mp4":
+            time.sleep(60)
+        return (yield from compute(task))
+
+    monkeypatch.setattr(flow_module, "compute_span", slow)
+    report = compute_flow(moving, num_workers=2, time_limit_seconds=3.0)
+    assert report.failures == ((str(moving.records[2].source), "took longer than 3 s and was stopped"),)
+    assert "2 of 3 clips have optical flow" in report.summary()
+    assert f"no flow: {moving.records[2].source}: took longer" in report.summary()
+
+
+def test_a_full_disk_ends_it_at_once(moving: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(task: flow_module.FlowTask) -> None:
+        raise DataError(f"{task.target}: the optical flow cannot be written: No space left on device")
+
+    monkeypatch.setattr(flow_module, "compute_span", full)
+    with pytest.raises(DataError, match=r"No space left on device: name another folder with --out"):
+        compute_flow(moving, num_workers=1)

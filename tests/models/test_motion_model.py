@@ -8,6 +8,8 @@ from everest.errors import ConfigError
 from everest.models import MotionAutoencoder, build_classifier, build_masked_model, initialize_from, load_model
 from everest.models import save_weights as save
 from everest.models.motion import num_motion_values
+from everest.models.weights import from_release, load_state
+from everest.settings import parse
 
 MME = ObjectiveConfig(name="mme")
 CLIP = ClipConfig(num_frames=4, height=32, width=48)
@@ -89,6 +91,22 @@ def test_weights_files_are_loaded_again_and_start_a_classifier(tmp_path) -> None
     report = initialize_from(classifier, tmp_path)
     assert torch.equal(classifier.encoder.blocks[5].mlp.fc2.weight, model.encoder.blocks[5].mlp.fc2.weight)
     assert set(report.missing) == {"head.weight", "head.bias"}
+
+
+def test_a_checkpoint_with_the_names_of_mme_loads_as_it_is() -> None:
+    given = {key: torch.randn_like(value) for key, value in built().state_dict().items()}
+    model = built()
+    report = load_state(model, from_release(given), source="MME", strict=True)
+    assert set(report.matched) == set(given)
+    assert all(torch.equal(value, given[key]) for key, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("objective", [{}, {"objective": {"name": "pixels"}}, {"objective": {"name": "mme"}}])
+def test_descriptions_of_older_checkpoints_are_read(objective: dict[str, object]) -> None:
+    before = {"task": "pretrain", "model": {}, "clip": {}, "selection": {"keep_ratio": 0.3, "encode_ratio": 0.1}}
+    info = parse(CheckpointInfo, before | objective)
+    assert info.objective.flow is None
+    assert info.objective.name == ("mme" if "mme" in str(objective) else "pixels")
 
 
 def test_the_decoder_can_be_deeper() -> None:
