@@ -22,6 +22,7 @@ from everest.models.weights.files import DEEPSPEED_NAME, Raw
 from everest.models.weights.formats import choose_adapter
 from everest.models.weights.mme import DECODER_KEYS as MME_KEYS
 from everest.models.weights.mvd import DECODER_KEYS as MVD_KEYS
+from everest.tokens import TokenSelection
 
 RELEASE_KEYS = json.loads((Path(__file__).parents[1] / "data" / "weights" / "release_keys.json").read_text())["models"]
 CLIP = ClipConfig(num_frames=4, height=32, width=48)
@@ -233,6 +234,25 @@ class TestTheirDecoders:
         assert torch.equal(classifier.fc_norm.weight, pretrained()["encoder.norm.weight"])
         assert all(key in report.reasons for key in report.unexpected)
         assert "the decoder is not needed for fine-tuning" in str(report)
+
+    @pytest.mark.parametrize("name", ["mme", "mvd"])
+    def test_their_models_are_ours_bit_for_bit(self, name: Any, tmp_path: Path) -> None:
+        widths = {"image_width": 48, "video_width": 64} if name == "mvd" else {}
+        network = ModelConfig(size="tiny", positions="sine_3d" if name == "mvd" else "sine")
+        torch.manual_seed(3)
+        model = jitter(build_masked_model(network, CLIP, ObjectiveConfig(name=name, **widths))).eval()
+        state = model.state_dict()
+        if name == "mvd":
+            state = {key.removeprefix("encoder."): value for key, value in state.items()}
+            state |= {
+                key: position_table("sine_3d", GRID, 192) for key in ("pos_embed", "pos_embed_img", "pos_embed_vid")
+            }
+        loaded, info = load_model(saved(tmp_path / "a.pth", {"model": state}), SMALL)
+        assert same(loaded.state_dict(), model.state_dict())
+        assert (info.objective.image_width, info.objective.video_width) == tuple(widths.values() or (None, None))
+        patches = torch.randn(2, 12, 1536)
+        selection = TokenSelection(torch.tensor([[0, 5], [3, 9]]), torch.tensor([[1, 2, 11], [0, 1, 2]]), model.grid)
+        assert torch.equal(loaded(patches, selection).values, model(patches, selection).values)
 
     def test_a_finetuned_mvd_has_its_positions(self, tmp_path: Path) -> None:
         state = finetuned() | {"pos_embed": position_table("sine_3d", GRID, 192)}

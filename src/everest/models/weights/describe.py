@@ -98,7 +98,7 @@ def describe(path: Path, renamed: Renamed, given: Given) -> Description:
         model=model,
         clip=clip,
         selection=selection,
-        objective=ObjectiveConfig(name=renamed.objective),
+        objective=_objective(renamed),
         class_names=names,
     )
     if facts.mean is not None and facts.std is not None:
@@ -129,6 +129,13 @@ def _model(path: Path, renamed: Renamed) -> ModelConfig:
         head_norm_epsilon=facts.head_norm_epsilon or 1e-6,
         encoder_norm=facts.encoder_norm or renamed.part != "pretrain",
     )
+
+
+def _objective(renamed: Renamed) -> ObjectiveConfig:
+    """What is predicted; of teachers, how many values."""
+    heads = {"image_width": "decoder_img.head.weight", "video_width": "decoder_vid.head.weight"}
+    widths = {key: len(renamed.state[head]) for key, head in heads.items() if head in renamed.state}
+    return ObjectiveConfig(name=renamed.objective, **widths)
 
 
 _DECODERS = ("decoder.blocks.", "decoder.0.blocks.", "decoder_vid.blocks.", "decoder_img.blocks.")
