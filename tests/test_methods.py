@@ -6,14 +6,14 @@ from typing import get_args
 
 import pytest
 
-from everest.config import VARYING, EvaluationConfig, FinetuneConfig, PretrainConfig, SelectionMethod
-from everest.datasets import Manifest, load_data
+from everest.config import VARYING, Arch, EvaluationConfig, FinetuneConfig, PretrainConfig, SelectionMethod
+from everest.datasets import Manifest, compute_flow, load_data
 from everest.evaluation import evaluate
-from everest.models import Classifier
+from everest.models import Classifier, build_autoencoder, save_weights
 from everest.recipes import get_recipe
 from everest.settings import override
 from everest.tokens import count_tokens
-from everest.training import run_finetuning, run_pretraining
+from everest.training import describe_checkpoint, run_finetuning, run_pretraining
 from everest.training.metrics import read_metrics
 
 SMALL = [
@@ -47,7 +47,35 @@ def stages(*settings: str) -> tuple[PretrainConfig, FinetuneConfig]:
 
 @pytest.mark.parametrize("selection", get_args(SelectionMethod))
 def test_every_selection_learns_and_is_evaluated(selection: SelectionMethod, data: Manifest, tmp_path: Path) -> None:
+    learn_and_evaluate(selection, stages(f"selection.method={selection}"), data, tmp_path)
+
+
+OBJECTIVES: tuple[tuple[str, SelectionMethod], ...] = (
+    *(("mme", selection) for selection in ("tube", "rero", "adaptive", "k_centered")),
+    *(("mvd", selection) for selection in ("tube", "rero", "rlt")),
+)
+
+
+@pytest.mark.parametrize(("objective", "selection"), OBJECTIVES)
+def test_every_objective_learns_with_any_selection(
+    objective: str, selection: SelectionMethod, data: Manifest, tmp_path: Path
+) -> None:
     pretrain, finetune = stages(f"selection.method={selection}")
+    if objective == "mme":
+        compute_flow(data, tmp_path / "flow", num_workers=0)
+        settings = [f"objective.flow={tmp_path / 'flow'}", "objective.name=mme"]
+    else:
+        teacher = build_autoencoder(pretrain.model, pretrain.clip)
+        save_weights(teacher, describe_checkpoint(pretrain), tmp_path / "teacher.safetensors")
+        settings = [f"objective.video_teacher={tmp_path / 'teacher.safetensors'}", "objective.name=mvd"]
+    learn_and_evaluate(selection, (override(pretrain, settings), finetune), data, tmp_path)
+
+
+def learn_and_evaluate(
+    selection: SelectionMethod, stages: tuple[PretrainConfig, FinetuneConfig], data: Manifest, tmp_path: Path
+) -> None:
+    """Pre-train, fine-tune from that, evaluate, and look at what is left behind."""
+    pretrain, finetune = stages
     pretrained = run_pretraining(pretrain, data, tmp_path / "pretrain", say=lambda line: None)
     tuned = run_finetuning(finetune, data, tmp_path / "finetune", init=tmp_path / "pretrain", say=lambda line: None)
     for run in (pretrained, tuned):
@@ -66,3 +94,24 @@ def test_every_selection_learns_and_is_evaluated(selection: SelectionMethod, dat
     assert not found.failures
     for result in found.predictions:
         assert float(result.probabilities.sum()) == pytest.approx(1.0)
+
+
+ARCHS: tuple[tuple[Arch, SelectionMethod], ...] = (
+    *((arch, "all") for arch in ("mvit_s", "mvit_b", "vivit")),
+    *((arch, "k_centered") for arch in ("timesformer", "xvit", "motionformer")),
+)
+
+
+@pytest.mark.parametrize(("arch", "selection"), ARCHS)
+def test_every_supervised_row_learns_and_is_evaluated(
+    arch: Arch, selection: SelectionMethod, data: Manifest, tmp_path: Path
+) -> None:
+    settings = [f"model.arch={arch}", f"selection.method={selection}", "clip.height=64", "clip.width=64"]
+    _, finetune = stages(*(["model.tubelet_size=1"] if arch == "xvit" else []))
+    tuned = run_finetuning(override(finetune, settings), data, tmp_path / "run", say=lambda line: None)
+    assert all(line["loss"] > 0 and line["grad_norm"] > 0 for line in read_metrics(tuned.folder.metrics))
+    assert isinstance(tuned.model, Classifier)
+    views = EvaluationConfig(num_segments=1, num_crops=1)
+    found = evaluate(tuned.model, tuned.info, data, views, num_workers=0)
+    assert found.num_clips == len(data)
+    assert not found.failures
