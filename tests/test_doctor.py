@@ -233,3 +233,11 @@ def test_missing_tensorboard_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> No
     finding = doctor.check_tensorboard()
     assert finding.ok is False
     assert "pip install tensorboard" in finding.advice
+
+
+def test_optional_packages_say_what_they_are_for() -> None:
+    there = doctor.check_optional("json", "JSON", "reading", extra="json")
+    assert (there.ok, there.detail) == (True, "installed, for reading")
+    absent = doctor.check_optional("no_such_module_at_all", "Nothing", "dreams", extra="sleep")
+    assert absent.ok is None
+    assert absent.advice == "for dreams: pip install 'everest-video[sleep]'"

@@ -84,6 +84,8 @@ def diagnose(*, compile_seconds: float = 120.0) -> list[Finding]:
         check_decoding(),
         check_codecs(),
         check_torchcodec(),
+        check_optional("cv2", "OpenCV", "optical flow for objective.name=mme", extra="flow"),
+        check_optional("transformers", "transformers", "teachers of objective.name=mvd from Hugging Face", extra="hf"),
     ]
     if compile_seconds > 0:
         findings.append(check_compile(compile_seconds))
@@ -187,6 +189,21 @@ def check_torchcodec() -> Finding:
         reason = str(error).strip().partition("\n")[0]
         return Finding("torchcodec", None, f"installed but not usable ({reason}); not needed")
     return Finding("torchcodec", None, "installed; not used")
+
+
+def check_optional(module: str, name: str, purpose: str, *, extra: str) -> Finding:
+    """Say whether a package that only some need is there; it is not imported, which may take seconds.
+
+    Args:
+        module: What is imported.
+        name: For people.
+        purpose: What needs it.
+        extra: Of ours, that installs it.
+    """
+    if importlib.util.find_spec(module) is None:
+        advice = f"for {purpose}: pip install 'everest-video[{extra}]'"
+        return Finding(name, None, "not installed; not needed for anything else", advice)
+    return Finding(name, True, f"installed, for {purpose}")
 
 
 def check_compile(seconds: float) -> Finding:
