@@ -31,6 +31,8 @@ _MAX_HEAD = 64
 # How far before the wanted time a key frame is looked for, in seconds: key frames are indexed by decoding time,
 # which may be before or after the time at which they are shown.
 _LOOK_BACK = (0.0, 0.5, 2.0, 8.0)
+# How pixels are stored that PyAV and torchcodec convert to the same RGB; with 10 bits their colours differ at edges.
+_PLAIN_PIXELS = {"yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p", "gbrp", "gray"}
 
 
 @dataclass(frozen=True)
@@ -224,6 +226,12 @@ class FrameStream(Closing):
     def has_good_times(self) -> bool:
         """Whether the container keeps the time of presentation of every frame: mp4, mov, mkv and webm do."""
         return not self._counts and any(name in self._container.format.name for name in ("mp4", "matroska"))
+
+    @property
+    def has_plain_pixels(self) -> bool:
+        """Whether all decoders turn the pictures into the same RGB; in others they fill in colours differently."""
+        context = self.stream.codec_context
+        return context.pix_fmt in _PLAIN_PIXELS and context.width % 2 == context.height % 2 == 0
 
     @property
     def container_seconds(self) -> float | None:

@@ -101,9 +101,18 @@ class VideoReader(Closing):
         return self._stream.num_decoded
 
     @property
+    def stream_index(self) -> int:
+        """Which stream of the file is read: the first moving picture that is no cover."""
+        return self._stream.stream.index
+
+    @property
     def is_regular(self) -> bool:
-        """Whether every decoder finds the same frames: a constant frame rate in a container that keeps good times."""
-        return self._stream.is_constant and self._stream.has_good_times
+        """Whether every decoder gives the same frames, to the bit.
+
+        They find the same ones where the frame rate is constant and the container keeps good times, and turn them into
+        the same RGB where no colour has to be guessed between more than 8 bits or at an odd edge.
+        """
+        return self._stream.is_constant and self._stream.has_good_times and self._stream.has_plain_pixels
 
     def read(self, indices: Sequence[int]) -> Clip:
         """Read frames.
