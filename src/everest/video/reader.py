@@ -261,6 +261,8 @@ def _measure(frames: FrameStream) -> tuple[int, float, bool]:
         Number of grid positions, seconds, and whether that is the length of the pictures themselves.
     """
     stream = frames.stream
+    if frames.num_positions is not None:  # pictures that nothing can decode may be among those that were counted
+        return max(frames.num_positions, 1), max(frames.num_positions, 1) / frames.fps, False
     seconds: float | None = None
     is_exact = True
     if stream.duration and stream.time_base:
