@@ -5,9 +5,12 @@ Shapes: R clips of an item, C channels, T frames, H height, W width.
 
 import math
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import cycle
 from statistics import mean, median
 from typing import Any
 
@@ -27,6 +30,7 @@ from everest.errors import ConfigError, DataError
 OnProgress = Callable[[int, int], None]
 
 NUM_STAGED = 48  # items that are read once more in this process, stage by stage
+MIN_STEPS = 4  # whole training steps that are waited for, however few the items are
 TIME_LIMIT_SECONDS = 60.0  # to find out whether a file can be read in one way
 STAGES = ("open", "seek", "decode", "convert", "transform", "transfer")
 
@@ -108,9 +112,9 @@ def bench_loader(
     rates = {entry.arm.name: median(entry.rates) for entry in measured}
     rows = [_row(entry, rates.get(entry.arm.compared_with or entry.arm.name), num_workers) for entry in measured]
     if train_step is not None:
-        for row, arm, loader in zip(rows, arms, loaders, strict=True):
+        for row, arm in zip(rows, arms, strict=True):
             row["workers_needed"] = math.ceil(batch / train_step / row["clips_per_second"] * num_workers)
-            row["waiting_share"] = _waiting(arm, loader, train_step, batch, device)
+            row["waiting_share"] = _waiting(arm, keys, num_workers, train_step, batch, device)
     return {
         "arms": rows,
         "num_items": len(keys),
@@ -188,7 +192,7 @@ class _Readers:
         return ""
 
 
-def _loader(dataset: Dataset[Any], keys: list[SampleKey], num_workers: int) -> DataLoader[Any]:
+def _loader(dataset: Dataset[Any], keys: Iterable[SampleKey], num_workers: int) -> DataLoader[Any]:
     return DataLoader(
         dataset,
         batch_size=None,
@@ -215,23 +219,81 @@ def _rate(arm: Arm, loader: DataLoader[Any], device: torch.device) -> float:
     return num_items * arm.clips_per_item / (time.perf_counter() - started)
 
 
-def _waiting(arm: Arm, loader: DataLoader[Any], train_step: float, batch: int, device: torch.device) -> float:
-    """Train in pretence, and find the share of the time that is spent on waiting for clips."""
-    items, taker = iter(loader), Taker(loader.num_workers)
-    arm.finish(taker.take(next(items)), device)
-    started, waited, num_clips = time.perf_counter(), 0.0, 0
-    while True:
-        asked = time.perf_counter()
-        item = next(items, None)
-        if item is None:  # the end
-            break
-        arm.finish(taker.take(item), device)
-        waited += time.perf_counter() - asked
-        num_clips += arm.clips_per_item
-        while num_clips >= batch:
-            time.sleep(train_step)
-            num_clips -= batch
-    return waited / (time.perf_counter() - started)
+def _waiting(  # noqa: PLR0917
+    arm: Arm, keys: list[SampleKey], num_workers: int, train_step: float, batch: int, device: torch.device
+) -> float:
+    """Train in pretence on the same items again and again, and find the share of the time that is spent on waiting."""
+    loader = _loader(arm.dataset, _Endless(keys), num_workers)  # of its own: at the end of a round workers run dry
+    items, taker = iter(loader), Taker(num_workers)
+
+    def take() -> Any:
+        item = next(items)
+        if item is None:
+            raise DataError(f"{arm.name} cannot read any more what it could read before; do files change?")
+        return taker.take(item)
+
+    def finish(item: Any) -> None:
+        arm.finish(item, device)
+        _wait_for(device)
+
+    num_steps = max(MIN_STEPS, len(keys) * arm.clips_per_item // batch)
+    items_per_step = batch / arm.clips_per_item
+    return waiting_share(take, finish, items_per_step=items_per_step, train_step=train_step, num_steps=num_steps)
+
+
+def waiting_share(
+    take: Callable[[], Any],
+    finish: Callable[[Any], object],
+    *,
+    items_per_step: float,
+    train_step: float,
+    num_steps: int,
+) -> float:
+    """Find the share of its time that a trainer waits for its data.
+
+    As in training, items are taken while a step is computed, up to :data:`PREFETCH_FACTOR` batches ahead. The time
+    begins with the first step, for which the items are there, and ends when those for the one after the last are: so
+    each step is counted with one wait, and the share is that of a long run.
+
+    Args:
+        take: Gives the next item; there is always one. Called from one thread, in which it may wait.
+        finish: Brings an item to where it is computed on; its time counts as waiting.
+        items_per_step: Items of a step, of which a part may stay for the next one.
+        train_step: Seconds of a step.
+        num_steps: Steps to wait for, at least 1.
+
+    Returns:
+        0 to 1.
+    """
+    with ThreadPoolExecutor(1) as thread:
+        ahead = deque(thread.submit(take) for _ in range(math.ceil(PREFETCH_FACTOR * items_per_step)))
+        waited, num_items, started = 0.0, 0.0, 0.0
+        try:
+            for step in range(num_steps + 1):
+                if step:
+                    time.sleep(train_step)
+                asked = time.perf_counter()
+                while num_items < items_per_step:
+                    item = ahead.popleft().result()
+                    ahead.append(thread.submit(take))
+                    finish(item)
+                    num_items += 1
+                num_items -= items_per_step
+                now = time.perf_counter()
+                waited, started = (waited + now - asked, started) if step else (0.0, now)
+            return waited / (time.perf_counter() - started)
+        finally:
+            thread.shutdown(cancel_futures=True)
+
+
+class _Endless:
+    """Keys again and again."""
+
+    def __init__(self, keys: list[SampleKey]) -> None:
+        self._keys = keys
+
+    def __iter__(self) -> Iterator[SampleKey]:
+        return cycle(self._keys)
 
 
 def _stages(arm: Arm, keys: Sequence[SampleKey], device: torch.device) -> dict[str, float]:
