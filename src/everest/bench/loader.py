@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 from everest.bench.arms import Arm, build_arms
 from everest.bench.foreign import FOREIGN_ERRORS
 from everest.bench.hardware import describe_hardware
+from everest.bench.pairs import clips_of_both
 from everest.config import ClipConfig, EvaluationConfig
 from everest.datasets import Manifest
 from everest.datasets.clips import SampleKey
@@ -68,7 +69,7 @@ def bench_loader(
 
     Args:
         manifest: The videos.
-        packed: The same clips as packed shards, in the same order of records or any other.
+        packed: The same clips as packed shards; those that the pack has left out are left out here.
         clip: Length, size and stride; None: 16 frames, 224 x 224, stride 4.
         clips_per_video: Also measure so many clips of each opened video.
         views: Also measure evaluation views: all of a video at once, and each with a decoding of its own.
@@ -86,7 +87,7 @@ def bench_loader(
         highest round, ``ms_per_clip`` of a worker, ``stages_ms`` per clip, and ``speedup`` over the arm
         ``compared_with`` (decord and Pillow where that is installed; one clip per video for several; view by view for
         views); with ``train_step`` the ``workers_needed`` and the ``waiting_share``;
-        ``num_items``, ``left_out``, ``hardware`` and what was asked for.
+        ``num_items``, ``left_out``, ``not_packed``, ``hardware`` and what was asked for.
 
     Raises:
         ConfigError: Numbers that cannot be measured with.
@@ -97,8 +98,9 @@ def bench_loader(
     if train_step is not None and not 0 < train_step < math.inf:
         raise ConfigError(f"a training step takes more than 0 seconds, given: {train_step}")
     device = device or torch.device("cpu")
-    arms = build_arms(manifest, packed, clip or ClipConfig(), clips_per_video, views)
-    keys, left_out = _readable(arms, len(manifest), num_items)
+    both, not_packed = (manifest, []) if packed is None else clips_of_both(manifest, packed)
+    arms = build_arms(both, packed, clip or ClipConfig(), clips_per_video, views)
+    keys, left_out = _readable(arms, len(both), num_items)
     measured = [_Measured(arm) for arm in arms]
     loaders = [_loader(arm.dataset, keys, num_workers) for arm in arms]
     with _threads(max(1, num_cores() - num_workers)):  # the others are for the workers
@@ -124,6 +126,7 @@ def bench_loader(
         "batch": batch,
         "manifest_digest": manifest.digest,
         "left_out": left_out,
+        "not_packed": not_packed,
         "clip": (clip or ClipConfig()).model_dump(mode="json"),
         "hardware": describe_hardware(device),
     }
@@ -146,6 +149,8 @@ def format_loader(values: dict[str, Any]) -> str:
             lines.append(f"  {row['name']:26} needs {row['workers_needed']} worker processes; {waits}")
     rounds = f"{values['num_items']} videos, {values['rounds']} rounds, {workers}"
     lines.append(f"{rounds}; {len(values['left_out'])} videos left out, which not every way can read")
+    if values["not_packed"]:
+        lines.append(f"clips that are not among the packed ones, left out for all: {len(values['not_packed'])}")
     return "\n".join(lines)
 
 
