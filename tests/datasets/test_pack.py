@@ -32,7 +32,7 @@ from everest.config import (
     RunConfig,
     SelectionConfig,
 )
-from everest.datasets import ClipRecord, Manifest, build_train_loader, load_data, write_manifest
+from everest.datasets import ClipRecord, Manifest, build_train_loader, check_manifest, load_data, write_manifest
 from everest.datasets.pack import LOCK, PackSettings, pack_manifest
 from everest.datasets.packing import PackedClip, PackTask, pack_clip
 from everest.datasets.pool import run_parallel
@@ -239,6 +239,19 @@ def test_shards_are_read_from_a_url_byte_by_byte(url: str, packed: Path) -> None
         assert remote.digest == local.digest
         with VideoReader(remote.records[5].source) as a, VideoReader(local.records[5].source) as b:
             assert torch.equal(a.read([0, 7]).frames, b.read([0, 7]).frames)
+
+
+def test_a_check_of_a_url_writes_it_as_one_and_knows_it_again(url: str, tmp_path: Path) -> None:
+    kept = tmp_path / "report.jsonl"
+    for num_known in (0, 10):
+        report = check_manifest(load_data(url), 0, report=kept)
+        assert report.num_reused == num_known
+    paths = [json.loads(line)["path"] for line in kept.read_text().splitlines()]
+    assert all(path.startswith("memory://bucket/data/00000") for path in paths)
+    assert report.to_dict()["manifest"] == f"{url}/manifest.csv"
+    fsspec.filesystem("memory").pipe_file("/bucket/data/000000.tar", b"x" * 10**6)
+    kept.unlink()
+    assert "      memory://bucket/data/000000.tar/" in check_manifest(load_data(url), 0, report=kept).summary()
 
 
 def test_training_takes_the_same_batches_from_a_url(url: str, packed: Path) -> None:

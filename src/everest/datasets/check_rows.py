@@ -9,6 +9,7 @@ from typing import Any, TextIO
 
 from everest.datasets.lock import Lock
 from everest.errors import DataError
+from everest.video.source import say_location
 
 Span = tuple[float | None, float | None]  # start and end in seconds; None: of the file
 
@@ -18,7 +19,7 @@ class CheckRow:
     """What one file is, and what is wrong with it. Numbers are 0 and texts empty where the file cannot be opened.
 
     Attributes:
-        path: The file.
+        path: The file; of a URL, which is written with both of its slashes, the path that Python makes of it.
         num_bytes: Its size.
         modified_ns: When it was written last, in nanoseconds.
         spans: The clips of it, each once.
@@ -64,7 +65,7 @@ class CheckRow:
 
     def to_dict(self) -> dict[str, Any]:
         """Give the row as plain values that JSON can hold."""
-        return {**dataclasses.asdict(self), "path": str(self.path)}
+        return {**dataclasses.asdict(self), "path": say_location(self.path)}
 
     def answers(self, other: "CheckRow") -> bool:
         """Whether this row is a finished check of what ``other`` asks about."""
