@@ -119,7 +119,9 @@ def predict(options: Namespace) -> int:
         print_result(options, rows, "\n".join(lines))
     for failure in failed:
         print(f"error: {failure.source}: {failure.reason}", file=sys.stderr)
-    return EXIT_UNUSABLE if failed else EXIT_OK
+    if len(failed) == len(results):
+        return EXIT_UNUSABLE
+    return EXIT_FAILURES if failed else EXIT_OK
 
 
 def recipe_list(options: Namespace) -> int:

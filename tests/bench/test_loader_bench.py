@@ -4,7 +4,9 @@ import json
 import os
 import signal
 import threading
+import time
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pytest
@@ -14,7 +16,7 @@ from torch.utils.data import Dataset
 from everest.bench import loader
 from everest.bench.arms import Arm, build_arms
 from everest.bench.decord_clips import DecordClips, has_decord
-from everest.bench.loader import STAGES, bench_loader, format_loader
+from everest.bench.loader import STAGES, bench_loader, format_loader, waiting_share
 from everest.config import ClipConfig, EvaluationConfig
 from everest.datasets import ClipRecord, Manifest, load_data
 from everest.datasets.clips import SampleKey
@@ -54,6 +56,39 @@ def test_every_way_is_measured() -> None:
     told = format_loader(values)
     assert "needs" in told
     assert "packed shards" in told
+
+
+@pytest.mark.parametrize(("train_step", "expected"), [(0.02, 0.75), (0.04, 0.5), (0.06, 0.25), (0.12, 0.0)])
+def test_the_share_of_waiting_is_what_the_speeds_say(train_step: float, expected: float) -> None:
+    seconds = []
+
+    def take() -> None:
+        started = time.perf_counter()
+        time.sleep(0.01)  # 0.08 s for the eight items of a step
+        seconds.append(time.perf_counter() - started)
+
+    share = waiting_share(take, lambda _: None, items_per_step=8, train_step=train_step, num_steps=8)
+    slowness = fmean(seconds) / 0.01  # of this machine now
+    assert share == pytest.approx(max(0.0, 1 - (1 - expected) / slowness if expected else 0.0), abs=0.1)
+
+
+def test_what_is_left_of_an_item_goes_into_the_next_step() -> None:
+    taken = []
+    waiting_share(lambda: None, taken.append, items_per_step=2.5, train_step=0.0, num_steps=3)
+    assert len(taken) == 10  # for four steps
+
+
+def test_waiting_is_known_where_a_step_takes_more_clips_than_there_are() -> None:
+    values = bench_loader(few(3), clip=SMALL, rounds=1, train_step=0.4, batch=8)
+    assert {row["name"]: row["waiting_share"] for row in values["arms"]}["pyav"] < 0.5
+
+
+def test_errors_of_the_files_end_the_measurement() -> None:
+    def take() -> None:
+        raise DataError("gone")
+
+    with pytest.raises(DataError, match="gone"):
+        waiting_share(take, lambda _: None, items_per_step=8, train_step=0.01, num_steps=6)
 
 
 def test_views_decoded_once_are_those_decoded_one_by_one() -> None:

@@ -303,6 +303,23 @@ def test_a_report_that_cannot_be_written_is_an_error(copies: list[Path], tmp_pat
             check_manifest(manifest_of(*copies), 0, report=place)
 
 
+def test_two_checks_do_not_write_one_report_at_once(copies: list[Path], tmp_path: Path) -> None:
+    kept = tmp_path / "report.jsonl"
+    refused = []
+
+    def begin_another(done: int, _: int) -> None:
+        before = kept.read_bytes()
+        with pytest.raises(DataError, match="wait until that is done, or name another file with --report"):
+            check_manifest(manifest_of(*copies), 0, report=kept)
+        refused.append(kept.read_bytes() == before)
+
+    report = check_manifest(manifest_of(*copies), 0, begin_another, report=kept)
+    assert refused == [True] * len(copies)
+    assert len(kept.read_text().splitlines()) == len(report.rows)
+    assert check_manifest(manifest_of(*copies), 0, report=kept).num_reused == len(copies)
+    assert sorted(path.name for path in tmp_path.glob("report*")) == ["report.jsonl"]
+
+
 def test_any_file_name_survives_the_report(tmp_path: Path) -> None:
     rows = tuple(CheckRow(tmp_path / name, fault="x") for name in ("new\nline", "\udcff", "日本", '"'))
     with ReportFile(tmp_path / "r.jsonl") as kept:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from everest.cli import main
 from everest.datasets import FORMATS, Manifest, index_source, load_data, write_manifest
 from everest.datasets.spans import read_span
 from everest.errors import ConfigError, ManifestError
@@ -279,3 +280,32 @@ def test_lines_that_repeat_a_clip_are_counted(tmp_path: Path) -> None:
     ]
     assert "1 clips are listed again in their split" in index.manifest.note
     assert "1 clips are in more than one split" in index.summary()
+
+
+def test_a_misspelt_split_is_pointed_out(tmp_path: Path) -> None:
+    names = ("train", "trian", "test", "extra")
+    for number in range(4):
+        put(tmp_path / f"{number}.mp4", number)
+    listed = tmp_path / "list.csv"
+    text(listed, "path,label,split\n" + "".join(f"{i}.mp4,x,{name}\n" for i, name in enumerate(names)))
+    index = index_source(listed)
+    told = [line for line in index.summary().splitlines() if line.startswith("warning")]
+    assert len(told) == len(index.to_dict()["warnings"]) == 2
+    assert "'extra'" in told[0]
+    assert "did you mean" not in told[0]
+    assert "1 clips are in a split 'trian'" in told[1]
+    assert "did you mean 'train'?" in told[1]
+    text(listed, "path,label,split\n0.mp4,x,monday\n1.mp4,x,friday\n")
+    assert "warning" not in index_source(listed).summary()  # own names throughout are meant
+
+
+def test_names_of_classes_that_are_left_over_are_not_overwritten(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put(tmp_path / "videos" / "wave" / "0.mp4")
+    text(tmp_path / "out.classes.txt", "another\n")
+    assert main(["data", "index", str(tmp_path / "videos"), "--out", str(tmp_path / "out.csv")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "out.classes.txt: exists already, and would name the classes of out.csv; delete it" in line
+    assert "overwritten" not in line
+    assert not (tmp_path / "out.csv").exists()

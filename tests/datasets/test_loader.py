@@ -30,8 +30,10 @@ from everest.datasets import (
     TrainLoader,
     build_train_loader,
     build_view_loader,
+    handover,
     load_data,
 )
+from everest.datasets.handover import NoSharedMemoryError
 from everest.datasets.workers import resolve_num_workers
 from everest.errors import ConfigError, DataError
 from everest.video.augment import change_clip
@@ -284,6 +286,29 @@ def test_candidates_are_whole_tubelets(num_frames: int, tubelet_size: int, alpha
 def test_frame_selection_reads_the_candidates() -> None:
     selecting = config().model_copy(update={"frame_selection": FrameSelectionConfig(enabled=True, alpha=1.5)})
     assert batches(build_train_loader(few(8), selecting))[0].frames.shape == (4, 3, 6, 32, 32)
+
+
+def test_evaluation_goes_on_by_itself_where_shared_memory_ends(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    clip, views = ClipConfig(num_frames=4, height=32, width=32), EvaluationConfig(num_segments=2, num_crops=1)
+    expected = list(build_view_loader(few(6), clip, views, num_workers=0))
+    made = []
+
+    def new_shared(num_bytes: int) -> torch.Tensor:
+        made.append(num_bytes)
+        if len(made) > 1:  # in each worker: its second item does not fit
+            raise NoSharedMemoryError("no shared memory is left")
+        return torch.empty(num_bytes, dtype=torch.uint8).share_memory_()
+
+    monkeypatch.setattr(handover, "new_shared", new_shared)
+    loader = build_view_loader(few(6), clip, views, num_workers=1)
+    for _ in range(2):
+        found = list(loader)
+        assert [v.record_index for v in found] == list(range(6))
+        assert all(torch.equal(a.frames, b.frames) for a, b in zip(found, expected, strict=True))
+    assert caplog.text.count("--shm-size") == 1
+    assert "data.batch_size" not in caplog.text  # a setting that evaluation does not have
 
 
 def test_workers_are_counted_by_spare_cores(monkeypatch: pytest.MonkeyPatch) -> None:

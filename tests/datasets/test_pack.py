@@ -21,6 +21,7 @@ import pytest
 import torch
 import webdataset
 
+from everest.cli import main
 from everest.config import (
     AugmentConfig,
     ClipConfig,
@@ -31,10 +32,11 @@ from everest.config import (
     RunConfig,
     SelectionConfig,
 )
-from everest.datasets import ClipRecord, Manifest, build_train_loader, load_data, write_manifest
-from everest.datasets.pack import PackSettings, pack_manifest, verify_shards
+from everest.datasets import ClipRecord, Manifest, build_train_loader, check_manifest, load_data, write_manifest
+from everest.datasets.pack import LOCK, PackSettings, pack_manifest
 from everest.datasets.packing import PackedClip, PackTask, pack_clip
 from everest.datasets.pool import run_parallel
+from everest.datasets.verify import verify_shards
 from everest.errors import DataError, ManifestError, VideoError
 from everest.video import VideoReader
 from everest.video.encode import psnr
@@ -239,6 +241,19 @@ def test_shards_are_read_from_a_url_byte_by_byte(url: str, packed: Path) -> None
             assert torch.equal(a.read([0, 7]).frames, b.read([0, 7]).frames)
 
 
+def test_a_check_of_a_url_writes_it_as_one_and_knows_it_again(url: str, tmp_path: Path) -> None:
+    kept = tmp_path / "report.jsonl"
+    for num_known in (0, 10):
+        report = check_manifest(load_data(url), 0, report=kept)
+        assert report.num_reused == num_known
+    paths = [json.loads(line)["path"] for line in kept.read_text().splitlines()]
+    assert all(path.startswith("memory://bucket/data/00000") for path in paths)
+    assert report.to_dict()["manifest"] == f"{url}/manifest.csv"
+    fsspec.filesystem("memory").pipe_file("/bucket/data/000000.tar", b"x" * 10**6)
+    kept.unlink()
+    assert "      memory://bucket/data/000000.tar/" in check_manifest(load_data(url), 0, report=kept).summary()
+
+
 def test_training_takes_the_same_batches_from_a_url(url: str, packed: Path) -> None:
     local = list(build_train_loader(load_data(packed), config()).epoch(0))
     remote = list(build_train_loader(load_data(url), config(num_workers=2)).epoch(0))
@@ -289,6 +304,37 @@ def test_an_interrupted_shard_keeps_its_finished_clips(tmp_path: Path) -> None:
     assert report.manifest.digest == whole.manifest.digest
     for name in ("000000.tar", "manifest.csv"):
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_two_at_once_do_not_touch_each_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, listed = tmp_path / "out", tmp_path / "list.csv"
+    write_manifest(few(3), listed)
+    states = []
+
+    def begin_another(done: int, _: int) -> None:
+        if done == 1:
+            before = contents(out)
+            assert main(["data", "pack", str(listed), str(out), "--workers", "0"]) == 2
+            states.append(contents(out) == before)
+
+    report = pack_manifest(load_data(listed), out, num_workers=0, on_progress=begin_another)
+    assert states == [True]
+    assert not report.failures
+    errors = capsys.readouterr().err.splitlines()
+    assert [f"process {os.getpid()}" in line and "is packing into it" in line for line in errors] == [True]
+    assert verify_shards(out).problems == ()
+    assert not (out / LOCK).exists()
+
+
+def test_what_a_killed_pack_left_blocks_nobody(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / LOCK).write_text("process 1 on elsewhere")
+    assert not pack_manifest(few(2), out, num_workers=0).failures
 
 
 def test_clips_that_failed_are_tried_again(tmp_path: Path) -> None:

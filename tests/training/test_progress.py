@@ -54,6 +54,16 @@ def test_what_was_done_before_does_not_count_for_the_pace() -> None:
     assert file.getvalue() == "x 950/1,000: 0:00:03 left\n"
 
 
+def test_what_fails_before_it_begins_shows_its_error_only() -> None:
+    file = io.StringIO()
+    with pytest.raises(ValueError, match="no"), Progress("x", 3, file=file, clock=Clock()):
+        raise ValueError("no")
+    assert not file.getvalue()
+    with Progress("x", 3, file=file, clock=Clock()):
+        pass  # an end without a single step is said
+    assert file.getvalue() == "x 0/3\n"
+
+
 def test_every_number_is_shown_in_its_form() -> None:
     file = io.StringIO()
     with Progress("x", 2, file=file, clock=Clock()) as progress:

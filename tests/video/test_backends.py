@@ -5,10 +5,12 @@ from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import pytest
 import torch
+from av.stream import Disposition
 from torch import Tensor
-from video_files import FALLS, FALLS_CLIPS, Writer
+from video_files import FALLS, FALLS_CLIPS, Writer, decode_all
 
 from everest.errors import VideoError
 from everest.video import ShardMember, VideoReader, backends, describe_decoder, open_video
@@ -50,6 +52,38 @@ def test_torchcodec_gives_the_same_frames_in_other_containers(name: str, footage
         assert difference.max() <= 1
 
 
+def two_streams(path: Path, footage: Tensor) -> Path:
+    """A file with two moving pictures, of which FFmpeg thinks the second the better one."""
+    larger = footage.repeat_interleave(2, 1).repeat_interleave(2, 2)
+    with av.open(str(path), "w") as container:
+        written = []
+        for frames, rate, crf in ((footage[:20], 25, "40"), (larger, 25, "10")):
+            stream = container.add_stream("libx264", rate=rate, options={"g": "12", "crf": crf})
+            stream.height, stream.width, stream.pix_fmt = frames.shape[1], frames.shape[2], "yuv420p"
+            stream.codec_context.thread_count, stream.disposition = 1, Disposition.default
+            written.append((stream, frames))
+        for stream, frames in written:
+            for pixels in frames.numpy():
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+            container.mux(stream.encode(None))
+    with av.open(str(path)) as container:
+        assert container.streams.best("video") == container.streams.video[1]
+    return path
+
+
+@needs_torchcodec
+@pytest.mark.parametrize("as_part", [False, True])
+def test_of_two_moving_pictures_both_read_the_first(as_part: bool, tmp_path: Path, footage: Tensor) -> None:
+    path = two_streams(tmp_path / "two.mp4", footage)
+    source = ShardMember(str(path), "two.mp4", 0, path.stat().st_size) if as_part else path
+    with open_video(source, "pyav") as ours, open_video(source, "torchcodec") as theirs:
+        assert isinstance(theirs, TorchCodecReader)
+        assert ours.info == theirs.info
+        assert (ours.info.num_frames, ours.info.fps, ours.info.height) == (20, 25, 64)
+        assert torch.equal(ours.read([3, 11, 19]).frames, decode_all(path)[[3, 11, 19]])
+        assert torch.equal(ours.read([3, 11, 19]).frames, theirs.read([3, 11, 19]).frames)
+
+
 @needs_torchcodec
 def test_torchcodec_reads_parts_of_files(tmp_path: Path) -> None:
     content = CLIP.read_bytes()
@@ -73,13 +107,16 @@ def test_torchcodec_refuses_in_one_line(tmp_path: Path) -> None:
 
 
 @needs_torchcodec
-@pytest.mark.parametrize("name", ["b.avi", "a.ts", "vfr.mp4"])
+@pytest.mark.parametrize("name", ["b.avi", "a.ts", "vfr.mp4", "ten_bits.mp4", "odd.webm"])
 def test_files_that_torchcodec_mixes_up_are_read_by_pyav(
     name: str, footage: Tensor, write_video: Writer, caplog: pytest.LogCaptureFixture
 ) -> None:
     pts = [3 * i + (i % 5 == 0) for i in range(48)] if name == "vfr.mp4" else None
-    codec, options = ("mpeg4", {"bf": "2"}) if name == "b.avi" else ("libx264", {"bf": "0"})
-    path = write_video(footage, name, codec, options=options, pts=pts, rate=Fraction(75) if pts else Fraction(25))
+    codecs = {"b.avi": ("mpeg4", {"bf": "2"}), "odd.webm": ("libvpx-vp9", {"cpu-used": "8"})}
+    codec, options = codecs.get(name, ("libx264", {"bf": "0"}))
+    rate, pixels = Fraction(75) if pts else Fraction(25), "yuv420p10le" if name == "ten_bits.mp4" else "yuv420p"
+    frames = footage[:, 1:] if name == "odd.webm" else footage
+    path = write_video(frames.contiguous(), name, codec, pixels, options=options, pts=pts, rate=rate)
     with caplog.at_level(logging.WARNING, "everest"), open_video(path, "torchcodec") as reader:
         assert isinstance(reader, VideoReader)
     open_video(path, "torchcodec").close()

@@ -30,6 +30,9 @@ LAYOUTS: dict[str, tuple[str, dict[str, str]]] = {
     "av1.mkv": ("libsvtav1", {"preset": "12", "g": "12", "svtav1-params": "lp=1"}),
     "av1.mp4": ("libsvtav1", {"preset": "12", "g": "24", "svtav1-params": "lp=1"}),
     "h264.ts": ("libx264", {**FAST, "g": "12"}),
+    "mpeg2.mpg": ("mpeg2video", {"g": "12", "bf": "2"}),  # never jumped in
+    "mpeg1.vob": ("mpeg1video", {"g": "12", "bf": "2"}),
+    "mpeg1.ts": ("mpeg1video", {"g": "12", "bf": "2"}),
 }
 
 

@@ -33,6 +33,12 @@ CONTAINERS = {
     "open_gop_h265.mkv": ("libx265", "yuv420p", {"x265-params": f"{X265}:keyint=20"}),  # as it is by default
     "h265.mov": ("libx265", "yuv420p", {"x265-params": f"{X265}:keyint=12:open-gop=0"}),
     "bframes_mpeg2.ts": ("mpeg2video", "yuv420p", {**GOP, "bf": "2"}),
+    "bframes_mpeg1.ts": ("mpeg1video", "yuv420p", {**GOP, "bf": "2"}),
+    "bframes_mpeg1.mpg": ("mpeg1video", "yuv420p", {**GOP, "bf": "2"}),
+    "low_rate_mpeg1.mpeg": ("mpeg1video", "yuv420p", {**GOP, "b": "60k"}),
+    "bframes_mpeg2.mpg": ("mpeg2video", "yuv420p", {**GOP, "bf": "2"}),
+    "bframes_mpeg1.vob": ("mpeg1video", "yuv420p", {**GOP, "bf": "2"}),
+    "bframes_mpeg2.vob": ("mpeg2video", "yuv420p", {**GOP, "bf": "2"}),
     "bframes_mpeg2.mkv": ("mpeg2video", "yuv420p", {**GOP, "bf": "2"}),
     "bframes_mpeg4.mp4": ("mpeg4", "yuv420p", {**GOP, "bf": "2"}),
     "mpeg4.mov": ("mpeg4", "yuv420p", GOP),
@@ -93,6 +99,31 @@ def test_jumps_are_frame_exact_in_every_container(name: str, footage: Tensor, wr
     clip = read_clip(path, range(len(footage)))
     assert torch.equal(clip.frames, expected)
     assert torch.allclose(clip.pts_seconds, torch.arange(48).double() / 25, atol=2e-3)
+
+
+def test_a_program_stream_whose_time_starts_anew_is_read_to_its_end(footage: Tensor, write_video: Writer) -> None:
+    """The parts of a DVD are put together by copying bytes."""
+    parts = [write_video(footage, name, "mpeg2video", options={**GOP, "bf": "0"}) for name in ("1.vob", "2.vob")]
+    whole = parts[0].with_name("whole.vob")
+    whole.write_bytes(b"".join(part.read_bytes() for part in parts))
+    expected = decode_all(whole)
+    assert len(expected) == 96
+    check_random_reads(whole, expected)
+
+
+def test_pictures_of_a_program_stream_that_are_shown_for_long_stay_so(footage: Tensor, write_video: Writer) -> None:
+    pts = [i + i // 4 for i in range(48)]  # a film of 24 frames a second, as television at 30 shows it
+    path = write_video(footage, "film.mpg", "mpeg2video", options={"g": "1", "qmax": "2"}, pts=pts, rate=Fraction(30))
+    expected = decode_all(path)
+    with VideoReader(path) as reader:
+        assert abs(reader.info.num_frames - 59) <= 1
+        assert torch.equal(reader.read([55]).frames[0], expected[44])
+
+
+def test_counting_the_pictures_of_a_program_stream_has_a_time_limit(footage: Tensor, write_video: Writer) -> None:
+    path = write_video(footage, "slow.mpg", "mpeg2video", options=GOP)
+    with pytest.raises(VideoError, match="longer than"):
+        VideoReader(path, time_limit_seconds=0.0)
 
 
 def test_time_stamps_are_seconds_from_the_first_frame(footage: Tensor, write_video: Writer) -> None:

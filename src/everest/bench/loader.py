@@ -5,9 +5,12 @@ Shapes: R clips of an item, C channels, T frames, H height, W width.
 
 import math
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import cycle
 from statistics import mean, median
 from typing import Any
 
@@ -17,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 from everest.bench.arms import Arm, build_arms
 from everest.bench.foreign import FOREIGN_ERRORS
 from everest.bench.hardware import describe_hardware
+from everest.bench.pairs import clips_of_both
 from everest.config import ClipConfig, EvaluationConfig
 from everest.datasets import Manifest
 from everest.datasets.clips import SampleKey
@@ -27,6 +31,7 @@ from everest.errors import ConfigError, DataError
 OnProgress = Callable[[int, int], None]
 
 NUM_STAGED = 48  # items that are read once more in this process, stage by stage
+MIN_STEPS = 4  # whole training steps that are waited for, however few the items are
 TIME_LIMIT_SECONDS = 60.0  # to find out whether a file can be read in one way
 STAGES = ("open", "seek", "decode", "convert", "transform", "transfer")
 
@@ -64,7 +69,7 @@ def bench_loader(
 
     Args:
         manifest: The videos.
-        packed: The same clips as packed shards, in the same order of records or any other.
+        packed: The same clips as packed shards; those that the pack has left out are left out here.
         clip: Length, size and stride; None: 16 frames, 224 x 224, stride 4.
         clips_per_video: Also measure so many clips of each opened video.
         views: Also measure evaluation views: all of a video at once, and each with a decoding of its own.
@@ -82,7 +87,7 @@ def bench_loader(
         highest round, ``ms_per_clip`` of a worker, ``stages_ms`` per clip, and ``speedup`` over the arm
         ``compared_with`` (decord and Pillow where that is installed; one clip per video for several; view by view for
         views); with ``train_step`` the ``workers_needed`` and the ``waiting_share``;
-        ``num_items``, ``left_out``, ``hardware`` and what was asked for.
+        ``num_items``, ``left_out``, ``not_packed``, ``hardware`` and what was asked for.
 
     Raises:
         ConfigError: Numbers that cannot be measured with.
@@ -93,8 +98,9 @@ def bench_loader(
     if train_step is not None and not 0 < train_step < math.inf:
         raise ConfigError(f"a training step takes more than 0 seconds, given: {train_step}")
     device = device or torch.device("cpu")
-    arms = build_arms(manifest, packed, clip or ClipConfig(), clips_per_video, views)
-    keys, left_out = _readable(arms, len(manifest), num_items)
+    both, not_packed = (manifest, []) if packed is None else clips_of_both(manifest, packed)
+    arms = build_arms(both, packed, clip or ClipConfig(), clips_per_video, views)
+    keys, left_out = _readable(arms, len(both), num_items)
     measured = [_Measured(arm) for arm in arms]
     loaders = [_loader(arm.dataset, keys, num_workers) for arm in arms]
     with _threads(max(1, num_cores() - num_workers)):  # the others are for the workers
@@ -108,9 +114,9 @@ def bench_loader(
     rates = {entry.arm.name: median(entry.rates) for entry in measured}
     rows = [_row(entry, rates.get(entry.arm.compared_with or entry.arm.name), num_workers) for entry in measured]
     if train_step is not None:
-        for row, arm, loader in zip(rows, arms, loaders, strict=True):
+        for row, arm in zip(rows, arms, strict=True):
             row["workers_needed"] = math.ceil(batch / train_step / row["clips_per_second"] * num_workers)
-            row["waiting_share"] = _waiting(arm, loader, train_step, batch, device)
+            row["waiting_share"] = _waiting(arm, keys, num_workers, train_step, batch, device)
     return {
         "arms": rows,
         "num_items": len(keys),
@@ -120,6 +126,7 @@ def bench_loader(
         "batch": batch,
         "manifest_digest": manifest.digest,
         "left_out": left_out,
+        "not_packed": not_packed,
         "clip": (clip or ClipConfig()).model_dump(mode="json"),
         "hardware": describe_hardware(device),
     }
@@ -142,6 +149,8 @@ def format_loader(values: dict[str, Any]) -> str:
             lines.append(f"  {row['name']:26} needs {row['workers_needed']} worker processes; {waits}")
     rounds = f"{values['num_items']} videos, {values['rounds']} rounds, {workers}"
     lines.append(f"{rounds}; {len(values['left_out'])} videos left out, which not every way can read")
+    if values["not_packed"]:
+        lines.append(f"clips that are not among the packed ones, left out for all: {len(values['not_packed'])}")
     return "\n".join(lines)
 
 
@@ -188,7 +197,7 @@ class _Readers:
         return ""
 
 
-def _loader(dataset: Dataset[Any], keys: list[SampleKey], num_workers: int) -> DataLoader[Any]:
+def _loader(dataset: Dataset[Any], keys: Iterable[SampleKey], num_workers: int) -> DataLoader[Any]:
     return DataLoader(
         dataset,
         batch_size=None,
@@ -215,23 +224,81 @@ def _rate(arm: Arm, loader: DataLoader[Any], device: torch.device) -> float:
     return num_items * arm.clips_per_item / (time.perf_counter() - started)
 
 
-def _waiting(arm: Arm, loader: DataLoader[Any], train_step: float, batch: int, device: torch.device) -> float:
-    """Train in pretence, and find the share of the time that is spent on waiting for clips."""
-    items, taker = iter(loader), Taker(loader.num_workers)
-    arm.finish(taker.take(next(items)), device)
-    started, waited, num_clips = time.perf_counter(), 0.0, 0
-    while True:
-        asked = time.perf_counter()
-        item = next(items, None)
-        if item is None:  # the end
-            break
-        arm.finish(taker.take(item), device)
-        waited += time.perf_counter() - asked
-        num_clips += arm.clips_per_item
-        while num_clips >= batch:
-            time.sleep(train_step)
-            num_clips -= batch
-    return waited / (time.perf_counter() - started)
+def _waiting(  # noqa: PLR0917
+    arm: Arm, keys: list[SampleKey], num_workers: int, train_step: float, batch: int, device: torch.device
+) -> float:
+    """Train in pretence on the same items again and again, and find the share of the time that is spent on waiting."""
+    loader = _loader(arm.dataset, _Endless(keys), num_workers)  # of its own: at the end of a round workers run dry
+    items, taker = iter(loader), Taker(num_workers)
+
+    def take() -> Any:
+        item = next(items)
+        if item is None:
+            raise DataError(f"{arm.name} cannot read any more what it could read before; do files change?")
+        return taker.take(item)
+
+    def finish(item: Any) -> None:
+        arm.finish(item, device)
+        _wait_for(device)
+
+    num_steps = max(MIN_STEPS, len(keys) * arm.clips_per_item // batch)
+    items_per_step = batch / arm.clips_per_item
+    return waiting_share(take, finish, items_per_step=items_per_step, train_step=train_step, num_steps=num_steps)
+
+
+def waiting_share(
+    take: Callable[[], Any],
+    finish: Callable[[Any], object],
+    *,
+    items_per_step: float,
+    train_step: float,
+    num_steps: int,
+) -> float:
+    """Find the share of its time that a trainer waits for its data.
+
+    As in training, items are taken while a step is computed, up to :data:`PREFETCH_FACTOR` batches ahead. The time
+    begins with the first step, for which the items are there, and ends when those for the one after the last are: so
+    each step is counted with one wait, and the share is that of a long run.
+
+    Args:
+        take: Gives the next item; there is always one. Called from one thread, in which it may wait.
+        finish: Brings an item to where it is computed on; its time counts as waiting.
+        items_per_step: Items of a step, of which a part may stay for the next one.
+        train_step: Seconds of a step.
+        num_steps: Steps to wait for, at least 1.
+
+    Returns:
+        0 to 1.
+    """
+    with ThreadPoolExecutor(1) as thread:
+        ahead = deque(thread.submit(take) for _ in range(math.ceil(PREFETCH_FACTOR * items_per_step)))
+        waited, num_items, started = 0.0, 0.0, 0.0
+        try:
+            for step in range(num_steps + 1):
+                if step:
+                    time.sleep(train_step)
+                asked = time.perf_counter()
+                while num_items < items_per_step:
+                    item = ahead.popleft().result()
+                    ahead.append(thread.submit(take))
+                    finish(item)
+                    num_items += 1
+                num_items -= items_per_step
+                now = time.perf_counter()
+                waited, started = (waited + now - asked, started) if step else (0.0, now)
+            return waited / (time.perf_counter() - started)
+        finally:
+            thread.shutdown(cancel_futures=True)
+
+
+class _Endless:
+    """Keys again and again."""
+
+    def __init__(self, keys: list[SampleKey]) -> None:
+        self._keys = keys
+
+    def __iter__(self) -> Iterator[SampleKey]:
+        return cycle(self._keys)
 
 
 def _stages(arm: Arm, keys: Sequence[SampleKey], device: torch.device) -> dict[str, float]:

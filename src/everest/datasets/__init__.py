@@ -16,11 +16,12 @@ from everest.datasets.loader import (
     build_view_loader,
 )
 from everest.datasets.manifest import read_manifest, write_manifest
-from everest.datasets.pack import PackReport, pack_manifest, verify_shards
+from everest.datasets.pack import PackReport, pack_manifest
 from everest.datasets.packing import PackSettings
 from everest.datasets.records import VIDEO_EXTENSIONS, ClipRecord, Manifest
 from everest.datasets.sampler import BatchPlan, EpochSampler, plan_batches
 from everest.datasets.source import hold_out, load_data
+from everest.datasets.verify import verify_shards
 
 __all__ = [
     "FORMATS",

@@ -14,7 +14,7 @@ from everest.datasets.pool import Lost, num_cores, run_parallel
 from everest.datasets.records import ClipRecord, Manifest
 from everest.datasets.source import BUNDLED
 from everest.video.backends import describe_decoder
-from everest.video.source import VideoSource, is_url, open_member
+from everest.video.source import VideoSource, is_url, open_member, say_location
 
 
 def check_manifest(
@@ -136,7 +136,7 @@ def _mark_copies(rows: tuple[CheckRow, ...]) -> tuple[CheckRow, ...]:
         warnings = row.warnings
         if row.content_hash:
             first = first_of.setdefault(row.content_hash, row.path)
-            warnings += (f"the same content as {first}",) if first != row.path else ()
+            warnings += (f"the same content as {say_location(first)}",) if first != row.path else ()
         marked.append(replace(row, warnings=warnings))
     return tuple(marked)
 

@@ -31,7 +31,7 @@ _EXTENSIONS = {
     "matroska": {"mkv", "webm"},
     "avi": {"avi"},
     "mpegts": {"ts", "m2ts", "mts"},
-    "mpeg": {"mpeg", "mpg"},
+    "mpeg": {"mpeg", "mpg", "vob"},
     "mpegvideo": {"mpeg", "mpg"},
     "gif": {"gif"},
     "flv": {"flv"},

@@ -12,6 +12,7 @@ from everest.datasets.check_rows import CheckRow
 from everest.datasets.manifest import write_manifest
 from everest.datasets.records import ClipRecord, Manifest
 from everest.errors import DataError
+from everest.video.source import say_location
 
 NUM_LISTED = 5  # files that a summary names for one reason
 _NUM_COMMON = 6  # codecs and sizes that a summary names
@@ -65,7 +66,7 @@ class CheckReport:
     def to_dict(self) -> dict[str, Any]:
         """Give everything as plain values that JSON can hold."""
         return {
-            "manifest": str(self.manifest.source),
+            "manifest": say_location(self.manifest.source),
             "digest": self.manifest.digest,
             "num_files": len(self.rows),
             "num_clips": len(self.manifest),
@@ -186,7 +187,7 @@ def _grouped(texts: Iterable[tuple[Path, str]]) -> list[str]:
     lines = []
     for members in sorted(groups.values(), key=len, reverse=True):
         lines.append(f"  {len(members)} x {printable(members[0][1])}")
-        lines += [f"      {printable(str(path))}" for path, _ in members[:NUM_LISTED]]
+        lines += [f"      {printable(say_location(path))}" for path, _ in members[:NUM_LISTED]]
         lines += [f"      and {len(members) - NUM_LISTED} more"] if len(members) > NUM_LISTED else []
     return lines
 

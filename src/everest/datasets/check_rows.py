@@ -2,11 +2,14 @@
 
 import dataclasses
 import json
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+from everest.datasets.lock import Lock
 from everest.errors import DataError
+from everest.video.source import say_location
 
 Span = tuple[float | None, float | None]  # start and end in seconds; None: of the file
 
@@ -16,7 +19,7 @@ class CheckRow:
     """What one file is, and what is wrong with it. Numbers are 0 and texts empty where the file cannot be opened.
 
     Attributes:
-        path: The file.
+        path: The file; of a URL, which is written with both of its slashes, the path that Python makes of it.
         num_bytes: Its size.
         modified_ns: When it was written last, in nanoseconds.
         spans: The clips of it, each once.
@@ -62,7 +65,7 @@ class CheckRow:
 
     def to_dict(self) -> dict[str, Any]:
         """Give the row as plain values that JSON can hold."""
-        return {**dataclasses.asdict(self), "path": str(self.path)}
+        return {**dataclasses.asdict(self), "path": say_location(self.path)}
 
     def answers(self, other: "CheckRow") -> bool:
         """Whether this row is a finished check of what ``other`` asks about."""
@@ -76,7 +79,7 @@ _FIELDS = {field.name for field in dataclasses.fields(CheckRow)}
 class ReportFile:
     """Rows as JSON lines, each written as soon as it is known, so that a check can go on where it was stopped.
 
-    Use it in a ``with`` statement.
+    Use it in a ``with`` statement, at the start of which it is read; until its end nobody else may write there.
 
     Args:
         path: The file; it is made where it does not exist.
@@ -86,12 +89,26 @@ class ReportFile:
             program was killed, and rows of other versions, are left out.
 
     Raises:
-        DataError: The file cannot be read or written, or is not such a report.
+        DataError: The file cannot be read or written, is not such a report, or another check writes to it.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.rows: dict[Path, CheckRow] = {}
+        busy = "is checking and writes here: wait until that is done, or name another file with --report"
+        self._lock = Lock(self.path.with_name(f"{self.path.name}.lock"), f"{self.path}: {{owner}} {busy}")
+
+    def __enter__(self) -> "ReportFile":
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(self._lock)
+            except OSError as error:
+                raise self._unusable(error) from None
+            self._read()
+            self._closing = stack.pop_all()  # the lock is kept
+        return self
+
+    def _read(self) -> None:
         try:
             content = self.path.read_bytes() if self.path.exists() else b""
             whole = content[: content.rfind(b"\n") + 1]
@@ -142,14 +159,12 @@ class ReportFile:
         except OSError as error:
             raise self._unusable(error) from None
 
-    def __enter__(self) -> "ReportFile":
-        return self
-
     def __exit__(self, *_: object) -> None:
-        try:
-            self._file.close()
-        except OSError as error:  # what was not written yet did not fit on the disk
-            raise self._unusable(error) from None
+        with self._closing:
+            try:
+                self._file.close()
+            except OSError as error:  # what was not written yet did not fit on the disk
+                raise self._unusable(error) from None
 
     def _foreign(self) -> DataError:
         return DataError(f"{self.path}: exists, but is not the report of a check; name another file with --report")

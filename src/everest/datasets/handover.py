@@ -21,6 +21,10 @@ PREFETCH_FACTOR = 2  # items that wait per worker
 _NUM_PLACES = PREFETCH_FACTOR + 1
 
 
+class NoSharedMemoryError(DataError):
+    """There is not as much shared memory as an item takes."""
+
+
 class Places:
     """Memory for the frames of items, one place for an item.
 
@@ -92,12 +96,12 @@ def new_shared(num_bytes: int) -> Tensor:
     """Make shared memory that nothing was written to, uint8 [num_bytes].
 
     Raises:
-        DataError: There is not so much.
+        NoSharedMemoryError: There is not so much.
     """
     try:
         storage = torch.UntypedStorage._new_shared(num_bytes)  # type: ignore[no-untyped-call]
     except RuntimeError as error:
-        raise DataError(
+        raise NoSharedMemoryError(
             f"no shared memory is left for a batch of {num_bytes / 1e6:.0f} MB, of which every worker process needs "
             f"{_NUM_PLACES} (on Linux it is /dev/shm; containers have little unless told, as by docker run "
             f"--shm-size=8g): give more, or lower data.batch_size, data.clips_per_video or data.num_workers "

@@ -1,6 +1,7 @@
 """One manifest for whatever somebody has: folders, lists, and the official layouts of known data sets."""
 
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ from everest.datasets.folder import index_tree
 from everest.datasets.layouts import LAYOUTS, match
 from everest.datasets.listed import find_listed
 from everest.datasets.manifest import read_manifest
-from everest.datasets.records import ClipRecord, Manifest, natural_sorted
+from everest.datasets.records import SPLIT_NAMES, ClipRecord, Manifest, natural_sorted
 from everest.datasets.repeated import settle_repeated
 from everest.datasets.shards import index_shards
 from everest.datasets.source import BUNDLED, FOLDER_MANIFEST, load_data
@@ -59,6 +60,7 @@ class Index:
             "digest": self.manifest.digest,
             "counts": self.manifest.counts(),
             "note": self.manifest.note,
+            "warnings": _odd_splits(self.manifest),
             "missing": list(self.missing),
             "unannotated": [str(path) for path in self.unannotated],
             "conflicting": list(self.conflicting),
@@ -78,11 +80,27 @@ class Index:
                 lines.append(
                     f"    {min(counts.values())} to {max(counts.values())} clips in each of {len(counts)} classes"
                 )
+        lines += [f"warning: {warning}" for warning in _odd_splits(manifest)]
         lines += [f"note: {note}" for note in manifest.note.split("; ") if note]
         lines += _listed("annotated, but the file is not there", self.missing)
         lines += _listed("videos that no annotation names", [str(path) for path in self.unannotated])
         lines += _listed("clips with contradicting labels, left out", self.conflicting)
         return "\n".join([*lines, f"digest: {manifest.digest}"])
+
+
+def _odd_splits(manifest: Manifest) -> list[str]:
+    """Say which splits have a name of their own beside usual ones: it may be one of these, misspelt."""
+    usual = set(SPLIT_NAMES.values())
+    names = {record.split for record in manifest.records if record.split is not None}
+    if not names & usual:
+        return []
+    lines = []
+    for name in sorted(names - usual):
+        near = get_close_matches(name.lower(), SPLIT_NAMES, n=1, cutoff=0.7)
+        guess = f"did you mean {SPLIT_NAMES[near[0]]!r}?" if near else "fine if that is meant"
+        number = sum(record.split == name for record in manifest.records)
+        lines.append(f"{number} clips are in a split {name!r} of their own, which no command takes by itself: {guess}")
+    return lines
 
 
 def _listed(title: str, names: "tuple[str, ...] | list[str]") -> list[str]:

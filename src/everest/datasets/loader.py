@@ -3,6 +3,7 @@
 Shapes: B clips, R clips of one video, C channels, T frames, H height, W width.
 """
 
+import logging
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -22,7 +23,7 @@ from everest.config import (
 )
 from everest.datasets.clips import SampleKey, TrainClips, ViewClips, Views, stack_clips
 from everest.datasets.flow_files import MotionReader
-from everest.datasets.handover import Places
+from everest.datasets.handover import NoSharedMemoryError, Places
 from everest.datasets.records import Manifest
 from everest.datasets.sampler import BatchPlan, EpochSampler, plan_batches
 from everest.datasets.workers import Workers, resolve_num_workers
@@ -32,6 +33,8 @@ from everest.video.augment import ClipChanges
 NUM_LISTED = 5  # files that a message names
 
 OnFailure = Callable[[str, str], None]  # path, reason
+
+_LOG = logging.getLogger("everest")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -223,19 +226,40 @@ class ViewLoader:
         pin_memory: bool = False,
     ) -> None:
         self.indices = indices
-        limit = clips.evaluation.time_limit_seconds
-        self._workers = Workers(
-            PlacedViews(clips), clips, num_workers=num_workers, time_limit_seconds=limit, pin_memory=pin_memory
+        self._clips, self._pin_memory = clips, pin_memory
+        self._workers = self._start(num_workers)
+
+    def _start(self, num_workers: int) -> Workers:
+        return Workers(
+            PlacedViews(self._clips),
+            self._clips,
+            num_workers=num_workers,
+            time_limit_seconds=self._clips.evaluation.time_limit_seconds,
+            pin_memory=self._pin_memory,
         )
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def __iter__(self) -> Iterator[Views]:
-        for views in self._workers.read(lambda num_done: self.indices[num_done:]):
+        num_done = 0
+        for views in self._workers.read(lambda number: self.indices[number:]):
+            if isinstance(
+                views, NoSharedMemoryError
+            ):  # there is no setting to lower: no frames of a video are left out
+                break
             if isinstance(views, DataError):
                 raise DataError(str(views))  # a new one, as in training
             yield views
+            num_done += 1
+        else:
+            return
+        _LOG.warning(
+            "shared memory is too little for the views of a video (on Linux it is /dev/shm; containers have little "
+            "unless told, as by docker run --shm-size=8g): this process reads the videos itself, which takes longer"
+        )
+        self._workers = self._start(0)
+        yield from self._workers.read(lambda number: self.indices[num_done + number :])
 
 
 def build_train_loader(

@@ -72,7 +72,10 @@ def write_manifest(manifest: Manifest, path: str | Path, overwrite: bool = False
     for file, content in outputs.items():
         same = file == sidecar and file.is_file() and read_text(file) == content
         if file.exists() and not overwrite and not same:
-            raise ManifestError(f"{file}: exists already; choose another name or ask for it to be overwritten")
+            what = (
+                "exists already" if file == target else f"exists already, and would name the classes of {target.name}"
+            )
+            raise ManifestError(f"{file}: {what}; delete it, or choose another name for the list")
     _require_unicode(manifest)
     try:
         for file, content in outputs.items():

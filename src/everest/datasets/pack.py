@@ -19,14 +19,17 @@ from pathlib import Path
 from typing import Any
 
 from everest.datasets.check_report import printable
-from everest.datasets.manifest import read_manifest, write_manifest
+from everest.datasets.lock import Lock
+from everest.datasets.manifest import write_manifest
 from everest.datasets.packing import PackedClip, PackSettings, PackTask, pack_clip
 from everest.datasets.pool import Lost, num_cores, run_parallel
 from everest.datasets.records import ClipRecord, Manifest, relative_path
-from everest.errors import DataError, ManifestError
+from everest.errors import DataError
 from everest.video.source import ShardMember
 
 SUMMARY, MANIFEST = "pack.json", "manifest.csv"
+LOCK = ".lock"  # there while somebody packs
+_BEGUN = (LOCK, f"{SUMMARY}.part")  # what a start leaves that is killed before its first shard
 _WORK = ".encoding"  # clips that are in no shard yet
 _BLOCK = 512  # bytes of a tar header, and what contents are filled up to
 _FORMAT_VERSION = 1
@@ -106,100 +109,88 @@ def pack_manifest(
         What was packed, and what could not be.
 
     Raises:
-        DataError: The folder holds something else, cannot be written, or not a single clip can be packed.
+        DataError: The folder holds something else, cannot be written, or is being written by another program; or not a
+            single clip can be packed.
     """
     settings = settings or PackSettings()
     folder = Path(out).expanduser().absolute()
-    _prepare(folder, manifest, settings)
+    _refuse_foreign(folder, manifest, settings)
+    lock = Lock(folder / LOCK, f"{folder}: {{owner}} is packing into it: wait until that is done, or stop it")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be used: {error}") from None
+    try:
+        with lock:
+            _prepare(folder, manifest, settings)
+            return _pack(folder, manifest, settings, num_workers, time_limit_seconds, on_progress, on_skip)
+    except OSError as error:
+        raise DataError(f"{folder}: packing stopped: {error.strerror or error}; run it again to go on") from None
+
+
+def _pack(  # noqa: PLR0917
+    folder: Path,
+    manifest: Manifest,
+    settings: PackSettings,
+    num_workers: int,
+    time_limit_seconds: float,
+    on_progress: OnProgress | None,
+    on_skip: Callable[[int], None],
+) -> PackReport:
+    """Write all shards that are not there yet."""
     order = sorted(range(len(manifest)), key=lambda index: hashlib.sha256(f"shard {index}".encode()).digest())
     size = settings.clips_per_shard
     shards = [tuple(order[start : start + size]) for start in range(0, len(order), size)]
     rows: dict[int, dict[str, Any]] = {}
     num_reused = 0
-    try:
-        for number, indices in enumerate(shards):
-            encode = partial(_encode, manifest, folder / _WORK, settings, num_workers, time_limit_seconds)
-            found = _finished_rows(folder, number)
-            failed = tuple(row["index"] for row in found or () if "failure" in row)
-            packed = set(_kept_clips(folder / _WORK, indices))  # those of a shard that was begun
-            packed |= {row["index"] for row in found or () if "failure" not in row}
-            num_reused += len(packed)
-            if found is None or (failed and _mended(folder, number, found, encode(failed))):
-                found = []
-                for row in _write_shard(folder, number, manifest, encode(indices)):
-                    found.append(row)
-                    on_skip(int(row["index"] in packed))
-                    if on_progress is not None:
-                        on_progress(len(rows) + len(found), len(manifest))
-            else:
-                on_skip(len(packed))
-            rows |= {row["index"]: row for row in found}
-            if on_progress is not None:
-                on_progress(len(rows), len(manifest))
-        shutil.rmtree(folder / _WORK, ignore_errors=True)
-        return _finish(folder, manifest, settings, rows, num_reused)
-    except OSError as error:
-        raise DataError(f"{folder}: packing stopped: {error.strerror or error}; run it again to go on") from None
+    for number, indices in enumerate(shards):
+        encode = partial(_encode, manifest, folder / _WORK, settings, num_workers, time_limit_seconds)
+        found = _finished_rows(folder, number)
+        failed = tuple(row["index"] for row in found or () if "failure" in row)
+        packed = set(_kept_clips(folder / _WORK, indices))  # those of a shard that was begun
+        packed |= {row["index"] for row in found or () if "failure" not in row}
+        num_reused += len(packed)
+        if found is None or (failed and _mended(folder, number, found, encode(failed))):
+            found = []
+            for row in _write_shard(folder, number, manifest, encode(indices)):
+                found.append(row)
+                on_skip(int(row["index"] in packed))
+                if on_progress is not None:
+                    on_progress(len(rows) + len(found), len(manifest))
+        else:
+            on_skip(len(packed))
+        rows |= {row["index"]: row for row in found}
+        if on_progress is not None:
+            on_progress(len(rows), len(manifest))
+    shutil.rmtree(folder / _WORK, ignore_errors=True)
+    return _finish(folder, manifest, settings, rows, num_reused)
 
 
-@dataclass(frozen=True)
-class Verification:
-    """What became of packed shards since they were written.
-
-    Attributes:
-        digest: Of their manifest, as it was written.
-        problems: What is wrong, one line for each file; empty where nothing is.
-    """
-
-    digest: str
-    problems: tuple[str, ...]
+def _what_is_packed(manifest: Manifest, settings: PackSettings) -> dict[str, Any]:
+    return {"format_version": _FORMAT_VERSION, "source_digest": manifest.digest, "settings": asdict(settings)}
 
 
-def verify_shards(out: str | Path) -> Verification:
-    """Compare the manifest and every shard with the hashes that were taken when they were written.
-
-    Raises:
-        DataError: The folder holds no shards, or not all of them yet.
-    """
-    folder, problems = Path(out), list[str]()
-    try:
-        summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
-        shards, digest = summary["shards"], summary["digest"]
-    except (OSError, json.JSONDecodeError, KeyError):
-        raise DataError(
-            f"{folder}: no folder of packed shards on this machine, or packing has not come to its end"
-        ) from None
-    try:
-        if read_manifest(folder / MANIFEST).digest != digest:
-            problems.append(f"{folder / MANIFEST}: was changed or damaged after it was written")
-    except ManifestError as error:
-        problems.append(str(error))
-    for shard in shards:
-        path = folder / shard["name"]
-        if not path.is_file():
-            problems.append(f"{path}: is missing")
-        elif _sha256(path) != shard["sha256"]:
-            problems.append(f"{path}: was changed or damaged after it was written")
-    return Verification(digest, tuple(problems))
-
-
-def _prepare(folder: Path, manifest: Manifest, settings: PackSettings) -> None:
-    """Make the folder, or see that it is the one of this manifest and these settings."""
-    given = {"format_version": _FORMAT_VERSION, "source_digest": manifest.digest, "settings": asdict(settings)}
+def _refuse_foreign(folder: Path, manifest: Manifest, settings: PackSettings) -> None:
+    """See that the folder is new, empty, or the one of this manifest and these settings; nothing is changed."""
+    given = _what_is_packed(manifest, settings)
     summary = folder / SUMMARY
     try:
         if summary.is_file():
             known = json.loads(summary.read_text(encoding="utf-8"))
             if {key: known.get(key) for key in given} != given:
                 raise DataError(f"{folder} holds another manifest, or other settings: choose a new or empty folder")
-        elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        elif folder.exists() and (not folder.is_dir() or any(path.name not in _BEGUN for path in folder.iterdir())):
             raise DataError(f"{folder} holds files that are not those of a pack: choose a new or empty folder")
-        else:
-            folder.mkdir(parents=True, exist_ok=True)
-            _write_text(summary, json.dumps(given, indent=2) + "\n")
-        (folder / _WORK).mkdir(exist_ok=True)
     except (OSError, json.JSONDecodeError) as error:
         raise DataError(f"{folder}: cannot be used: {error}") from None
+
+
+def _prepare(folder: Path, manifest: Manifest, settings: PackSettings) -> None:
+    """Begin in the folder, or go on in it; somebody may have begun there since it was looked at."""
+    _refuse_foreign(folder, manifest, settings)
+    if not (folder / SUMMARY).is_file():
+        _write_text(folder / SUMMARY, json.dumps(_what_is_packed(manifest, settings), indent=2) + "\n")
+    (folder / _WORK).mkdir(exist_ok=True)
 
 
 def _encode(  # noqa: PLR0917
@@ -281,7 +272,7 @@ def _write_shard(
                 values = {k: v for k, v in asdict(outcome).items() if k != "path"}
                 rows.append({"index": index, "shard": name, "offset": offset, "num_bytes": num_bytes, **values})
             yield rows[-1]
-    listed = {"shard": {"name": name, "bytes": part.stat().st_size, "sha256": _sha256(part)}, "rows": rows}
+    listed = {"shard": {"name": name, "bytes": part.stat().st_size, "sha256": sha256_of(part)}, "rows": rows}
     _sync(part)
     part.replace(folder / name)
     _write_text(folder / f"{number:06d}.json", json.dumps(listed) + "\n")
@@ -367,7 +358,8 @@ def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
     tar.addfile(info, io.BytesIO(content))
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """Hash a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

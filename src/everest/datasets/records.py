@@ -11,7 +11,8 @@ from everest.errors import ManifestError
 from everest.video.source import ShardMember, VideoSource
 
 VIDEO_EXTENSIONS = frozenset(
-    ("3gp", "avi", "flv", "gif", "m2ts", "m4v", "mkv", "mov", "mp4", "mpeg", "mpg", "mts", "ogv", "ts", "webm", "wmv")
+    {"3gp", "avi", "flv", "gif", "m2ts", "m4v", "mkv", "mov", "mp4"}
+    | {"mpeg", "mpg", "mts", "ogv", "ts", "vob", "webm", "wmv"}
 )  # lower case, without the dot
 
 SPLIT_NAMES = {

@@ -97,8 +97,8 @@ class Progress:
     ) -> None:
         if self._live is not None:
             self._live.stop()
-        elif self._shown_step != self._step:
-            self._write_line()
+        elif self._shown_step != self._step and not (error is not None and self._shown_step is None):
+            self._write_line()  # but for what ended before it began: its error says all there is to say
 
     def _open_live(self) -> "RichProgress | None":
         from rich.console import Console

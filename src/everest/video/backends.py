@@ -47,7 +47,8 @@ def open_video(source: VideoSource, decoder: Decoder = "auto", time_limit_second
     Args:
         source: The file, or the part of one.
         decoder: ``pyav`` or ``torchcodec``; ``auto`` is PyAV, which was measured to be as fast and is right on more
-            files. torchcodec is given what it reads right: mp4, mov, mkv and webm of constant frame rate.
+            files. torchcodec is given what it reads right: mp4, mov, mkv and webm of constant frame rate, with 8 bits
+            for a colour and an even height and width.
         time_limit_seconds: From opening on; reading that takes longer is an error. None: no limit.
 
     Raises:
@@ -59,10 +60,14 @@ def open_video(source: VideoSource, decoder: Decoder = "auto", time_limit_second
     if decoder != "torchcodec":
         return reader
     if not reader.is_regular:
-        _say_once("torchcodec reads mp4, mov, mkv and webm of constant frame rate; other files are read by PyAV")
+        _say_once(
+            "torchcodec reads mp4, mov, mkv and webm of constant frame rate, 8 bits and even size; "
+            "other files are read by PyAV"
+        )
         return reader
+    stream_index = reader.stream_index
     reader.close()
-    return TorchCodecReader(reader.info, time_limit_seconds=time_limit_seconds)
+    return TorchCodecReader(reader.info, stream_index=stream_index, time_limit_seconds=time_limit_seconds)
 
 
 def describe_decoder(decoder: Decoder = "auto") -> str:

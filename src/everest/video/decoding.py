@@ -18,7 +18,7 @@ from av.video.frame import VideoFrame
 
 from everest.errors import VideoError
 from everest.video.groups import AnyPacket, Clock, Groups
-from everest.video.opening import Closing, frame_rate, open_stream, packets_of, say_reason
+from everest.video.opening import Closing, count_pictures, frame_rate, open_stream, packets_of, say_reason
 from everest.video.source import VideoSource
 from everest.video.timing import Deadline
 
@@ -26,11 +26,17 @@ from everest.video.timing import Deadline
 _BLIND_JUMP = 64
 # With an index the saving is known; a jump has to save this many positions to be worth its cost.
 _INDEXED_JUMP = 4
+# FFmpeg's name of the container whose time stamps are partly made up.
+_PROGRAM_STREAM = "mpeg"
+# Time stamps of pictures that follow each other step by step may span so many steps more than there are pictures.
+_MAX_ROUNDING = 2
 # Packets that are looked at to find out which frame is shown first.
 _MAX_HEAD = 64
 # How far before the wanted time a key frame is looked for, in seconds: key frames are indexed by decoding time,
 # which may be before or after the time at which they are shown.
 _LOOK_BACK = (0.0, 0.5, 2.0, 8.0)
+# How pixels are stored that PyAV and torchcodec convert to the same RGB; with 10 bits their colours differ at edges.
+_PLAIN_PIXELS = {"yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p", "gbrp", "gray"}
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,10 @@ class FrameStream(Closing):
     presentation: there the decoding times are used, and where frames are reordered (B-frames) these say nothing about
     a single frame, so frames are counted from the start and the file is never jumped in.
 
+    MPEG program streams (.mpg, .mpeg, .vob) keep a time stamp for some pictures only; FFmpeg makes up the others as it
+    reads, and other ones after a jump. They are never jumped in either, and as their header knows no length, all
+    packets are read once to count the pictures.
+
     Attributes:
         path: The file.
         fps: Average frames per second, the unit of all positions.
@@ -61,6 +71,7 @@ class FrameStream(Closing):
         upcoming: The frame after it; None at the end of the file.
         num_decoded: Frames decoded so far, including those that nobody asked for.
         seek_seconds: Time spent on jumps and on finding groups of pictures.
+        num_positions: Positions of the grid, where the pictures had to be counted to know it; else None.
         failure: Why nothing can be decoded after ``current``, where that is not the end of the file; else empty.
 
     Raises:
@@ -85,7 +96,8 @@ class FrameStream(Closing):
             self.upcoming: PlacedFrame | None = None
             self._is_avi = self._container.format.name == "avi"
             self._counts = self._is_avi and self.stream.codec_context.has_b_frames
-            self._can_jump = not self._counts
+            self.num_positions = self._survey() if self._container.format.name == _PROGRAM_STREAM else None
+            self._can_jump = not self._counts and self.num_positions is None
             self._can_jump_blind = True
             self._has_jumped = False
             self._origin: int | None = None
@@ -95,9 +107,20 @@ class FrameStream(Closing):
             self.close()
             raise
 
+    def _survey(self) -> int:
+        """Find the length of a program stream, and whether its time stamps can be trusted to say more than the order.
+
+        They can where pictures are shown for longer than one step of the grid, as films are that were made for
+        television; they cannot where they start anew or jump by hours, as the parts of a DVD do.
+        """
+        num_pictures, span = count_pictures(self.path, self._deadline)
+        num_steps = 0 if span is None else math.floor(span * self.fps + 0.5) + 1
+        self._counts = not num_pictures + _MAX_ROUNDING < num_steps <= 2 * num_pictures
+        return num_pictures if self._counts else num_steps
+
     def _start_by_groups(self) -> bool:
         """Decode nothing but the first frame of a freshly opened file; False where that cannot be done so simply."""
-        if self._counts:
+        if not self._can_jump:
             return False
         clock: Clock = "dts" if self._is_avi else "pts"
         for packet in packets_of(self._container, self.stream):
@@ -224,6 +247,12 @@ class FrameStream(Closing):
     def has_good_times(self) -> bool:
         """Whether the container keeps the time of presentation of every frame: mp4, mov, mkv and webm do."""
         return not self._counts and any(name in self._container.format.name for name in ("mp4", "matroska"))
+
+    @property
+    def has_plain_pixels(self) -> bool:
+        """Whether all decoders turn the pictures into the same RGB; in others they fill in colours differently."""
+        context = self.stream.codec_context
+        return context.pix_fmt in _PLAIN_PIXELS and context.width % 2 == context.height % 2 == 0
 
     @property
     def container_seconds(self) -> float | None:

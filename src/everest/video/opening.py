@@ -15,6 +15,7 @@ from av.video.stream import VideoStream
 
 from everest.errors import VideoError
 from everest.video.source import VideoSource, open_member
+from everest.video.timing import Deadline
 
 # Formats that hold pictures or text, which FFmpeg would decode as if they were videos.
 _NOT_VIDEO = ("_pipe", "image2", "tty")
@@ -81,11 +82,12 @@ def packets_of(container: InputContainer, stream: VideoStream) -> Iterator[Any]:
         return
 
 
-def count_pictures(path: VideoSource) -> tuple[int, float | None]:
-    """Count the pictures of a file that states neither their number nor its duration; nothing is decoded.
+def count_pictures(path: VideoSource, deadline: Deadline | None = None) -> tuple[int, float | None]:
+    """Count the pictures of a file whose header does not tell their number or duration; nothing is decoded.
 
     Args:
         path: The file. It is read to its end.
+        deadline: Looked at with every packet; None: no limit.
 
     Returns:
         Number of packets that hold a picture, and the span of their time stamps in seconds (None without any).
@@ -96,6 +98,8 @@ def count_pictures(path: VideoSource) -> tuple[int, float | None]:
     with container:
         try:
             for packet in packets_of(container, stream):
+                if deadline is not None:
+                    deadline.check()
                 num_packets += packet.size > 0
                 stamps += [] if packet.pts is None else [packet.pts]
         except FFmpegError as error:
@@ -105,8 +109,12 @@ def count_pictures(path: VideoSource) -> tuple[int, float | None]:
 
 
 def frame_rate(stream: VideoStream, path: VideoSource) -> Fraction:
-    """Read the average frame rate."""
-    rate = stream.average_rate or stream.guessed_rate
+    """Read the average frame rate.
+
+    Where the container does not tell it, the pictures may; what FFmpeg guesses from the first time stamps is twice as
+    much for MPEG-1 in a transport stream.
+    """
+    rate = stream.average_rate or stream.codec_context.framerate or stream.guessed_rate
     if not rate:
         raise VideoError(f"{path}: the file states no frame rate; convert it to mp4 first")
     return Fraction(rate)

@@ -101,9 +101,18 @@ class VideoReader(Closing):
         return self._stream.num_decoded
 
     @property
+    def stream_index(self) -> int:
+        """Which stream of the file is read: the first moving picture that is no cover."""
+        return self._stream.stream.index
+
+    @property
     def is_regular(self) -> bool:
-        """Whether every decoder finds the same frames: a constant frame rate in a container that keeps good times."""
-        return self._stream.is_constant and self._stream.has_good_times
+        """Whether every decoder gives the same frames, to the bit.
+
+        They find the same ones where the frame rate is constant and the container keeps good times, and turn them into
+        the same RGB where no colour has to be guessed between more than 8 bits or at an odd edge.
+        """
+        return self._stream.is_constant and self._stream.has_good_times and self._stream.has_plain_pixels
 
     def read(self, indices: Sequence[int]) -> Clip:
         """Read frames.
@@ -252,6 +261,8 @@ def _measure(frames: FrameStream) -> tuple[int, float, bool]:
         Number of grid positions, seconds, and whether that is the length of the pictures themselves.
     """
     stream = frames.stream
+    if frames.num_positions is not None:  # pictures that nothing can decode may be among those that were counted
+        return max(frames.num_positions, 1), max(frames.num_positions, 1) / frames.fps, False
     seconds: float | None = None
     is_exact = True
     if stream.duration and stream.time_base:

@@ -1,6 +1,7 @@
 """Where the bytes of a video are: a file of its own, or a part of a shard."""
 
 import io
+import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ import fsspec
 from everest.errors import VideoError
 
 _WAITS = (0.5, 2.0)  # seconds until a connection that broke is tried again
+_OF_THIS_MACHINE = ("file", "local")  # their URLs name no host, so a third slash begins the path
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,15 @@ Location = Path | str
 def is_url(location: str) -> bool:
     """Whether something is a URL such as ``s3://bucket/x`` or ``simplecache::https://host/x``, and not a path."""
     return "://" in location
+
+
+def say_location(path: Path) -> str:
+    """Write the path of something at a URL as that URL: a path keeps one of its slashes only."""
+    found = re.fullmatch(r"((?:[A-Za-z][\w+.-]+::)*([A-Za-z][\w+.-]+)):/([^/].*)", path.as_posix())
+    if found is None:
+        return str(path)
+    schemes, last, rest = found.groups()
+    return f"{schemes}://{'/' if last in _OF_THIS_MACHINE else ''}{rest}"
 
 
 def open_member(member: ShardMember) -> io.BytesIO:

@@ -41,6 +41,7 @@ class TorchCodecReader(Closing):
 
     Args:
         info: The file, as :class:`~everest.video.VideoReader` describes it; of constant frame rate.
+        stream_index: Which stream of the file that is; torchcodec would choose the one with the largest pictures.
         time_limit_seconds: From opening on; looked at after each call of torchcodec only.
 
     Attributes:
@@ -52,7 +53,7 @@ class TorchCodecReader(Closing):
         VideoError: torchcodec cannot open the file.
     """
 
-    def __init__(self, info: VideoInfo, *, time_limit_seconds: float | None = None) -> None:
+    def __init__(self, info: VideoInfo, *, stream_index: int, time_limit_seconds: float | None = None) -> None:
         import torchcodec.decoders as untyped
 
         decoders: Any = untyped
@@ -63,7 +64,7 @@ class TorchCodecReader(Closing):
         content: Any = str(self.path) if isinstance(self.path, Path) else open_member(self.path).getvalue()
         try:
             self._decoder: Any = decoders.VideoDecoder(
-                content, dimension_order="NHWC", num_ffmpeg_threads=1, seek_mode="exact"
+                content, stream_index=stream_index, dimension_order="NHWC", num_ffmpeg_threads=1, seek_mode="exact"
             )
             self._begin = float(self._decoder.metadata.begin_stream_seconds)
         except (RuntimeError, ValueError, TypeError) as error:
