@@ -123,3 +123,20 @@ def test_a_file_of_ours_is_read_as_it_is(tmp_path: Path) -> None:
     reading = read_weights(tmp_path / "ours.safetensors")
     assert (reading.info, reading.part, reading.format_name) == (info, "pretrain", "everest")
     assert same(reading.state, state)
+
+
+@pytest.mark.parametrize(
+    ("method", "told"),
+    [
+        ("rero", "rero, 50% kept"),
+        ("rlt", "rlt, what differs by 0.1 kept"),
+        ("adaptive", "adaptive, 80% of the change kept, 5% to 50% of all"),
+        ("all", "all"),
+    ],
+)
+def test_what_is_shown_says_how_many_tokens_are_kept(method: str, told: str, tmp_path: Path) -> None:
+    info = tiny_info("finetune")
+    info = info.model_copy(update={"selection": info.selection.model_copy(update={"method": method})})
+    save_weights(build_classifier(info.model, info.clip, len(info.class_names)), info, tmp_path / "w.safetensors")
+    rows = str(show_weights(tmp_path / "w.safetensors")).splitlines()
+    assert [row.split(maxsplit=1)[1] for row in rows if row.startswith("tokens")] == [told]

@@ -176,4 +176,9 @@ def _tokens(info: CheckpointInfo) -> str:
     encoded = f"{given.encode_ratio:.0%} encoded"
     if info.task == "pretrain" and given.method in {"tube", "random", "all"}:  # they predict all others
         return f"{given.method}, {encoded}"
-    return f"{given.method}, {given.keep_ratio:.0%} kept" + (f", {encoded}" if info.task == "pretrain" else "")
+    kept = f"{given.keep_ratio:.0%} kept"
+    if given.method == "rlt":
+        kept = f"what differs by {given.threshold:g} kept"
+    elif given.method == "adaptive":
+        kept = f"{given.coverage:.0%} of the change kept, {given.min_keep_ratio:.0%} to {given.keep_ratio:.0%} of all"
+    return f"{given.method}, {kept}" + (f", {encoded}" if info.task == "pretrain" else "")
