@@ -51,8 +51,8 @@ def test_every_selection_learns_and_is_evaluated(selection: SelectionMethod, dat
 
 
 OBJECTIVES: tuple[tuple[str, SelectionMethod], ...] = (
-    *(("mme", selection) for selection in ("tube", "rero", "adaptive", "k_centered")),
-    *(("mvd", selection) for selection in ("tube", "rero", "rlt")),
+    *(("mme", selection) for selection in ("tube", "rero", "adaptive", "rlt", "k_centered")),
+    *(("mvd", selection) for selection in ("tube", "rero", "adaptive", "rlt", "k_centered")),
 )
 
 
@@ -67,7 +67,8 @@ def test_every_objective_learns_with_any_selection(
     else:
         teacher = build_autoencoder(pretrain.model, pretrain.clip)
         save_weights(teacher, describe_checkpoint(pretrain), tmp_path / "teacher.safetensors")
-        settings = [f"objective.video_teacher={tmp_path / 'teacher.safetensors'}", "objective.name=mvd"]
+        settings = [f"objective.{kind}_teacher={tmp_path / 'teacher.safetensors'}" for kind in ("image", "video")]
+        settings.append("objective.name=mvd")
     learn_and_evaluate(selection, (override(pretrain, settings), finetune), data, tmp_path)
 
 

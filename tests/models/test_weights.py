@@ -160,7 +160,7 @@ class TestRefused:
     ) -> None:
         with pytest.raises(WeightsError, match=told) as caught:
             load_model(rewritten(finetuned, change, tiny_info("finetune")))
-        assert "use the model size and shape it was trained with" in str(caught.value)
+        assert "use the network, size and shape it was trained with" in str(caught.value)
 
     def test_a_description_of_a_larger_model(self, finetuned: Path) -> None:
         larger = tiny_info("finetune", size="small")

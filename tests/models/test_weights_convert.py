@@ -11,7 +11,7 @@ from small_models import jitter, tiny_info
 from torch import Tensor
 
 from everest.cli import main
-from everest.config import CheckpointInfo
+from everest.config import CheckpointInfo, ModelConfig
 from everest.errors import WeightsError
 from everest.models import build_autoencoder, build_classifier, load_model, save_weights
 from everest.models.weights import convert_weights, read_info, read_weights, show_weights
@@ -140,3 +140,19 @@ def test_what_is_shown_says_how_many_tokens_are_kept(method: str, told: str, tmp
     save_weights(build_classifier(info.model, info.clip, len(info.class_names)), info, tmp_path / "w.safetensors")
     rows = str(show_weights(tmp_path / "w.safetensors")).splitlines()
     assert [row.split(maxsplit=1)[1] for row in rows if row.startswith("tokens")] == [told]
+
+
+@pytest.mark.parametrize("target", ["videomae.pth", "release.safetensors", "hf"])
+@pytest.mark.parametrize("arch", ["xvit", "mvit_s"])
+def test_another_network_is_not_written_as_videomae(arch: str, target: str, tmp_path: Path) -> None:
+    info = tiny_info("finetune")
+    network = ModelConfig(size="tiny", arch=arch)  # type: ignore[arg-type]
+    selection = info.selection.model_copy(update={"method": "all"})
+    info = info.model_copy(update={"model": network, "selection": selection})
+    source = tmp_path / "ours.safetensors"
+    save_weights(build_classifier(info.model, info.clip, len(info.class_names)), info, source)
+    kind: Any = target.split(".", maxsplit=1)[0]
+    with pytest.raises(WeightsError, match=f"is a plain ViT, this model is a {arch}"):
+        convert_weights(source, tmp_path / target, kind)
+    assert not (tmp_path / target).exists()
+    assert f"{arch}, size tiny" in str(show_weights(source))

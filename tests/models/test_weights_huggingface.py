@@ -253,7 +253,7 @@ class TestToTransformers:
         rero = SelectionConfig(method="rero", keep_ratio=0.6, encode_ratio=0.6)
         save_weights(model, info.model_copy(update={"selection": rero}), tmp_path / "ours.safetensors")
         (note,) = convert_weights(tmp_path / "ours.safetensors", tmp_path / "theirs", "hf").notes
-        assert note == "transformers computes all tokens, this model was trained on 60% of the tokens (rero)"
+        assert note == "transformers computes all tokens, this model was trained on some (rero, 60% kept)"
 
     @pytest.mark.parametrize("change", [{"positions": "sine_3d"}, {"positions_grid": (2, 4, 4)}])
     def test_positions_that_they_do_not_have_are_refused(self, change: dict[str, Any], tmp_path: Path) -> None:

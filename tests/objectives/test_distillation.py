@@ -263,6 +263,12 @@ def test_a_teacher_of_other_places_is_refused(kind: str, change: dict[str, int],
         load_teacher(str(tmp_path / "t.safetensors"), kind, GRID)
 
 
+def test_a_network_without_features_of_tokens_is_no_teacher(tmp_path: Path) -> None:
+    save_teacher(tmp_path / "t.safetensors", info_of("finetune", model=ModelConfig(size="tiny", arch="xvit")))
+    with pytest.raises(WeightsError, match=r"objective\.video_teacher: .* is a xvit, .* give a plain ViT"):
+        load_teacher(str(tmp_path / "t.safetensors"), "video", GRID)
+
+
 def test_a_teacher_is_for_distillation_only() -> None:
     with pytest.raises(ValueError, match="video_teacher: only name=mvd learns from teachers, given: name=pixels"):
         ObjectiveConfig(name="pixels", video_teacher="run")

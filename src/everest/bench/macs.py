@@ -24,7 +24,7 @@ from everest.bench.tasks import (
     describe_task,
     expect_no_peer,
 )
-from everest.config import Arch, CheckpointInfo, ModelSize, ObjectiveName, Scoring, SelectionMethod, Task
+from everest.config import VARYING, Arch, CheckpointInfo, ModelSize, ObjectiveName, Scoring, SelectionMethod, Task
 from everest.models import Classifier, MaskedModel, grid_of
 from everest.models.choosing import SCORED
 from everest.models.supervised.mvit import MViT
@@ -151,7 +151,8 @@ def format_macs(values: dict[str, Any]) -> str:
     return "\n".join(
         [
             f"{name}: {values['gmacs']:.2f} GMAC for a clip of {shape} ({parts})",
-            f"tokens: {tokens['visible']} encoded and {tokens['target']} predicted of {tokens['total']}",
+            f"tokens: {tokens['visible']} encoded and {tokens['target']} predicted of {tokens['total']}"
+            + (", of a made-up clip: others keep others" if values["selection"] in VARYING else ""),
         ]
     )
 

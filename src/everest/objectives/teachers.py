@@ -122,12 +122,18 @@ def load_teacher(checkpoint: str, kind: Kind, grid: TokenGrid) -> Teacher:
         grid: The tokens of the student.
 
     Raises:
-        WeightsError: There is no such checkpoint, or its tokens lie elsewhere than the student's.
+        WeightsError: There is no such checkpoint, it is of a supervised network, or its tokens lie elsewhere than the
+            student's.
     """
     try:
         model, info = load_model(Path(checkpoint).expanduser())
     except WeightsError as error:
         raise WeightsError(f"objective.{kind}_teacher: {error}") from None
+    if info.model.arch != "vit":
+        raise WeightsError(
+            f"objective.{kind}_teacher: {checkpoint} is a {info.model.arch}, whose features are not those of single "
+            "tokens; give a plain ViT (model.arch=vit)"
+        )
     return teacher_of(model.encoder, kind, grid, mean=info.mean, std=info.std, name=checkpoint)
 
 

@@ -49,7 +49,7 @@ def everest() -> Stages:
 
 def _pretraining(selection: SelectionConfig) -> PretrainConfig:
     return PretrainConfig(
-        model=ModelConfig(size="base", patch_size=16, tubelet_size=2, drop_path=0.1),
+        model=ModelConfig(size="base", patch_size=16, tubelet_size=2, drop_path=0.1, positions="sine_3d"),
         clip=dense(4),
         selection=selection,
         objective=ObjectiveConfig(name="mvd"),

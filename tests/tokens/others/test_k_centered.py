@@ -69,3 +69,11 @@ def test_is_the_same_in_single_precision() -> None:
 def test_too_many_and_none_are_refused(num: int) -> None:
     with pytest.raises(SelectionError, match=f"cannot choose {num} centres among 30"):
         k_centers(random_patches(), num)
+
+
+def test_autocast_chooses_no_others() -> None:
+    patches = random_patches(200, 96).float()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert not torch.equal((patches @ patches.mT).float(), patches.double() @ patches.double().mT)  # it is on
+        chosen = k_centers(patches, 60)
+    assert chosen.tolist() == k_centers(patches, 60).tolist()

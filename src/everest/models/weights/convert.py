@@ -10,6 +10,7 @@ from everest.errors import WeightsError
 from everest.models.weights.describe import Given
 from everest.models.weights.formats import ADAPTERS, OURS, Reading, read_weights
 from everest.models.weights.ours import build_model, save_weights, summarize
+from everest.models.weights.writing import tell_kept
 
 Target = Literal["everest", "release", "videomae", "hf"]
 TARGETS: tuple[Target, ...] = ("everest", "release", "videomae", "hf")
@@ -176,9 +177,4 @@ def _tokens(info: CheckpointInfo) -> str:
     encoded = f"{given.encode_ratio:.0%} encoded"
     if info.task == "pretrain" and given.method in {"tube", "random", "all"}:  # they predict all others
         return f"{given.method}, {encoded}"
-    kept = f"{given.keep_ratio:.0%} kept"
-    if given.method == "rlt":
-        kept = f"what differs by {given.threshold:g} kept"
-    elif given.method == "adaptive":
-        kept = f"{given.coverage:.0%} of the change kept, {given.min_keep_ratio:.0%} to {given.keep_ratio:.0%} of all"
-    return f"{given.method}, {kept}" + (f", {encoded}" if info.task == "pretrain" else "")
+    return f"{given.method}, {tell_kept(info)}" + (f", {encoded}" if info.task == "pretrain" else "")

@@ -10,7 +10,7 @@ from torch import Tensor
 from everest.config import CheckpointInfo
 from everest.models.weights.files import CONFIG_NAME
 from everest.models.weights.huggingface import ATTENTION, BLOCK_KEYS, BLOCKS, HEAD_EPSILON, MODEL_TYPE, OUTER_KEYS
-from everest.models.weights.writing import expect_plain, write_file, write_safetensors
+from everest.models.weights.writing import expect_plain, tell_kept, write_file, write_safetensors
 from everest.models.zoo import SIZES, decoder_depth
 
 _BILINEAR = 2
@@ -123,8 +123,8 @@ def _differences(info: CheckpointInfo) -> tuple[str, ...]:
             f"outputs are {abs(HEAD_EPSILON - given) / 2:.1e} / variance smaller there, relatively"
         )
     if info.task == "finetune" and info.selection.method != "all":
-        kept = f"{info.selection.keep_ratio:.0%} of the tokens ({info.selection.method})"
-        notes.append(f"transformers computes all tokens, this model was trained on {kept}")
+        kept = f"{info.selection.method}, {tell_kept(info)}"
+        notes.append(f"transformers computes all tokens, this model was trained on some ({kept})")
     return tuple(notes)
 
 

@@ -190,4 +190,5 @@ def positions_for(model: ModelConfig, clip: ClipConfig, start: Reading) -> tuple
 def summarize(info: CheckpointInfo) -> str:
     """Say in a few words which network it is."""
     model = info.model
-    return f"size {model.size}, tubelets of {model.tubelet_size}x{model.patch_size}x{model.patch_size}"
+    network = "" if model.arch == "vit" else f"{model.arch}, "
+    return f"{network}size {model.size}, tubelets of {model.tubelet_size}x{model.patch_size}x{model.patch_size}"

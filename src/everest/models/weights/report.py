@@ -85,7 +85,9 @@ def load_state(
     ]
     if any(keys for _, keys in problems):
         told = "; ".join(f"{some(keys)} {what}" for what, keys in problems if keys)
-        raise WeightsError(f"{source} does not fit the model: {told}; use the model size and shape it was trained with")
+        raise WeightsError(
+            f"{source} does not fit the model: {told}; use the network, size and shape it was trained with"
+        )
     matched = {k: v for k, v in state.items() if k in own}
     model.load_state_dict(matched, strict=False)
     return LoadReport(tuple(matched), missing, unexpected)

@@ -41,9 +41,12 @@ def expect_plain(info: CheckpointInfo, format_name: str) -> None:
     """Refuse what formats without a table of positions cannot say.
 
     Raises:
-        WeightsError: The model's table is another one than the format's readers make, or it predicts something else.
+        WeightsError: The network or its table of positions is another one than the format's, or it predicts something
+            else.
     """
     model = info.model
+    if model.arch != "vit":
+        raise WeightsError(f"{format_name} is a plain ViT, this model is a {model.arch}: it cannot be written so")
     if info.task == "pretrain" and info.objective.name != "pixels":
         raise WeightsError(f"{format_name} predicts pixels, this model {info.objective.name}: it cannot be written so")
     if model.positions != "sine" or model.positions_grid is not None:
@@ -51,3 +54,13 @@ def expect_plain(info: CheckpointInfo, format_name: str) -> None:
             f"{format_name} makes its own 1-D sine positions for its clips, and this model has others "
             f"(positions={model.positions}, positions_grid={model.positions_grid}): it cannot be written so"
         )
+
+
+def tell_kept(info: CheckpointInfo) -> str:
+    """Say in a few words how many tokens of a clip are kept."""
+    given = info.selection
+    if given.method == "rlt":
+        return f"what differs by {given.threshold:g} kept"
+    if given.method == "adaptive":
+        return f"{given.coverage:.0%} of the change kept, {given.min_keep_ratio:.0%} to {given.keep_ratio:.0%} of all"
+    return f"{given.keep_ratio:.0%} kept"

@@ -34,7 +34,13 @@ def k_centers(patches: Tensor, num_centers: int) -> Tensor:
     """
     if not 1 <= num_centers <= len(patches):
         raise SelectionError(f"cannot choose {num_centers} centres among {len(patches)} tubelets")
-    patches = patches.to(torch.promote_types(patches.dtype, torch.float32))
+    kind = patches.device.type
+    with torch.autocast("cpu" if kind == "meta" else kind, enabled=False):  # a coarser format would choose others
+        return _farthest_first(patches.to(torch.promote_types(patches.dtype, torch.float32)), num_centers)
+
+
+def _farthest_first(patches: Tensor, num_centers: int) -> Tensor:
+    """Choose again and again the tubelet that is farthest from all centres so far: [N, P] to [K]."""
     centered = patches - patches.mean(dim=0)  # distances stay, and the product below loses fewer digits
     squares = centered.square().sum(dim=1)  # [N]
     numbers = torch.arange(len(patches), device=patches.device)
