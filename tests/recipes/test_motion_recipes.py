@@ -35,24 +35,6 @@ def test_seven_tenths_of_the_places_are_masked_rounded_as_in_mme() -> None:
     assert counts == (472, 1096)
 
 
-def test_fine_tuning_is_that_of_videomae_with_all_tokens() -> None:
-    finetune = get_recipe("mme").finetune
-    assert finetune is not None
-    flat = flatten(finetune)
-    expected = {
-        "selection.method": "all",
-        "optim.base_lr": 1e-3,
-        "optim.global_batch_size": 512,
-        "optim.epochs": 75,
-        "optim.layer_decay": 0.75,
-        "data.clips_per_video": 2,
-        "augment.mixup_alpha": 0.8,
-        "augment.cutmix_alpha": 1.0,
-        "model.drop_path": 0.1,
-    }
-    assert {key: flat[key] for key in expected} == expected
-
-
 def test_everest_with_mme_is_everest_but_for_the_objective() -> None:
     ours, plain = get_recipe("everest-mme"), get_recipe("k400-base")
     assert ours.pretrain is not None

@@ -30,6 +30,7 @@ PRETRAIN_TABLE: dict[str, tuple[object, ...]] = {
     "augment.flip": (True, True, True, True, True, False, True),
     "frame_selection.enabled": (False, False, False, False, False, False, True),
 }
+VIDEOMAES = ("videomae", "videomae-ucf101", "videomae-hmdb51")
 PRETRAIN_ALL: dict[str, object] = {
     "model.patch_size": 16,
     "model.tubelet_size": 2,
@@ -138,7 +139,7 @@ def test_the_supervised_recipe_trains_every_other_network_and_none_before_it_has
 def test_the_names_are_unique_and_every_recipe_of_the_paper_is_there() -> None:
     names = [recipe.name for recipe in RECIPES]
     assert len(set(names)) == len(names)
-    assert set(names) == {*PAPER, "demo", "own", "mme", "everest-mme", "mvd", "everest-mvd", "supervised"}
+    assert set(names) == {*PAPER, "demo", "own", *VIDEOMAES, "mme", "everest-mme", "mvd", "everest-mvd", "supervised"}
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)

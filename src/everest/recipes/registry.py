@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from everest.errors import ConfigError, nearest
-from everest.recipes import demo, hmdb51, kinetics400, motion, mvd, oscc, own, ssv2, supervised, ucf101
+from everest.recipes import demo, hmdb51, kinetics400, motion, mvd, oscc, own, ssv2, supervised, ucf101, videomae
 from everest.recipes.recipe import Recipe, Stages
 
 _BUILDERS: Mapping[str, Callable[[], Stages]] = MappingProxyType(
@@ -19,6 +19,9 @@ _BUILDERS: Mapping[str, Callable[[], Stages]] = MappingProxyType(
         "k400-large": kinetics400.large,
         "ssv2": ssv2.base,
         "oscc": oscc.base,
+        "videomae": videomae.kinetics400,
+        "videomae-ucf101": videomae.ucf101,
+        "videomae-hmdb51": videomae.hmdb51,
         "mme": motion.base,
         "everest-mme": motion.everest,
         "mvd": mvd.base,
