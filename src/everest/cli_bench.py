@@ -52,8 +52,7 @@ def add_bench(commands: Any, add: Add) -> None:
     _add_growth(growth)
     _add_suite(suite)
     _add_loader(loader)
-    _add_scores(scores)
-    _add_selections(selections)
+    _add_on_clips(scores, selections)
     _add_dial(dial)
     parity.add_argument("folders", nargs="+", metavar="FOLDER")
     for parser in (step, macs, peers, methods, growth, suite, loader, supervised, scores, selections, dial, parity):
@@ -143,17 +142,12 @@ def _add_loader(loader: argparse.ArgumentParser) -> None:
     loader.add_argument("--device", default="cpu", choices=("auto", "cpu", "cuda", "mps"))
 
 
-def _add_scores(scores: argparse.ArgumentParser) -> None:
-    scores.add_argument("manifest", metavar="MANIFEST", help=_DATA)
+def _add_on_clips(scores: argparse.ArgumentParser, selections: argparse.ArgumentParser) -> None:
+    for parser, num_clips in ((scores, 48), (selections, 24)):
+        parser.add_argument("manifest", metavar="MANIFEST", help=_DATA)
+        parser.add_argument("--clips", type=int, default=num_clips, metavar="N", help=f"clips (default: {num_clips})")
+        parser.add_argument("--device", default="cpu", choices=("auto", "cpu", "cuda", "mps"))
     scores.add_argument("--checkpoint", type=Path, help="whose embedding is asked (default: one without training)")
-    scores.add_argument("--clips", type=int, default=48, metavar="N", help="clips to compare on (default: 48)")
-    scores.add_argument("--device", default="cpu", choices=("auto", "cpu", "cuda", "mps"))
-
-
-def _add_selections(selections: argparse.ArgumentParser) -> None:
-    selections.add_argument("manifest", metavar="MANIFEST", help=_DATA)
-    selections.add_argument("--clips", type=int, default=24, metavar="N", help="clips to run on (default: 24)")
-    selections.add_argument("--device", default="cpu", choices=("auto", "cpu", "cuda", "mps"))
 
 
 def _add_dial(dial: argparse.ArgumentParser) -> None:

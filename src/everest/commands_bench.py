@@ -27,8 +27,9 @@ def bench_step(options: Namespace) -> int:
 
 def _bench_profile(options: Namespace) -> int:
     """Say where the time of a training step goes."""
+    from everest.bench.described import describe_task
     from everest.bench.profile import format_profile, profile_step
-    from everest.bench.tasks import build_step, describe_task
+    from everest.bench.tasks import build_step
 
     if options.peer is not None or options.compile:
         raise ConfigError("a profile is of our own model as it is: give neither --peer nor --compile")
@@ -156,26 +157,22 @@ def bench_scores(options: Namespace) -> int:
     """Compare ways to find the tokens that change."""
     from everest.bench.scores import bench_scores as measure
     from everest.bench.scores import format_scores
-    from everest.datasets import load_data
-    from everest.evaluation import choose_device
 
-    with _measuring() as on_progress:
-        values = measure(
-            load_data(options.manifest),
-            checkpoint=options.checkpoint,
-            size=options.size,
-            num_clips=options.clips,
-            device=choose_device(options.device),
-            on_progress=on_progress,
-        )
-    print_result(options, values, format_scores(values))
-    return EXIT_OK
+    return _on_clips(options, measure, format_scores, checkpoint=options.checkpoint)
 
 
 def bench_selections(options: Namespace) -> int:
     """Say what each selection keeps of real clips."""
     from everest.bench.selections import bench_selections as measure
     from everest.bench.selections import format_selections
+
+    return _on_clips(options, measure, format_selections)
+
+
+def _on_clips(
+    options: Namespace, measure: Callable[..., dict[str, Any]], to_text: Callable[[dict[str, Any]], str], **more: Any
+) -> int:
+    """Measure something on clips of a manifest."""
     from everest.datasets import load_data
     from everest.evaluation import choose_device
 
@@ -186,8 +183,9 @@ def bench_selections(options: Namespace) -> int:
             num_clips=options.clips,
             device=choose_device(options.device),
             on_progress=on_progress,
+            **more,
         )
-    print_result(options, values, format_selections(values))
+    print_result(options, values, to_text(values))
     return EXIT_OK
 
 

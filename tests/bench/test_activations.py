@@ -4,7 +4,8 @@ import torch
 from torch import nn
 
 from everest.bench.activations import activation_bytes
-from everest.bench.tasks import build_step, describe_task
+from everest.bench.described import describe_task
+from everest.bench.tasks import build_step
 
 
 def test_a_linear_layer_keeps_its_input() -> None:

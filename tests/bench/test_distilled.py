@@ -5,11 +5,12 @@ import json
 import pytest
 import torch
 
+from everest.bench.described import describe_task
 from everest.bench.distilled import bench_objective, count_teachers, size_of_teachers
 from everest.bench.macs import count_macs, format_macs
 from everest.bench.profile import profile_step
 from everest.bench.step import bench_step, format_step
-from everest.bench.tasks import build_step, describe_task
+from everest.bench.tasks import build_step
 from everest.cli import main
 from everest.errors import ConfigError
 from everest.models import DistillationStudent, grid_of

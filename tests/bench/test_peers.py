@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from everest.bench import peers
+from everest.bench.described import describe_task
 from everest.bench.foreign import load_foreign
 from everest.bench.peers import Contender, bench_peers, contenders, format_peers
 from everest.bench.step import bench_step
-from everest.bench.tasks import build_step, describe_task
+from everest.bench.tasks import build_step
 from everest.cli import main
 from everest.errors import ConfigError
 

@@ -2,9 +2,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from everest.bench.described import describe_task
 from everest.bench.made_up import moving_clips
 from everest.bench.plain import build_plain, plain_choice, plain_targets
-from everest.bench.tasks import build_model, describe_task
+from everest.bench.tasks import build_model
 from everest.config import CheckpointInfo, FrameSelectionConfig
 from everest.errors import ConfigError
 from everest.models import ModelInput, select_input

@@ -3,9 +3,10 @@ import json
 import pytest
 import torch
 
+from everest.bench.described import describe_task
 from everest.bench.macs import count_macs
 from everest.bench.profile import STAGES, format_profile, profile_step
-from everest.bench.tasks import build_step, describe_task
+from everest.bench.tasks import build_step
 from everest.bench.timeline import Timeline, Work
 from everest.cli import main
 from everest.errors import ConfigError

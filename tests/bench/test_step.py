@@ -3,11 +3,12 @@ import json
 import pytest
 import torch
 
+from everest.bench.described import describe_task
 from everest.bench.hardware import matrix_rate_gflops, peak_memory_bytes
 from everest.bench.macs import count_macs
 from everest.bench.made_up import moving_clips
 from everest.bench.step import bench_step, format_step
-from everest.bench.tasks import build_step, describe_task
+from everest.bench.tasks import build_step
 from everest.config import ObjectiveConfig
 from everest.errors import ConfigError
 from everest.models import MotionAutoencoder, build_autoencoder

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from torch import Tensor
 
 from everest.config import CheckpointInfo
@@ -17,8 +18,6 @@ from everest.errors import ConfigError, EverestError, WeightsError
 from everest.objectives import Teacher
 from everest.objectives.transformers_teachers import is_of_transformers, load_transformers_teacher
 from everest.tokens import TokenGrid
-
-transformers = pytest.importorskip("transformers")
 
 GRID = TokenGrid(num_slots=3, num_rows=2, num_columns=4, tubelet_size=2, patch_size=8)
 SIZES = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}

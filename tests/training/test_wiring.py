@@ -85,7 +85,7 @@ def test_labels_are_smoothed_and_clips_mixed_as_asked(smoothing: float, augment:
 def test_drop_path_grows_over_the_blocks_and_the_head_drops_out(data: Manifest, tmp_path: Path) -> None:
     run = run_classifier(data, tmp_path / "run", "model.drop_path=0.2", "model.head_dropout=0.4", "optim.epochs=1")
     assert isinstance(run.model, Classifier)
-    rates = [block.drop_path for block in run.model.encoder.blocks]  # type: ignore[union-attr]
+    rates = [block.skip.drop_path for block in run.model.encoder.blocks]  # type: ignore[union-attr]
     assert rates == pytest.approx([0.2 * i / (len(rates) - 1) for i in range(len(rates))])
     assert run.model.dropout.p == 0.4
 

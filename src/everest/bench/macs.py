@@ -7,24 +7,18 @@ values and run on the CPU with one clip.
 
 import re
 from dataclasses import replace
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from everest.bench.distilled import count_teachers, size_of_teachers
+from everest.bench.described import Peer, TaskOptions, asked_for, describe_task, name_of
+from everest.bench.distilled import count_teachers
 from everest.bench.made_up import moving_clips
 from everest.bench.plain import PlainAutoencoder, PlainClassifier, plain_choice
-from everest.bench.tasks import (
-    ENCODE_RATIO,
-    NUM_CLASSES,
-    Peer,
-    build_model,
-    describe_task,
-    expect_no_peer,
-)
-from everest.config import VARYING, Arch, CheckpointInfo, ModelSize, ObjectiveName, Scoring, SelectionMethod, Task
+from everest.bench.tasks import build_model, expect_no_peer
+from everest.config import VARYING, CheckpointInfo, ModelSize, SelectionMethod, Task
 from everest.models import Classifier, MaskedModel, grid_of
 from everest.models.choosing import SCORED
 from everest.models.supervised.mvit import MViT
@@ -40,24 +34,13 @@ PARTS = {
 """Modules of each part, by the end of their name. ``embedding`` includes the scoring of all tokens."""
 
 
-@torch.no_grad()
 def count_macs(
     size: ModelSize,
     task: Task,
     selection: SelectionMethod,
     *,
-    num_frames: int = 16,
-    height: int = 224,
-    width: int = 224,
-    num_classes: int = NUM_CLASSES,
     peer: Peer | None = None,
-    scoring: Scoring = "auto",
-    objective: ObjectiveName = "pixels",
-    teacher: ModelSize | None = None,
-    keep_ratio: float | None = None,
-    encode_ratio: float = ENCODE_RATIO,
-    arch: Arch = "vit",
-    tubelet_size: int = 2,
+    **options: Unpack[TaskOptions],
 ) -> dict[str, Any]:
     """Count the multiply-adds of one clip.
 
@@ -65,47 +48,38 @@ def count_macs(
         size: Model size.
         task: Pre-training or fine-tuning.
         selection: Which tokens are computed.
-        num_frames: Frames of the clip.
-        height: Height of the clip in pixels.
-        width: Width of the clip in pixels.
-        num_classes: Of the classifier.
         peer: ``plain`` for the plain peer instead of our model.
-        scoring: How the tokens that change are found; ``auto`` counts as exact.
-        objective: What is predicted in pre-training.
-        teacher: Size of both teachers of ``mvd``; None: that of the model.
-        keep_ratio: Share of all tokens that is kept; None: the paper's.
-        encode_ratio: Share of all tokens that is encoded in pre-training.
-        arch: The network.
-        tubelet_size: Frames of a tubelet.
+        **options: As :func:`~everest.bench.described.describe_task` takes them; scoring ``auto`` counts as exact.
 
     Returns:
-        ``gmacs`` (10^9 multiply-adds of the forward pass, scoring and teachers included), ``gmacs_by_part``,
-        ``gmacs_training`` (forward and backward: each product again for its weights and, except for pixels and scores,
-        for its input; of teachers forward only),
-        ``tokens`` (``total``, ``visible``, ``target``), and what was asked for.
+        As :func:`count_task`.
 
     Raises:
         ConfigError: A name or a number that is not accepted.
     """
-    info = describe_task(
-        size,
-        task,
-        selection,
-        scoring=scoring,
-        objective=objective,
-        teacher=teacher,
-        keep_ratio=keep_ratio,
-        encode_ratio=encode_ratio,
-        arch=arch,
-        tubelet_size=tubelet_size,
-        num_frames=num_frames,
-        height=height,
-        width=width,
-        num_classes=num_classes,
-    )
+    return count_task(describe_task(size, task, selection, **options), peer)
+
+
+@torch.no_grad()
+def count_task(info: CheckpointInfo, peer: Peer | None = None) -> dict[str, Any]:
+    """Count the multiply-adds of one clip.
+
+    Args:
+        info: From :func:`~everest.bench.described.describe_task`.
+        peer: ``plain`` for the plain peer instead of our model.
+
+    Returns:
+        ``gmacs`` (10^9 multiply-adds of the forward pass, scoring and teachers included), ``gmacs_by_part``,
+        ``gmacs_training`` (forward and backward: each product again for its weights and, except for pixels and scores,
+        for its input; of teachers forward only), ``num_parameters``, ``tokens`` (``total``, ``visible``, ``target``),
+        and what was asked for.
+
+    Raises:
+        ConfigError: There is no such peer, or none of this objective or network.
+    """
     expect_no_peer(info, peer)
     grid = grid_of(info.model, info.clip)
-    counts = count_tokens(grid, info.selection, task)
+    counts = count_tokens(grid, info.selection, info.task)
     with torch.device("cpu" if peer else "meta"):
         model = build_model(info, peer).eval()
     assert isinstance(model, MaskedModel | Classifier | PlainAutoencoder | PlainClassifier)  # noqa: S101
@@ -118,20 +92,13 @@ def count_macs(
     if isinstance(model.encoder, MViT):  # pixels have no gradient there either
         by_weights = by_part["embedding"]
     once = by_part["embedding"]  # what has no backward pass, or one of its own
-    if objective == "mvd":
+    if info.objective.name == "mvd":
         by_part["teachers"] = count_teachers(info)
         once += by_part["teachers"]
     gmacs = sum(by_part.values())
     return {
-        "size": size,
-        "task": task,
-        "selection": selection,
-        "objective": objective,
-        "teacher": size_of_teachers(info.objective),
-        "peer": peer,
-        "arch": arch,
+        **asked_for(info, peer),
         "num_parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "clip": {"num_frames": num_frames, "height": height, "width": width},
         "tokens": {"total": grid.num_tokens, "visible": counts.num_visible, "target": counts.num_target},
         "gmacs": gmacs,
         "gmacs_by_part": by_part,
@@ -142,15 +109,11 @@ def count_macs(
 def format_macs(values: dict[str, Any]) -> str:
     """Say the result of :func:`count_macs` to people, in a few lines."""
     tokens, clip = values["tokens"], values["clip"]
-    of = "" if values["arch"] == "vit" else f"{values['arch']} "
-    name = f"{of}{values['size']} {values['task']}, {values['selection']}" + (", plain peer" if values["peer"] else "")
-    name += "" if values["objective"] == "pixels" else f", {values['objective']}"
-    name += f" with {values['teacher']} teachers" if values["teacher"] else ""
     shape = f"{clip['num_frames']}x{clip['height']}x{clip['width']}"
     parts = ", ".join(f"{part} {gmacs:.2f}" for part, gmacs in values["gmacs_by_part"].items())
     return "\n".join(
         [
-            f"{name}: {values['gmacs']:.2f} GMAC for a clip of {shape} ({parts})",
+            f"{name_of(values)}: {values['gmacs']:.2f} GMAC for a clip of {shape} ({parts})",
             f"tokens: {tokens['visible']} encoded and {tokens['target']} predicted of {tokens['total']}"
             + (", of a made-up clip: others keep others" if values["selection"] in VARYING else ""),
         ]

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from statistics import median, quantiles
 from typing import Any
 
+from everest.bench.described import PLAIN
 from everest.bench.foreign import TRANSFORMERS
-from everest.bench.tasks import PLAIN
 from everest.config import ModelSize, Scoring, SelectionMethod, Task
 from everest.errors import ConfigError
 

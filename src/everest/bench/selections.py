@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from everest.bench.described import describe_task
 from everest.bench.footage import read_clips
 from everest.bench.hardware import describe_hardware
-from everest.bench.tasks import describe_task
 from everest.config import ModelSize, SelectionConfig
 from everest.datasets import Manifest
 from everest.errors import ConfigError

@@ -3,18 +3,18 @@
 import sys
 import time
 from statistics import median, quantiles
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 
 from everest.bench.activations import activation_bytes
-from everest.bench.distilled import size_of_teachers
+from everest.bench.described import PLAIN, Peer, TaskOptions, asked_for, describe_task, name_of
 from everest.bench.footage import read_clips
 from everest.bench.hardware import describe_hardware, matrix_rate_gflops, peak_memory_bytes, reset_peak_memory
-from everest.bench.macs import count_macs
-from everest.bench.tasks import ENCODE_RATIO, NUM_CLASSES, PLAIN, Peer, TrainingStep, build_step, describe_task
+from everest.bench.macs import count_task
+from everest.bench.tasks import TrainingStep, build_step
 from everest.bench.timeline import Work
-from everest.config import VARYING, Arch, CheckpointInfo, ModelSize, ObjectiveName, Scoring, SelectionMethod, Task
+from everest.config import VARYING, CheckpointInfo, ModelSize, SelectionMethod, Task
 from everest.datasets import Manifest
 from everest.errors import ConfigError
 
@@ -31,21 +31,11 @@ def bench_step(
     precision: str = "auto",
     steps: int = 5,
     warmup: int | None = None,
-    num_frames: int = 16,
-    height: int = 224,
-    width: int = 224,
-    num_classes: int = NUM_CLASSES,
     peer: Peer | None = None,
     compile: bool = False,
-    scoring: Scoring = "auto",
-    objective: ObjectiveName = "pixels",
-    teacher: ModelSize | None = None,
-    keep_ratio: float | None = None,
-    encode_ratio: float = ENCODE_RATIO,
-    arch: Arch = "vit",
-    tubelet_size: int = 2,
     manifest: Manifest | None = None,
     seed: int = 0,
+    **options: Unpack[TaskOptions],
 ) -> dict[str, Any]:
     """Time training steps: what training does with a batch, without reading videos.
 
@@ -60,21 +50,11 @@ def bench_step(
         precision: ``float32``, ``bfloat16`` or ``auto``.
         steps: Steps that are timed.
         warmup: Steps before them; None: 1 on the CPU, 5 on a GPU.
-        num_frames: Frames of a clip.
-        height: Height in pixels.
-        width: Width in pixels.
-        num_classes: Of the classifier.
         peer: ``plain`` or ``transformers`` instead of our model, or ``MODULE:FUNCTION`` for a step of somebody else's.
         compile: Compile the transformer blocks.
-        scoring: How the tokens that change are found.
-        objective: What is predicted in pre-training.
-        teacher: Size of both teachers of ``mvd``; None: that of the model. Their weights are fresh.
-        keep_ratio: Share of all tokens that is kept; None: the paper's.
-        encode_ratio: Share of all tokens that is encoded in pre-training.
-        arch: The network.
-        tubelet_size: Frames of a tubelet.
         manifest: Where clips are taken from, evenly; None: made-up clips.
         seed: Of weights, clips and selection.
+        **options: As :func:`~everest.bench.described.describe_task` takes them; teachers have fresh weights.
 
     Returns:
         Values that JSON can hold: ``seconds`` of each step, their median ``seconds_per_step`` and quartiles
@@ -93,22 +73,7 @@ def bench_step(
     if steps < 1 or (warmup is not None and warmup < 0):
         given = f"{steps} steps" + ("" if warmup is None else f" after {warmup} of warm-up")
         raise ConfigError(f"time at least one step, after no or some steps of warm-up, given: {given}")
-    info = describe_task(
-        size,
-        task,
-        selection,
-        scoring=scoring,
-        objective=objective,
-        teacher=teacher,
-        keep_ratio=keep_ratio,
-        encode_ratio=encode_ratio,
-        arch=arch,
-        tubelet_size=tubelet_size,
-        num_frames=num_frames,
-        height=height,
-        width=width,
-        num_classes=num_classes,
-    )
+    info = describe_task(size, task, selection, **options)
     clips = None if manifest is None else read_clips(manifest, info.clip, batch, seed)
     places = {"device": device, "precision": precision}
     step = build_step(info, batch, **places, peer=peer, compile=compile, seed=seed, clips=clips)
@@ -120,12 +85,9 @@ def bench_step(
     rate = matrix_rate_gflops(step.device, step.dtype)
     first, _, third = quantiles(seconds, n=4, method="inclusive") if steps > 1 else (per_step,) * 3
     return {
-        **{"size": size, "task": task, "selection": selection, "peer": peer, "compile": compile, "batch": batch},
-        **{"scoring": scoring, "objective": objective, "teacher": size_of_teachers(info.objective)},
-        **{"keep_ratio": info.selection.keep_ratio, "encode_ratio": info.selection.encode_ratio},
-        **{"arch": arch, "tubelet_size": tubelet_size},
+        **asked_for(info, peer),
+        **{"compile": compile, "batch": batch},
         "manifest_digest": None if manifest is None else manifest.digest,
-        "clip": {"num_frames": num_frames, "height": height, "width": width},
         "tokens": {"total": step.tokens.total, "visible": step.tokens.visible, "target": step.tokens.target},
         "num_parameters": step.num_parameters,
         **{"device": step.device.type, "precision": str(step.dtype).removeprefix("torch.")},
@@ -159,17 +121,11 @@ def default_warmup(device: torch.device) -> int:
 def format_step(values: dict[str, Any]) -> str:
     """Say the result of :func:`bench_step` to people, in a few lines."""
     tokens = values["tokens"]
-    of = "" if values["arch"] == "vit" else f"{values['arch']} "
-    name = f"{of}{values['size']} {values['task']}, {values['selection']}" + (
-        f", peer {values['peer']}" if values["peer"] else ""
-    )
-    name += "" if values["objective"] == "pixels" else f", {values['objective']}"
-    name += f" with {values['teacher']} teachers" if values["teacher"] else ""
     spread = f"quartiles {values['seconds_q1']:.3f} to {values['seconds_q3']:.3f}, {values['steps']} steps"
     where = "of the process" if values["device"] == "cpu" else "of tensors"
     return "\n".join(
         [
-            f"{name}: batch {values['batch']}, {values['precision']} on {values['hardware']['name']}"
+            f"{name_of(values)}: batch {values['batch']}, {values['precision']} on {values['hardware']['name']}"
             f" ({values['device']}, {values['hardware']['threads']} threads)",
             f"time: {values['seconds_per_step']:.3f} s a step ({spread}), {values['clips_per_second']:.2f} clips/s",
             f"memory: {values['peak_memory_gb']:.2f} GB at the peak, {where}; {values['activations_gb']:.2f} GB of "
@@ -188,15 +144,10 @@ def _count(step: TrainingStep, info: CheckpointInfo, peer: Peer | None, batch: i
     selections whose number of tokens follows the clips.
     """
     if peer in {None, PLAIN} and info.selection.method not in VARYING:
-        clip, size, task, method = info.clip, info.model.size, info.task, info.selection.method
-        shape: dict[str, Any] = {"num_frames": clip.num_frames, "height": clip.height, "width": clip.width}
-        shape |= {"arch": info.model.arch, "tubelet_size": info.model.tubelet_size}
-        num_classes, scoring = len(info.class_names) or NUM_CLASSES, info.selection.scoring
-        if scoring == "auto" and step.dtype == torch.bfloat16:
-            scoring = "bfloat16"
-        shape |= {"keep_ratio": info.selection.keep_ratio, "encode_ratio": info.selection.encode_ratio}
-        shape |= {"objective": info.objective.name, "teacher": size_of_teachers(info.objective)}
-        macs = count_macs(size, task, method, peer=peer, num_classes=num_classes, scoring=scoring, **shape)
+        if info.selection.scoring == "auto" and step.dtype == torch.bfloat16:
+            selection = info.selection.model_copy(update={"scoring": "bfloat16"})
+            info = info.model_copy(update={"selection": selection})
+        macs = count_task(info, peer)
         return macs["gmacs"], 2 * macs["gmacs_training"] * batch
     work = Work(1.0, 1.0)
     with work:

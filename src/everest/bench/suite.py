@@ -16,13 +16,14 @@ from typing import Any
 
 import torch
 
+from everest.bench.described import describe_task
 from everest.bench.foreign import FOREIGN_ERRORS
 from everest.bench.hardware import describe_hardware
 from everest.bench.peers import contenders
 from everest.bench.profile import profile_step
 from everest.bench.scores import bench_scores
 from everest.bench.step import bench_step
-from everest.bench.tasks import build_step, describe_task
+from everest.bench.tasks import build_step
 from everest.config import ModelSize, Task
 from everest.datasets import load_data
 from everest.errors import ConfigError, EverestError, is_out_of_memory

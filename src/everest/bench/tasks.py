@@ -6,13 +6,14 @@ Shapes: B clips, T frames, H height, W width.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, cast, get_args
+from typing import Protocol, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from everest.bench.distilled import bench_objective, objective_settings
+from everest.bench.described import PLAIN, Peer
+from everest.bench.distilled import bench_objective
 from everest.bench.foreign import TRANSFORMERS, build_transformers, load_foreign, transformers_loss
 from everest.bench.made_up import made_motion, moving_clips
 from everest.bench.marked import marked_finetuning_loss, marked_pretraining_loss
@@ -20,21 +21,14 @@ from everest.bench.plain import PlainAutoencoder, PlainClassifier, build_plain, 
 from everest.bench.timeline import Marks
 from everest.config import (
     VARYING,
-    Arch,
     AugmentConfig,
     CheckpointInfo,
     FinetuneConfig,
-    ModelSize,
-    ObjectiveName,
     OptimConfig,
-    Scoring,
-    SelectionMethod,
-    Task,
 )
 from everest.datasets import Batch
-from everest.errors import ConfigError, nearest
+from everest.errors import ConfigError
 from everest.models import Classifier, MaskedModel, build_classifier, build_masked_model, grid_of, select_input
-from everest.settings import parse
 from everest.tokens import count_tokens
 from everest.training.engine import choose_dtype
 from everest.training.loop import compile_blocks
@@ -42,7 +36,6 @@ from everest.training.losses import finetuning_loss, pretraining_loss
 from everest.training.optim import build_optimizer
 from everest.video import normalize
 
-Peer = str  # "plain", "transformers", or "MODULE:FUNCTION"; None for EVEREST itself
 AnyModel = MaskedModel | Classifier | PlainAutoencoder | PlainClassifier | nn.Module
 MarkedLoss = Callable[[Batch, torch.Generator, Marks | None], Tensor]
 
@@ -54,12 +47,7 @@ class Run(Protocol):
         """Do it, and return the loss."""
 
 
-PLAIN = "plain"
-NUM_CLASSES = 101
 LABEL_SMOOTHING = 0.1
-ENCODE_RATIO = 0.1
-KEEP_RATIO: dict[Task, float] = {"pretrain": 0.3, "finetune": 0.6}
-"""Shares of all tokens (paper, hyper-parameters of pre-training and fine-tuning)."""
 
 
 @dataclass(frozen=True)
@@ -99,77 +87,6 @@ class TrainingStep:
     def __repr__(self) -> str:
         millions = f"{self.num_parameters / 1e6:.1f} M parameters"
         return f"TrainingStep({type(self.model).__name__}, {millions}, {self.tokens}, {self.device}, {self.dtype})"
-
-
-def describe_task(
-    size: ModelSize,
-    task: Task,
-    selection: SelectionMethod,
-    *,
-    num_frames: int = 16,
-    height: int = 224,
-    width: int = 224,
-    num_classes: int = NUM_CLASSES,
-    keep_ratio: float | None = None,
-    encode_ratio: float = ENCODE_RATIO,
-    scoring: Scoring = "auto",
-    objective: ObjectiveName = "pixels",
-    teacher: ModelSize | None = None,
-    arch: Arch = "vit",
-    tubelet_size: int = 2,
-) -> CheckpointInfo:
-    """Give the settings of a step, the paper's by default.
-
-    Args:
-        size: Model size.
-        task: Pre-training or fine-tuning.
-        selection: Which tokens are computed; ``tube`` in pre-training is VideoMAE.
-        num_frames: T.
-        height: H, in pixels.
-        width: W, in pixels.
-        num_classes: Of the classifier.
-        keep_ratio: Share of all tokens that is kept; None: the paper's, .3 in pre-training and .6 in fine-tuning.
-        encode_ratio: Share of all tokens that is encoded in pre-training.
-        scoring: How the tokens that change are found.
-        objective: What is predicted in pre-training.
-        teacher: Size of both teachers of ``mvd``; None: that of the model.
-        arch: The network.
-        tubelet_size: Frames of a tubelet.
-
-    Raises:
-        ConfigError: A name or a number that is not accepted.
-    """
-    for what, given, accepted in (
-        ("size", size, ModelSize),
-        ("task", task, Task),
-        ("selection", selection, SelectionMethod),
-        ("scoring", scoring, Scoring),
-        ("objective", objective, ObjectiveName),
-        ("teacher", teacher or size, ModelSize),
-        ("arch", arch, Arch),
-    ):
-        if given not in get_args(accepted):
-            raise ConfigError(f"unknown {what} {given!r}: {nearest(given, get_args(accepted))}")
-    keep_ratio = KEEP_RATIO[task] if keep_ratio is None else keep_ratio
-    settings = {
-        "task": task,
-        "model": {
-            "arch": arch,
-            "size": size,
-            "tubelet_size": tubelet_size,
-            "drop_path": 0.1 if task == "finetune" or objective == "mvd" else 0.0,
-        },
-        "clip": {"num_frames": num_frames, "height": height, "width": width},
-        "selection": {
-            "method": selection,
-            "keep_ratio": keep_ratio,
-            "encode_ratio": min(encode_ratio, keep_ratio),
-            "scoring": scoring,
-        },
-        "objective": objective_settings(objective, task, teacher or size),
-        "class_names": [f"class {number}" for number in range(num_classes)] if task == "finetune" else [],
-    }
-    return parse(CheckpointInfo, settings)
 
 
 def expect_no_peer(info: CheckpointInfo, peer: Peer | None) -> None:
