@@ -13,8 +13,8 @@ from everest.models.varlen import Lengths, attend, per_token
 NORM_EPSILON = 1e-6
 
 
-class Attention(nn.Module):
-    """Multi-head self-attention, fused.
+class Projections(nn.Module):
+    """The linear maps around an attention.
 
     Queries and values have a bias, keys have none: a bias on the keys adds the same number to all logits of a query
     and cancels in the softmax.
@@ -28,14 +28,21 @@ class Attention(nn.Module):
         self.v_bias = nn.Parameter(torch.zeros(width))
         self.proj = nn.Linear(width, width)
 
+    def joint(self, x: Tensor, norm: nn.LayerNorm | None = None) -> Tensor:
+        """Queries, keys and values, of normalised tokens where ``norm`` is given: [B, K, D] to [B, K, 3 * D]."""
+        bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
+        return norm_linear(x, norm, self.qkv.weight, bias)
+
+
+class Attention(Projections):
+    """Multi-head self-attention, fused."""
+
     def forward(self, x: Tensor, norm: nn.LayerNorm | None = None, lengths: Lengths | None = None) -> Tensor:
         """Mix tokens, normalised first where ``norm`` is given: [B, K, D] to [B, K, D].
 
         With ``lengths``, clips lie one after another in a single row, [1, K, D], and do not see each other.
         """
-        bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
-        qkv = norm_linear(x, norm, self.qkv.weight, bias)
-        qkv = qkv.reshape(*x.shape[:2], 3, self.num_heads, -1)  # [B, K, 3, h, d]
+        qkv = self.joint(x, norm).reshape(*x.shape[:2], 3, self.num_heads, -1)  # [B, K, 3, h, d]
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each [B, h, K, d]
         mixed = F.scaled_dot_product_attention(q, k, v) if lengths is None else attend(q, k, v, lengths)
         return self.proj(mixed.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
@@ -55,6 +62,32 @@ class Mlp(nn.Module):
         return gelu_linear(inside, self.fc2.weight, self.fc2.bias)
 
 
+class SkipPath(nn.Module):
+    """Leaves a branch out for some clips in training, and scales the others up, so that the mean stays.
+
+    Args:
+        drop_path: Probability of leaving it out.
+    """
+
+    def __init__(self, drop_path: float) -> None:
+        super().__init__()
+        self.drop_path = drop_path
+
+    def forward(self, branch: Tensor, lengths: Lengths | None = None) -> Tensor:
+        """Shape [B, ..., D] stays; with ``lengths``, of clips that lie one after another in a single row."""
+        if not self.training or self.drop_path == 0.0:
+            return branch
+        keep = 1.0 - self.drop_path
+        factors = branch.new_empty(len(branch) if lengths is None else len(lengths)).bernoulli_(keep).div_(keep)
+        if lengths is not None:
+            return branch * per_token(factors, lengths)
+        return branch * factors.reshape(-1, *(1,) * (branch.ndim - 1))
+
+    def extra_repr(self) -> str:
+        """Say the probability."""
+        return f"{self.drop_path:.3f}"
+
+
 class Block(nn.Module):
     """Attention and MLP, each added to its input.
 
@@ -66,7 +99,7 @@ class Block(nn.Module):
 
     def __init__(self, width: int, num_heads: int, drop_path: float = 0.0) -> None:
         super().__init__()
-        self.drop_path = drop_path
+        self.skip = SkipPath(drop_path)
         self.norm1 = nn.LayerNorm(width, eps=NORM_EPSILON)
         self.attn = Attention(width, num_heads)
         self.norm2 = nn.LayerNorm(width, eps=NORM_EPSILON)
@@ -74,21 +107,18 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, lengths: Lengths | None = None) -> Tensor:
         """One layer: [B, K, D] to [B, K, D]; with ``lengths``, of clips that lie one after another in a single row."""
-        x = x + self._drop(self.attn(x, self.norm1, lengths), lengths)
-        return x + self._drop(self.mlp(x, self.norm2), lengths)
-
-    def _drop(self, branch: Tensor, lengths: Lengths | None) -> Tensor:
-        """Skip a branch for some clips and scale the others up, so that the mean stays."""
-        if not self.training or self.drop_path == 0.0:
-            return branch
-        keep = 1.0 - self.drop_path
-        factors = branch.new_empty(len(branch) if lengths is None else len(lengths)).bernoulli_(keep).div_(keep)
-        return branch * (factors[:, None, None] if lengths is None else per_token(factors, lengths))
+        x = x + self.skip(self.attn(x, self.norm1, lengths), lengths)
+        return x + self.skip(self.mlp(x, self.norm2), lengths)  # type: ignore[no-any-return]
 
 
 def make_blocks(depth: int, width: int, num_heads: int, drop_path: float = 0.0) -> nn.ModuleList:
-    """Stack blocks whose drop path grows linearly from 0 to ``drop_path``."""
-    return nn.ModuleList(Block(width, num_heads, drop_path * i / max(1, depth - 1)) for i in range(depth))
+    """Stack blocks whose drop path grows from 0 to ``drop_path``."""
+    return nn.ModuleList(Block(width, num_heads, rate) for rate in growing_drop_path(drop_path, depth))
+
+
+def growing_drop_path(drop_path: float, depth: int) -> list[float]:
+    """Rates of the blocks: linear from 0 to ``drop_path``."""
+    return [drop_path * i / max(1, depth - 1) for i in range(depth)]
 
 
 def initialize(module: nn.Module) -> None:

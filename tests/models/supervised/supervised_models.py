@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from everest.config import Arch, ClipConfig, ModelConfig, ModelSize
 from everest.models import Classifier, build_classifier
-from everest.models.supervised.attention import Projections
+from everest.models.supervised.attention import GroupedAttention
 from everest.models.supervised.places import TokenPlaces
 from everest.tokens import TokenGrid, TokenSelection
 
@@ -60,7 +60,7 @@ def attention(query: Tensor, keys: list[Tensor], values: list[Tensor], heads: in
     return torch.cat(out)  # type: ignore[arg-type]
 
 
-def projected(module: Projections, norm: nn.LayerNorm, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def projected(module: GroupedAttention, norm: nn.LayerNorm, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Queries, keys and values of one clip by the definition: [K, D] to three of it."""
     D = x.shape[-1]
     normal, weight = norm(x), module.qkv.weight

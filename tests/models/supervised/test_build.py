@@ -7,8 +7,8 @@ from supervised_models import ARCHS, TOKEN_ARCHS, WHOLE_ARCHS, built, chosen, ev
 from everest.config import Arch, ClipConfig, ModelConfig, SelectionConfig
 from everest.errors import ConfigError, SelectionError
 from everest.models import Classifier, Encoder, build_classifier, build_masked_model, grid_of
+from everest.models.layers import SkipPath
 from everest.models.supervised import build_supervised_encoder
-from everest.models.supervised.attention import SkipPath
 from everest.models.supervised.places import TokenPlaces
 from everest.training.loop import compile_blocks
 from everest.training.optim import parameter_groups
@@ -64,7 +64,7 @@ def test_tokens_that_are_left_out_do_not_matter_and_the_others_do(arch: Arch) ->
     assert not torch.allclose(model(other, moved), logits)
 
 
-@pytest.mark.parametrize("method", ["rero", "random", "random_equal", "tube", "running_cell", "all"])
+@pytest.mark.parametrize("method", ["rero", "k_centered", "random", "random_equal", "tube", "running_cell", "all"])
 @pytest.mark.parametrize("arch", TOKEN_ARCHS)
 def test_every_selection_can_be_used(arch: Arch, method: str) -> None:
     model, config = built(arch).train(), SelectionConfig(method=method, keep_ratio=0.5, encode_ratio=0.1)

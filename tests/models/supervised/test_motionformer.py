@@ -5,7 +5,8 @@ import torch
 from supervised_models import GRID, HEADS, WIDTH, attention, chosen, everything, masked, projected, random_module
 from torch import Tensor
 
-from everest.models.supervised.motionformer import TrajectoryAttention, TrajectoryBlock
+from everest.models.supervised.attention import TokenBlock
+from everest.models.supervised.motionformer import TrajectoryAttention
 from everest.models.supervised.places import TokenPlaces
 from everest.tokens import TokenSelection
 
@@ -30,8 +31,9 @@ def by_definition(module: TrajectoryAttention, norm: torch.nn.LayerNorm, x: Tens
 
 
 def parts() -> tuple[TrajectoryAttention, torch.nn.LayerNorm]:
-    block = random_module(TrajectoryBlock(WIDTH, HEADS))
-    assert isinstance(block, TrajectoryBlock)
+    block = random_module(TokenBlock(TrajectoryAttention(WIDTH, HEADS), WIDTH))
+    assert isinstance(block, TokenBlock)
+    assert isinstance(block.attn, TrajectoryAttention)
     return block.attn, block.norm1
 
 

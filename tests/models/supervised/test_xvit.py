@@ -15,8 +15,9 @@ from supervised_models import (
 )
 from torch import Tensor
 
+from everest.models.supervised.attention import TokenBlock
 from everest.models.supervised.places import TokenPlaces
-from everest.models.supervised.xvit import MixingAttention, MixingBlock
+from everest.models.supervised.xvit import MixingAttention
 from everest.tokens import TokenSelection
 
 L, SLOTS = GRID.tokens_per_slot, GRID.num_slots
@@ -48,8 +49,9 @@ def by_definition(module: MixingAttention, norm: torch.nn.LayerNorm, x: Tensor, 
 
 
 def parts(seed: int = 0) -> tuple[MixingAttention, torch.nn.LayerNorm]:
-    block = random_module(MixingBlock(WIDTH, HEADS), seed)
-    assert isinstance(block, MixingBlock)
+    block = random_module(TokenBlock(MixingAttention(WIDTH, HEADS), WIDTH), seed)
+    assert isinstance(block, TokenBlock)
+    assert isinstance(block.attn, MixingAttention)
     return block.attn, block.norm1
 
 

@@ -3,33 +3,19 @@
 Shapes: B clips, K tokens, G groups, D width, h heads, d width of a head (D = h * d).
 """
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from everest.models.layers import NORM_EPSILON, Mlp
-from everest.models.lean import norm_linear
+from everest.models.layers import NORM_EPSILON, Mlp, Projections, SkipPath
+from everest.models.supervised.places import TokenPlaces
 
 
-class Projections(nn.Module):
-    """The linear maps around an attention, with the names of :class:`~everest.models.layers.Attention`.
-
-    Keys have no bias, as there: it adds the same to all logits of a query and cancels in the softmax, also where each
-    channel of a key comes from another token.
-    """
-
-    def __init__(self, width: int, num_heads: int) -> None:
-        super().__init__()
-        self.num_heads = num_heads
-        self.qkv = nn.Linear(width, 3 * width, bias=False)
-        self.q_bias = nn.Parameter(torch.zeros(width))
-        self.v_bias = nn.Parameter(torch.zeros(width))
-        self.proj = nn.Linear(width, width)
+class GroupedAttention(Projections):
+    """Attention inside groups of tokens: what those of XViT, Motionformer and TimeSformer are made of."""
 
     def project(self, x: Tensor, norm: nn.LayerNorm | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values, of normalised tokens where ``norm`` is given: [B, K, D] to three of [B, K, D]."""
-        bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
-        q, k, v = norm_linear(x, norm, self.qkv.weight, bias).chunk(3, dim=-1)
+        q, k, v = self.joint(x, norm).chunk(3, dim=-1)
         return q, k, v
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, kept: Tensor | None = None) -> Tensor:
@@ -56,26 +42,6 @@ class Projections(nn.Module):
         return mixed.transpose(1, 2).reshape(*outer, -1, width)
 
 
-class SkipPath(nn.Module):
-    """Leaves a branch out for some clips in training; see :class:`~everest.models.layers.Block`."""
-
-    def __init__(self, drop_path: float) -> None:
-        super().__init__()
-        self.drop_path = drop_path
-
-    def forward(self, branch: Tensor) -> Tensor:
-        """Scale what stays so that the mean stays: the shape is kept, clips come first."""
-        if not self.training or self.drop_path == 0.0:
-            return branch
-        keep = 1.0 - self.drop_path
-        shape = (len(branch), *(1,) * (branch.ndim - 1))
-        return branch * branch.new_empty(shape).bernoulli_(keep).div_(keep)
-
-    def extra_repr(self) -> str:
-        """Say the probability."""
-        return f"{self.drop_path:.3f}"
-
-
 class SupervisedBlock(nn.Module):
     """Base of the blocks here: training can compile them, as those of the plain ViT.
 
@@ -93,11 +59,23 @@ def make_norm(width: int) -> nn.LayerNorm:
     return nn.LayerNorm(width, eps=NORM_EPSILON)
 
 
-def make_mlp(width: int) -> Mlp:
-    """The MLP of a plain block."""
-    return Mlp(width)
+class TokenBlock(SupervisedBlock):
+    """Attention over a list of tokens and MLP, each added to its input.
 
+    Args:
+        attention: Mixes tokens [B, K, D], given a norm to apply first and the places of the kept ones.
+        width: D.
+        drop_path: Probability of skipping a branch for a clip, in training.
+    """
 
-def growing_drop_path(drop_path: float, depth: int) -> list[float]:
-    """Rates of the blocks: linear from 0 to ``drop_path``."""
-    return [drop_path * i / max(1, depth - 1) for i in range(depth)]
+    def __init__(self, attention: GroupedAttention, width: int, drop_path: float = 0.0) -> None:
+        super().__init__(drop_path)
+        self.norm1 = make_norm(width)
+        self.attn = attention
+        self.norm2 = make_norm(width)
+        self.mlp = Mlp(width)
+
+    def forward(self, x: Tensor, where: TokenPlaces) -> Tensor:
+        """One layer: [B, K, D] to [B, K, D]."""
+        x = x + self.skip(self.attn(x, self.norm1, where))
+        return x + self.skip(self.mlp(x, self.norm2))  # type: ignore[no-any-return]

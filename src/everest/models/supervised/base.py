@@ -7,9 +7,11 @@ normalised and classified by :class:`~everest.models.classifier.Classifier`; tho
 Shapes: B clips, N tokens, V kept tokens, P pixels of a tubelet, T frames, H height, W width, D width.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from everest.config import SelectionConfig, Task
 from everest.errors import SelectionError
@@ -62,6 +64,29 @@ class TokenListEncoder(SupervisedEncoder):
         """Embed and place the visible tokens: [B, N, P] to [B, V, D], and where they stand."""
         where = TokenPlaces.of(selection)
         return self.places(self.patch_embed(self.take(patches, selection), selection.embedded), where), where
+
+
+class ClassTokenEncoder(TokenListEncoder):
+    """One whose class token goes through all blocks with the kept tokens, and is the answer.
+
+    Args:
+        grid: The tokens of a clip.
+        width: D.
+        num_heads: Of a block.
+        blocks: Each takes the class token, then the kept ones, [B, 1 + V, D], and their places.
+    """
+
+    def __init__(self, grid: TokenGrid, blocks: Iterable[nn.Module], *, width: int, num_heads: int) -> None:
+        super().__init__(grid, width=width, num_heads=num_heads)
+        self.blocks = nn.ModuleList(blocks)
+
+    def forward(self, patches: Tensor | Tubelets, selection: TokenSelection) -> Tensor:
+        """Describe clips by the visible tokens: [B, N, P] to [B, 1, D], the class token."""
+        x, where = self.embed(patches, selection)
+        x = torch.cat([self.places.class_tokens(len(x)), x], dim=1)  # [B, 1 + V, D]
+        for block in self.blocks:
+            x = block(x, where)
+        return x[:, :1]
 
 
 class WholeClipEncoder(SupervisedEncoder):

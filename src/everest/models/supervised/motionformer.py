@@ -13,14 +13,14 @@ Shapes: B clips, V kept tokens, t time slots, L tokens of a slot, D width, P pix
 import torch
 from torch import Tensor, nn
 
-from everest.models.supervised.attention import Projections, SupervisedBlock, growing_drop_path, make_mlp, make_norm
-from everest.models.supervised.base import TokenListEncoder
+from everest.models.layers import growing_drop_path
+from everest.models.supervised.attention import GroupedAttention, TokenBlock
+from everest.models.supervised.base import ClassTokenEncoder
 from everest.models.supervised.places import TokenPlaces
-from everest.models.tubelets import Tubelets
-from everest.tokens import TokenGrid, TokenSelection
+from everest.tokens import TokenGrid
 
 
-class TrajectoryAttention(Projections):
+class TrajectoryAttention(GroupedAttention):
     """Attention over space in each slot, then over time along what was found."""
 
     def __init__(self, width: int, num_heads: int) -> None:
@@ -56,23 +56,7 @@ class TrajectoryAttention(Projections):
         return found.transpose(1, 2)
 
 
-class TrajectoryBlock(SupervisedBlock):
-    """Trajectory attention and MLP, each added to its input."""
-
-    def __init__(self, width: int, num_heads: int, drop_path: float = 0.0) -> None:
-        super().__init__(drop_path)
-        self.norm1 = make_norm(width)
-        self.attn = TrajectoryAttention(width, num_heads)
-        self.norm2 = make_norm(width)
-        self.mlp = make_mlp(width)
-
-    def forward(self, x: Tensor, where: TokenPlaces) -> Tensor:
-        """One layer: class token and kept tokens, [B, 1 + V, D] to [B, 1 + V, D]."""
-        x = x + self.skip(self.attn(x, self.norm1, where))
-        return x + self.skip(self.mlp(x, self.norm2))  # type: ignore[no-any-return]
-
-
-class Motionformer(TokenListEncoder):
+class Motionformer(ClassTokenEncoder):
     """Trajectory attention over any selection of tokens.
 
     Args:
@@ -84,14 +68,6 @@ class Motionformer(TokenListEncoder):
     """
 
     def __init__(self, grid: TokenGrid, *, width: int, depth: int, num_heads: int, drop_path: float = 0.0) -> None:
-        super().__init__(grid, width=width, num_heads=num_heads)
         rates = growing_drop_path(drop_path, depth)
-        self.blocks = nn.ModuleList(TrajectoryBlock(width, num_heads, rate) for rate in rates)
-
-    def forward(self, patches: Tensor | Tubelets, selection: TokenSelection) -> Tensor:
-        """Describe clips by the visible tokens: [B, N, P] to [B, 1, D], the class token."""
-        x, where = self.embed(patches, selection)
-        x = torch.cat([self.places.class_tokens(len(x)), x], dim=1)  # [B, 1 + V, D]
-        for block in self.blocks:
-            x = block(x, where)
-        return x[:, :1]
+        blocks = [TokenBlock(TrajectoryAttention(width, num_heads), width, rate) for rate in rates]
+        super().__init__(grid, blocks, width=width, num_heads=num_heads)

@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from everest.models.supervised.attention import SupervisedBlock, growing_drop_path, make_norm
+from everest.models.layers import growing_drop_path
+from everest.models.supervised.attention import SupervisedBlock, make_norm
 from everest.models.supervised.base import WholeClipEncoder
 from everest.models.supervised.places import LearnedPlaces
 from everest.models.tubelets import Tubelets

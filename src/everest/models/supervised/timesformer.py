@@ -12,14 +12,14 @@ Shapes: B clips, V kept tokens, t time slots, L tokens of a slot, D width, P pix
 import torch
 from torch import Tensor, nn
 
-from everest.models.supervised.attention import Projections, SupervisedBlock, growing_drop_path, make_mlp, make_norm
-from everest.models.supervised.base import TokenListEncoder
+from everest.models.layers import growing_drop_path
+from everest.models.supervised.attention import GroupedAttention, TokenBlock, make_norm
+from everest.models.supervised.base import ClassTokenEncoder
 from everest.models.supervised.places import TokenPlaces
-from everest.models.tubelets import Tubelets
-from everest.tokens import TokenGrid, TokenSelection
+from everest.tokens import TokenGrid
 
 
-class TimeAttention(Projections):
+class TimeAttention(GroupedAttention):
     """Attention among the tokens of one spot."""
 
     def forward(self, x: Tensor, norm: nn.LayerNorm, where: TokenPlaces) -> Tensor:
@@ -30,7 +30,7 @@ class TimeAttention(Projections):
         return self.proj(where.collect(mixed))  # type: ignore[no-any-return]
 
 
-class SpaceAttention(Projections):
+class SpaceAttention(GroupedAttention):
     """Attention among the tokens of one slot and the class token."""
 
     def forward(self, x: Tensor, norm: nn.LayerNorm, where: TokenPlaces) -> Tensor:
@@ -47,29 +47,23 @@ class SpaceAttention(Projections):
         return self.proj(torch.cat([class_token, where.collect(mixed[:, :, 1:])], dim=1))  # type: ignore[no-any-return]
 
 
-class DividedBlock(SupervisedBlock):
+class DividedBlock(TokenBlock):
     """Attention over time, attention over space, and MLP, each added to its input; the first without class token."""
 
     def __init__(self, width: int, num_heads: int, drop_path: float = 0.0) -> None:
-        super().__init__(drop_path)
+        super().__init__(SpaceAttention(width, num_heads), width, drop_path)
         self.time_norm = make_norm(width)
         self.time_attn = TimeAttention(width, num_heads)
         self.time_proj = nn.Linear(width, width)
-        self.norm1 = make_norm(width)
-        self.attn = SpaceAttention(width, num_heads)
-        self.norm2 = make_norm(width)
-        self.mlp = make_mlp(width)
 
     def forward(self, x: Tensor, where: TokenPlaces) -> Tensor:
         """One layer: class token and kept tokens, [B, 1 + V, D] to [B, 1 + V, D]."""
         tokens = x[:, 1:]
         tokens = tokens + self.skip(self.time_proj(self.time_attn(tokens, self.time_norm, where)))
-        x = torch.cat([x[:, :1], tokens], dim=1)  # [B, 1 + V, D]
-        x = x + self.skip(self.attn(x, self.norm1, where))
-        return x + self.skip(self.mlp(x, self.norm2))  # type: ignore[no-any-return]
+        return super().forward(torch.cat([x[:, :1], tokens], dim=1), where)
 
 
-class TimeSformer(TokenListEncoder):
+class TimeSformer(ClassTokenEncoder):
     """Divided space-time attention over any selection of tokens.
 
     Args:
@@ -81,17 +75,8 @@ class TimeSformer(TokenListEncoder):
     """
 
     def __init__(self, grid: TokenGrid, *, width: int, depth: int, num_heads: int, drop_path: float = 0.0) -> None:
-        super().__init__(grid, width=width, num_heads=num_heads)
-        rates = growing_drop_path(drop_path, depth)
-        self.blocks = nn.ModuleList(DividedBlock(width, num_heads, rate) for rate in rates)
-
-    def forward(self, patches: Tensor | Tubelets, selection: TokenSelection) -> Tensor:
-        """Describe clips by the visible tokens: [B, N, P] to [B, 1, D], the class token."""
-        x, where = self.embed(patches, selection)
-        x = torch.cat([self.places.class_tokens(len(x)), x], dim=1)  # [B, 1 + V, D]
-        for block in self.blocks:
-            x = block(x, where)
-        return x[:, :1]
+        blocks = [DividedBlock(width, num_heads, rate) for rate in growing_drop_path(drop_path, depth)]
+        super().__init__(grid, blocks, width=width, num_heads=num_heads)
 
 
 def _mean_over_slots(x: Tensor, kept: Tensor | None) -> Tensor:

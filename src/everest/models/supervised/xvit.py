@@ -17,8 +17,8 @@ width of a head, P pixels of a tubelet, N tokens.
 import torch
 from torch import Tensor, nn
 
-from everest.models.layers import Block
-from everest.models.supervised.attention import Projections, SupervisedBlock, growing_drop_path, make_mlp, make_norm
+from everest.models.layers import Block, growing_drop_path
+from everest.models.supervised.attention import GroupedAttention, TokenBlock
 from everest.models.supervised.base import TokenListEncoder
 from everest.models.supervised.places import TokenPlaces
 from everest.models.tubelets import Tubelets
@@ -27,7 +27,7 @@ from everest.tokens import TokenGrid, TokenSelection
 NEIGHBOUR_SHARE = 4  # one in so many channels comes from either neighbour
 
 
-class MixingAttention(Projections):
+class MixingAttention(GroupedAttention):
     """Attention inside slots over keys and values that are mixed over time."""
 
     def forward(self, x: Tensor, norm: nn.LayerNorm, where: TokenPlaces) -> Tensor:
@@ -73,22 +73,6 @@ class MixingAttention(Projections):
         return torch.cat(mixed, dim=-1).flatten(-2)  # [B, t, S, D]
 
 
-class MixingBlock(SupervisedBlock):
-    """Space-time mixing attention and MLP, each added to its input."""
-
-    def __init__(self, width: int, num_heads: int, drop_path: float = 0.0) -> None:
-        super().__init__(drop_path)
-        self.norm1 = make_norm(width)
-        self.attn = MixingAttention(width, num_heads)
-        self.norm2 = make_norm(width)
-        self.mlp = make_mlp(width)
-
-    def forward(self, x: Tensor, where: TokenPlaces) -> Tensor:
-        """One layer: kept tokens and class tokens, [B, V + t, D] to [B, V + t, D]."""
-        x = x + self.skip(self.attn(x, self.norm1, where))
-        return x + self.skip(self.mlp(x, self.norm2))  # type: ignore[no-any-return]
-
-
 class XViT(TokenListEncoder):
     """Space-time mixing attention over any selection of tokens.
 
@@ -103,7 +87,7 @@ class XViT(TokenListEncoder):
     def __init__(self, grid: TokenGrid, *, width: int, depth: int, num_heads: int, drop_path: float = 0.0) -> None:
         super().__init__(grid, width=width, num_heads=num_heads)
         rates = growing_drop_path(drop_path, depth)
-        self.blocks = nn.ModuleList(MixingBlock(width, num_heads, rate) for rate in rates)
+        self.blocks = nn.ModuleList(TokenBlock(MixingAttention(width, num_heads), width, rate) for rate in rates)
         self.time_block = Block(width, num_heads)
 
     def forward(self, patches: Tensor | Tubelets, selection: TokenSelection) -> Tensor:
