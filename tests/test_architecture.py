@@ -29,7 +29,7 @@ FOLDERS = (
     "bench",
     "recipes",
 )
-FREE = ("config", "errors", "settings")  # may be imported by all, and import nothing but each other
+FREE = ("config", "draws", "errors", "settings")  # may be imported by all, and import nothing but each other
 TOP = len(FOLDERS)  # everest/__init__.py, cli.py, demo.py, doctor.py: may import everything
 PICKLES = ("pickle", "cloudpickle", "dill", "marshal", "shelve")
 HEAVY = ("accelerate", "cv2", "matplotlib", "tensorboard", "torch.utils.tensorboard", "transformers")

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,7 +26,7 @@ from everest.models.weights import is_transformers_folder
 from everest.recipes import get_recipe
 from everest.settings import override
 from everest.training import TrainedRun, run_finetuning, run_pretraining
-from everest.training.engine import choose_dtype
+from everest.training.engine import Engine, choose_dtype
 from everest.training.files import atomic_write
 from everest.training.progress import Progress
 from everest.training.rundir import RunFolder
@@ -41,8 +42,7 @@ class FinetunedRun:
 
     Attributes:
         run: The training.
-        evaluation: On the split ``test`` (``val`` where there is no ``test``); None where the data has neither, and in
-            all processes but the main one.
+        evaluation: On the split ``test`` (``val`` where there is no ``test``); None where the data has neither.
     """
 
     run: TrainedRun
@@ -125,9 +125,11 @@ def finetune(
         resume=resume,
         on_epoch=on_epoch,
     )
-    if held_out is None or not run.is_main or not isinstance(run.model, Classifier):
+    if held_out is None or not isinstance(run.model, Classifier):
         return FinetunedRun(run, None)
     evaluation = assess(run.model, run.info, held_out)
+    if not run.is_main:
+        return FinetunedRun(run, evaluation)
     with atomic_write(run.folder.path / EVALUATION_NAME) as file:
         file.write((json.dumps(evaluation.to_dict(), indent=2) + "\n").encode())
     return FinetunedRun(run, evaluation)
@@ -239,8 +241,10 @@ def _evaluate(
     run: RunConfig,
     num_workers: int,
 ) -> Evaluation:
-    device = choose_device(run.device)
-    with Progress("evaluating", len(manifest)) as progress:
+    engine = Engine.join(run)
+    device = choose_device(run.device) if engine is None else engine.device
+    is_main = engine is None or engine.is_main
+    with Progress("evaluating", len(manifest)) if is_main else nullcontext() as progress:
         return evaluate_classifier(
             model,
             info,
@@ -249,5 +253,6 @@ def _evaluate(
             device=device,
             dtype=choose_dtype(run.precision, device),
             num_workers=num_workers,
-            on_progress=lambda done, _: progress.update(done),
+            on_progress=None if progress is None else lambda done, _: progress.update(done),
+            divided=engine is not None,
         )

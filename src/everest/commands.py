@@ -65,6 +65,7 @@ def evaluate(options: Namespace) -> int:
     """Measure a classifier."""
     from everest import api
     from everest.config import RunConfig
+    from everest.training.processes import this_process
 
     if options.out is not None:
         _make_empty(options.out)
@@ -78,6 +79,8 @@ def evaluate(options: Namespace) -> int:
         decoder=options.decoder,
         keep_ratio=options.keep_ratio,
     )
+    if this_process()[0] > 0:  # the main one prints and writes
+        return EXIT_OK
     if options.out is not None:
         from everest.visualize import confusion
 

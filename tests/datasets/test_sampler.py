@@ -46,6 +46,16 @@ def test_impossible_plans_say_what_would_be_possible() -> None:
         plan_batches(16, 2, 1, 4)
 
 
+def test_videos_that_are_mixed_stay_together() -> None:
+    assert plan_batches(24, 4, 2, 1, in_pairs=True) == BatchPlan(4, 3, 24)
+    assert plan_batches(12, 5, 2, 1, in_pairs=True) == BatchPlan(2, 3, 12)  # 3 would tear a pair
+    assert plan_batches(5, 8, in_pairs=True) == BatchPlan(5, 1, 5)  # the last one has no partner
+    with pytest.raises(ConfigError, match="2 devices x 1 clips per video x 2 videos that are mixed; nearest: 4 or 8"):
+        plan_batches(6, 8, 2, in_pairs=True)
+    with pytest.raises(ConfigError, match=r"must hold the 4 clips of two videos that are mixed"):
+        plan_batches(16, 2, 1, 2, in_pairs=True)
+
+
 def steps_of(num_records: int, global_size: int, size: int, world_size: int, repeats: int = 1) -> list[list[tuple]]:
     """The videos of each step over all devices, in the order of their positions."""
     plan = plan_batches(global_size, size, world_size, repeats)

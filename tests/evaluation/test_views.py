@@ -90,7 +90,7 @@ def test_workers_do_not_change_the_answer_and_progress_is_told() -> None:
 
 def test_nothing_is_random_and_nothing_outside_is_changed() -> None:
     model = a_classifier(INFO)
-    model.dropout.p = 0.5
+    model.dropout.rate, model.dropout.is_on = 0.5, True
     model.train()
     before = torch.get_rng_state()
     found = [classify_videos(model, INFO, some_clips(2), VIEWS).probabilities for _ in range(2)]

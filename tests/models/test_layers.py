@@ -64,7 +64,7 @@ class TestDropPath:
         torch.manual_seed(0)
         block, num_clips = Block(24, 3, drop_path=0.25).train(), 4000
         branch = torch.rand(num_clips, 3, 24) + 1
-        factor = block.skip(branch) / branch  # of every value
+        factor = block.skip1(branch) / branch  # of every value
         torch.testing.assert_close(factor, factor[:, :1, :1].expand_as(factor))
         factor = factor[:, 0, 0]
         skipped = factor == 0
@@ -81,7 +81,7 @@ class TestDropPath:
         assert not torch.equal(block(x), block(x))
 
     def test_grows_linearly_with_depth(self) -> None:
-        assert [block.skip.drop_path for block in make_blocks(5, 8, 2, 0.2)] == pytest.approx([0, 0.05, 0.1, 0.15, 0.2])
+        assert [block.skip1.rate for block in make_blocks(5, 8, 2, 0.2)] == pytest.approx([0, 0.05, 0.1, 0.15, 0.2])
 
 
 def test_fresh_weights_are_xavier_and_fresh_biases_zero() -> None:

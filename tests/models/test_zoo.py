@@ -133,8 +133,8 @@ def test_drop_path_and_dropout_reach_the_model() -> None:
     model = build_classifier(
         ModelConfig(size="tiny", drop_path=0.1, head_dropout=0.3), ClipConfig(num_frames=4, height=32, width=32), 5
     )
-    assert [block.skip.drop_path for block in model.encoder.blocks] == pytest.approx([0, 0.02, 0.04, 0.06, 0.08, 0.1])
-    assert model.dropout.p == 0.3
+    assert [block.skip1.rate for block in model.encoder.blocks] == pytest.approx([0, 0.02, 0.04, 0.06, 0.08, 0.1])
+    assert model.dropout.rate == 0.3
 
 
 def test_weights_follow_from_the_seed() -> None:

@@ -74,7 +74,7 @@ def test_labels_are_smoothed_and_clips_mixed_as_asked(smoothing: float, augment:
     targets = soft_targets(batch.labels, 3, smoothing)
     clips = normalize(batch.frames, info.mean, info.std)
     alphas = {"mixup_alpha": 0.0, "cutmix_alpha": 0.0} | augment
-    clips, targets = mix_clips(clips, targets, generator=generator, **alphas)
+    clips, targets = mix_clips(clips, targets, draws=generator, **alphas)
     chosen = select_input(model.encoder, clips, info, generator=generator)
     logits = model(chosen.patches, chosen.selection)
     torch.testing.assert_close(found, F.cross_entropy(logits, targets), rtol=1e-5, atol=1e-6)
@@ -85,9 +85,9 @@ def test_labels_are_smoothed_and_clips_mixed_as_asked(smoothing: float, augment:
 def test_drop_path_grows_over_the_blocks_and_the_head_drops_out(data: Manifest, tmp_path: Path) -> None:
     run = run_classifier(data, tmp_path / "run", "model.drop_path=0.2", "model.head_dropout=0.4", "optim.epochs=1")
     assert isinstance(run.model, Classifier)
-    rates = [block.skip.drop_path for block in run.model.encoder.blocks]  # type: ignore[union-attr]
+    rates = [block.skip1.rate for block in run.model.encoder.blocks]  # type: ignore[union-attr]
     assert rates == pytest.approx([0.2 * i / (len(rates) - 1) for i in range(len(rates))])
-    assert run.model.dropout.p == 0.4
+    assert run.model.dropout.rate == 0.4
 
 
 def test_weights_are_averaged_at_every_step(data: Manifest, tmp_path: Path) -> None:

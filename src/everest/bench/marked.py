@@ -56,7 +56,7 @@ def marked_finetuning_loss(  # noqa: PLR0917 - as the other one, and the setting
         targets.to(generator.device),
         mixup_alpha=config.augment.mixup_alpha,
         cutmix_alpha=config.augment.cutmix_alpha,
-        generator=generator,
+        draws=generator,
     )
     if clips.is_floating_point():
         clips = normalize(clips, info.mean, info.std)

@@ -130,6 +130,8 @@ class RunConfig(Config):
 
     Attributes:
         seed: Decides weights, order, augmentation and selection.
+        shard_weights: Several processes divide weights, gradients and optimiser state between them (FSDP2), where these
+            do not fit into one GPU; else each has all of them (DDP).
         device: ``auto`` takes an accelerator where there is one.
         precision: ``auto`` takes bfloat16 on accelerators that have it and float32 elsewhere.
         compile: Use torch.compile for encoder and decoder.
@@ -144,6 +146,7 @@ class RunConfig(Config):
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     compile: bool = False
+    shard_weights: bool = False
     save_every_epochs: int = Field(10, ge=1)
     keep_checkpoints: int = Field(2, ge=1)
     log_every_steps: int = Field(1, ge=1)

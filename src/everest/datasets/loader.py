@@ -5,7 +5,7 @@ Shapes: B clips, R clips of one video, C channels, T frames, H height, W width.
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from everest.datasets.handover import NoSharedMemoryError, Places
 from everest.datasets.records import Manifest
 from everest.datasets.sampler import BatchPlan, EpochSampler, plan_batches
 from everest.datasets.workers import Workers, resolve_num_workers
+from everest.draws import seeds_of_clips
 from everest.errors import DataError, UnreadableError
 from everest.video.augment import ClipChanges
 
@@ -50,6 +51,7 @@ class Batch:
             :func:`~everest.video.change_clips_on_device`; empty where nothing is.
         motion: Where the points of every token of the sampled frames go, in pixels, NaN where they were lost (see
             :func:`~everest.video.trajectories.track`), shape [B, N', J], float16; None where nobody asked.
+        seeds: Of what is drawn for each clip after reading (:mod:`everest.draws`), shape [B], int64.
     """
 
     frames: Tensor
@@ -58,6 +60,7 @@ class Batch:
     failures: tuple[tuple[str, str], ...] = ()
     changes: tuple[ClipChanges, ...] = ()
     motion: Tensor | None = None
+    seeds: Tensor | None = None
 
     def pin_memory(self) -> "Batch":
         """Move the tensors to pinned memory, from where they are copied to a GPU while it computes."""
@@ -67,6 +70,7 @@ class Batch:
             labels=self.labels.pin_memory(),
             record_indices=self.record_indices.pin_memory(),
             motion=None if self.motion is None else self.motion.pin_memory(),
+            seeds=None if self.seeds is None else self.seeds.pin_memory(),
         )
 
     def __repr__(self) -> str:
@@ -95,7 +99,9 @@ class _MicroBatches(Dataset["Batch | DataError"]):
         frames = stack_clips([clip for s in samples for clip in s.clips], self._places)  # [B,C,T,H,W]
         changes = tuple(change for s in samples for change in s.changes)
         motion = torch.stack([each for s in samples for each in s.motion]) if samples[0].motion else None  # [B,N',J]
-        return Batch(frames, labels, indices, tuple(failures.items()), changes, motion)
+        places = [position * repeats + number for _, position, _ in keys for number in range(repeats)]
+        seeds = seeds_of_clips(self.clips.seed, keys[0][0], places)  # [B]
+        return Batch(frames, labels, indices, tuple(failures.items()), changes, motion, seeds)
 
 
 class TrainLoader:
@@ -169,6 +175,14 @@ class TrainLoader:
             yield batch
         if self.sampler.world_size > 1:  # this process has seen a part of the files: the share is that of what it saw
             self._check(len(self._asked))
+
+    def hear(self, failures: Mapping[str, str]) -> None:
+        """Learn what other processes could not read.
+
+        Args:
+            failures: Reason by path.
+        """
+        self._remember(failures.items())
 
     def _count(self, batch: Batch) -> None:
         """Remember failed files, name each once, and stop when there are too many."""
@@ -288,7 +302,8 @@ def build_train_loader(
         raise DataError(f"{manifest.source}: {num_missing} of {len(manifest)} clips have no label to fine-tune on")
     repeats = config.data.clips_per_video
     has_gpu = config.run.device in {"auto", "cuda"} and torch.cuda.is_available()
-    plan = plan_batches(config.optim.global_batch_size, config.data.batch_size, world_size, repeats)
+    is_mixed = isinstance(config, FinetuneConfig) and max(config.augment.mixup_alpha, config.augment.cutmix_alpha) > 0
+    plan = plan_batches(config.optim.global_batch_size, config.data.batch_size, world_size, repeats, in_pairs=is_mixed)
     clips = TrainClips(
         manifest.records,
         config.clip,

@@ -25,7 +25,14 @@ class BatchPlan:
     global_batch_size: int
 
 
-def plan_batches(global_batch_size: int, batch_size: int, world_size: int = 1, clips_per_video: int = 1) -> BatchPlan:
+def plan_batches(
+    global_batch_size: int,
+    batch_size: int,
+    world_size: int = 1,
+    clips_per_video: int = 1,
+    *,
+    in_pairs: bool = False,
+) -> BatchPlan:
     """Divide a global batch over devices and passes, without changing its size.
 
     Args:
@@ -34,26 +41,32 @@ def plan_batches(global_batch_size: int, batch_size: int, world_size: int = 1, c
             divides the device's share is taken.
         world_size: Number of devices.
         clips_per_video: Clips of one video, which stay in one pass.
+        in_pairs: Two videos that follow each other stay in one pass as well: they are mixed with each other.
 
     Raises:
         ConfigError: The global batch cannot be divided so.
     """
-    unit = world_size * clips_per_video
+    together = clips_per_video * (2 if in_pairs else 1)
+    if in_pairs and world_size == 1 and global_batch_size <= batch_size:
+        together = clips_per_video  # all are in one pass, and one without a partner may be left
+    pairs = " x 2 videos that are mixed" if together > clips_per_video else ""
+    unit = world_size * together
     if global_batch_size % unit:
         lower = global_batch_size // unit * unit
         near = f"{lower} or {lower + unit}" if lower else f"{unit}"
         raise ConfigError(
             f"optim.global_batch_size ({global_batch_size}) must be a multiple of {world_size} devices x "
-            f"{clips_per_video} clips per video; nearest: {near}"
+            f"{clips_per_video} clips per video{pairs}; nearest: {near}"
         )
-    if batch_size < clips_per_video:
+    if batch_size < together:
+        what = "two videos that are mixed (augment.mixup_alpha, augment.cutmix_alpha)" if pairs else "a video"
         raise ConfigError(
-            f"data.batch_size ({batch_size}) must hold the {clips_per_video} clips of a video "
+            f"data.batch_size ({batch_size}) must hold the {together} clips of {what} "
             "(data.clips_per_video); raise the one or lower the other"
         )
     share = global_batch_size // world_size
     fitting = range(min(batch_size, share), 0, -1)
-    size = next(b for b in fitting if share % b == 0 and b % clips_per_video == 0)
+    size = next(b for b in fitting if share % b == 0 and b % together == 0)
     return BatchPlan(size, share // size, global_batch_size)
 
 

@@ -176,6 +176,7 @@ def evaluate(
     dtype: torch.dtype = torch.float32,
     num_workers: int = -1,
     on_progress: OnProgress | None = None,
+    divided: bool = False,
 ) -> Evaluation:
     """Measure a classifier on labelled clips.
 
@@ -191,6 +192,7 @@ def evaluate(
         dtype: What matrix products compute in: float32 or bfloat16.
         num_workers: Decoding processes; 0 decodes in this one, -1 takes one process per spare core.
         on_progress: Called after each clip with the number of clips that are done and the number of all.
+        divided: Share the clips out over the processes of a run; see :func:`~everest.evaluation.classify_videos`.
 
     Raises:
         DataError: Labels are missing or do not fit the checkpoint, or not a single video can be read.
@@ -199,7 +201,15 @@ def evaluate(
     data = align_labels(manifest, info.class_names)
     start = time.perf_counter()
     found = classify_videos(
-        model, info, data, views, device=device, dtype=dtype, num_workers=num_workers, on_progress=on_progress
+        model,
+        info,
+        data,
+        views,
+        device=device,
+        dtype=dtype,
+        num_workers=num_workers,
+        on_progress=on_progress,
+        divided=divided,
     )
     seconds = time.perf_counter() - start
     if not len(found.record_indices):

@@ -16,6 +16,7 @@ from everest.config import CheckpointInfo, EvaluationConfig, num_sampled_frames
 from everest.datasets import Manifest, build_view_loader
 from everest.errors import ConfigError, DataError, WeightsError
 from everest.models import Classifier, classify_clips
+from everest.training.processes import gather_rows, gather_values, this_process
 
 OnProgress = Callable[[int, int], None]  # videos that are done, all videos
 
@@ -78,6 +79,7 @@ def classify_videos(
     dtype: torch.dtype = torch.float32,
     num_workers: int = 0,
     on_progress: OnProgress | None = None,
+    divided: bool = False,
 ) -> VideoProbabilities:
     """Classify every video by the mean of the probabilities of its views.
 
@@ -93,10 +95,13 @@ def classify_videos(
         dtype: What matrix products compute in: float32 or bfloat16.
         num_workers: Decoding processes; 0 decodes in this one, -1 takes one process per spare core.
         on_progress: Called after each video.
+        divided: The processes of a run share the videos out, each video to one of them, and all get all results; every
+            process must call it.
 
     Raises:
         WeightsError: The model's output is not finite.
     """
+    rank, world_size = this_process() if divided else (0, 1)
     device = device or next(model.parameters()).device
     model.to(device)
     loader = build_view_loader(
@@ -106,6 +111,8 @@ def classify_videos(
         num_sampled_frames=num_sampled_frames(info),
         num_workers=num_workers,
         pin_memory=device.type == "cuda",
+        rank=rank,
+        world_size=world_size,
     )
     waiting: list[Tensor] = []  # each [C,T,H,W], on the device
     owners: list[int] = []  # record of each view, in the order of the outputs
@@ -127,10 +134,11 @@ def classify_videos(
             while len(waiting) >= views.batch_size:
                 forward(views.batch_size)
             if on_progress is not None:
-                on_progress(done, len(manifest))
+                on_progress(min(done * world_size, len(manifest)), len(manifest))
         if waiting:
             forward(len(waiting))
-    return _average(outputs, owners, failures, len(info.class_names))
+    found = _average(outputs, owners, failures, len(info.class_names))
+    return _check(_gather(found) if divided else found)
 
 
 def _average(
@@ -140,9 +148,22 @@ def _average(
     if not outputs:
         return VideoProbabilities(torch.empty(0, dtype=torch.int64), torch.empty(0, num_classes).double(), failures)
     of_views = torch.cat(outputs).cpu().double()  # [n * V, K]
-    if not bool(of_views.isfinite().all()):
-        raise WeightsError("the model's output is not finite: the weights are damaged or training has diverged")
     row_of = {record: row for row, record in enumerate(sorted(set(owners)))}
     rows = torch.tensor([row_of[record] for record in owners])  # [n * V]
     sums = torch.zeros(len(row_of), num_classes, dtype=torch.float64).index_add_(0, rows, of_views)  # [n, K]
     return VideoProbabilities(torch.tensor(list(row_of)), sums / torch.bincount(rows)[:, None], failures)
+
+
+def _gather(found: VideoProbabilities) -> VideoProbabilities:
+    """Put what all processes have found together, every video once, in the order of the records."""
+    indices, probabilities = gather_rows(found.record_indices), gather_rows(found.probabilities)  # [R], [R, K]
+    order = indices.argsort()
+    failures = {int(index): why for part in gather_values(found.failures) for index, why in part.items()}
+    return VideoProbabilities(indices[order], probabilities[order], dict(sorted(failures.items())))
+
+
+def _check(found: VideoProbabilities) -> VideoProbabilities:
+    """Refuse what is not a number: in all processes together, so that none waits for another."""
+    if not bool(found.probabilities.isfinite().all()):
+        raise WeightsError("the model's output is not finite: the weights are damaged or training has diverged")
+    return found

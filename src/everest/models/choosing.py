@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from everest.config import SelectionConfig, Task
+from everest.draws import Draws, draw_uniform
 from everest.errors import SelectionError
 from everest.models.tubelets import Tubelets
 from everest.tokens import (
@@ -39,7 +40,7 @@ def choose_tokens(
     *,
     scores: Tensor | None = None,
     embedded: Tensor | None = None,
-    generator: torch.Generator | None = None,
+    generator: Draws = None,
 ) -> TokenSelection:
     """Choose the tokens of a batch of clips, by any method.
 
@@ -67,14 +68,14 @@ def choose_tokens(
 
 
 def _choose_centers(
-    patches: Tensor | Tubelets, grid: TokenGrid, config: SelectionConfig, task: Task, generator: torch.Generator | None
+    patches: Tensor | Tubelets, grid: TokenGrid, config: SelectionConfig, task: Task, generator: Draws
 ) -> TokenSelection:
     """Tubelets that represent the others, as many of every clip."""
     counts = count_tokens(grid, config, task)
     pixels = patches.pixels if isinstance(patches, Tubelets) else patches
     normal = (patches.normalize(clip) if isinstance(patches, Tubelets) else clip for clip in pixels)  # one at a time
     kept = torch.stack([k_centers(clip, sum(counts)) for clip in normal])  # [B, K]
-    noise = torch.rand(kept.shape, generator=generator, device=kept.device)
+    noise = draw_uniform(len(kept), kept.shape[1], generator, kept.device)
     return TokenSelection(*split_kept(kept, counts.num_visible, noise), grid)
 
 
@@ -84,7 +85,7 @@ def _choose_varying(  # noqa: PLR0917 - what choose_tokens was given
     config: SelectionConfig,
     task: Task,
     scores: Tensor | None,
-    generator: torch.Generator | None,
+    generator: Draws,
 ) -> TokenSelection:
     """As many tokens of each clip as it asks for, packed."""
     least = 1 if task == "finetune" else 2  # one to encode and one to predict
@@ -106,7 +107,7 @@ def _choose_varying(  # noqa: PLR0917 - what choose_tokens was given
         share = config.encode_ratio / (config.keep_ratio if config.method == "adaptive" else 1.0)
         num_kept = num_kept.clamp(min=least)
         num_visible = (num_kept * share + 1e-6).long().clamp(min=1).minimum(num_kept - 1)
-        noise = torch.rand(ranked.shape, generator=generator, device=ranked.device)
+        noise = draw_uniform(len(ranked), ranked.shape[1], generator, ranked.device)
     visible, target = split_by_count(ranked, num_kept, num_visible, noise)
     return pack_selection(visible, target, grid, scores)
 

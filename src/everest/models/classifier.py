@@ -5,6 +5,7 @@ Shapes: B clips, N tokens, V kept tokens, P pixels of a tubelet, D width, K clas
 
 from torch import Tensor, nn
 
+from everest.models.dropping import FeatureDropout
 from everest.models.encoder import Encoder
 from everest.models.layers import NORM_EPSILON, initialize
 from everest.models.tubelets import Tubelets
@@ -28,7 +29,7 @@ class Classifier(nn.Module):
         super().__init__()
         self.encoder = encoder
         self.fc_norm = nn.LayerNorm(width, eps=NORM_EPSILON)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = FeatureDropout(dropout, width)
         self.head = nn.Linear(width, num_classes)
         self.apply(initialize)
         nn.init.trunc_normal_(self.head.weight, std=0.02 * HEAD_SCALE)

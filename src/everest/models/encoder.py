@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from everest.config import FrameSelectionConfig, PositionKind, SelectionConfig, Task
+from everest.draws import Draws, draw_uniform
 from everest.errors import SelectionError
 from everest.models.choosing import SCORED, choose_tokens
 from everest.models.embedding import PatchEmbed
@@ -96,7 +97,7 @@ class Encoder(nn.Module):
         config: SelectionConfig,
         task: Task,
         *,
-        generator: torch.Generator | None = None,
+        generator: Draws = None,
     ) -> TokenSelection:
         """Choose tokens; ReRo scores come from the embedding as it is now, without gradient.
 
@@ -120,7 +121,7 @@ class Encoder(nn.Module):
         *,
         mean: tuple[float, ...] = (),
         std: tuple[float, ...] = (),
-        generator: torch.Generator | None = None,
+        generator: Draws = None,
         random: bool = True,
     ) -> tuple[Tensor, FrameSelection | None]:
         """Make clips of the most informative candidate frames (paper, section on frame selection).
@@ -145,6 +146,6 @@ class Encoder(nn.Module):
         patches = cut(clips[:, :, : candidates.num_slots * size], candidates, mean, std)
         scores, _ = score_tokens(self.patch_embed, patches, candidates)
         counts = count_per_pair(scores, candidates, keep_ratio)
-        noise = torch.rand(counts.shape, generator=generator, device=clips.device) if random else None
+        noise = draw_uniform(len(counts), counts.shape[1], generator, clips.device) if random else None
         chosen = select_pairs(counts, self.grid.num_slots, noise)
         return take_pairs(clips, chosen.pairs, size), chosen

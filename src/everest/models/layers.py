@@ -7,8 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from everest.models.dropping import SkipPath
 from everest.models.lean import gelu_linear, norm_linear
-from everest.models.varlen import Lengths, attend, per_token
+from everest.models.varlen import Lengths, attend
 
 NORM_EPSILON = 1e-6
 
@@ -62,32 +63,6 @@ class Mlp(nn.Module):
         return gelu_linear(inside, self.fc2.weight, self.fc2.bias)
 
 
-class SkipPath(nn.Module):
-    """Leaves a branch out for some clips in training, and scales the others up, so that the mean stays.
-
-    Args:
-        drop_path: Probability of leaving it out.
-    """
-
-    def __init__(self, drop_path: float) -> None:
-        super().__init__()
-        self.drop_path = drop_path
-
-    def forward(self, branch: Tensor, lengths: Lengths | None = None) -> Tensor:
-        """Shape [B, ..., D] stays; with ``lengths``, of clips that lie one after another in a single row."""
-        if not self.training or self.drop_path == 0.0:
-            return branch
-        keep = 1.0 - self.drop_path
-        factors = branch.new_empty(len(branch) if lengths is None else len(lengths)).bernoulli_(keep).div_(keep)
-        if lengths is not None:
-            return branch * per_token(factors, lengths)
-        return branch * factors.reshape(-1, *(1,) * (branch.ndim - 1))
-
-    def extra_repr(self) -> str:
-        """Say the probability."""
-        return f"{self.drop_path:.3f}"
-
-
 class Block(nn.Module):
     """Attention and MLP, each added to its input.
 
@@ -99,7 +74,7 @@ class Block(nn.Module):
 
     def __init__(self, width: int, num_heads: int, drop_path: float = 0.0) -> None:
         super().__init__()
-        self.skip = SkipPath(drop_path)
+        self.skip1, self.skip2 = SkipPath(drop_path), SkipPath(drop_path)
         self.norm1 = nn.LayerNorm(width, eps=NORM_EPSILON)
         self.attn = Attention(width, num_heads)
         self.norm2 = nn.LayerNorm(width, eps=NORM_EPSILON)
@@ -107,8 +82,8 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, lengths: Lengths | None = None) -> Tensor:
         """One layer: [B, K, D] to [B, K, D]; with ``lengths``, of clips that lie one after another in a single row."""
-        x = x + self.skip(self.attn(x, self.norm1, lengths), lengths)
-        return x + self.skip(self.mlp(x, self.norm2), lengths)  # type: ignore[no-any-return]
+        x = x + self.skip1(self.attn(x, self.norm1, lengths), lengths)
+        return x + self.skip2(self.mlp(x, self.norm2), lengths)  # type: ignore[no-any-return]
 
 
 def make_blocks(depth: int, width: int, num_heads: int, drop_path: float = 0.0) -> nn.ModuleList:

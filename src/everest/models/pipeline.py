@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from everest.config import CheckpointInfo
+from everest.draws import Draws
 from everest.models.classifier import Classifier
 from everest.models.encoder import Encoder
 from everest.models.tubelets import Tubelets, cut
@@ -33,9 +34,7 @@ class ModelInput:
         return f"ModelInput(patches {list(self.patches.shape)}, {self.selection}, {self.frames})"
 
 
-def select_input(
-    encoder: Encoder, clips: Tensor, info: CheckpointInfo, *, generator: torch.Generator | None = None
-) -> ModelInput:
+def select_input(encoder: Encoder, clips: Tensor, info: CheckpointInfo, *, generator: Draws = None) -> ModelInput:
     """Choose frames and tokens.
 
     Frames are drawn at random in pre-training and chosen without randomness in fine-tuning and after it.
@@ -75,7 +74,7 @@ def classify_clips(model: Classifier, clips: Tensor, info: CheckpointInfo) -> Te
 
 
 def _choose_frames(
-    encoder: Encoder, clips: Tensor, info: CheckpointInfo, generator: torch.Generator | None
+    encoder: Encoder, clips: Tensor, info: CheckpointInfo, generator: Draws
 ) -> tuple[Tensor, FrameSelection | None]:
     random = info.task == "pretrain"
     return encoder.select_frames(

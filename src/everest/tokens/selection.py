@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from everest.config import SelectionConfig, Task
+from everest.draws import Draws, draw_uniform
 from everest.errors import SelectionError
 from everest.tokens.grid import TokenGrid
 from everest.tokens.others.controls import rank_by_running_cell, take_tubes
@@ -117,7 +118,7 @@ def select_tokens(
     batch_size: int,
     *,
     scores: Tensor | None = None,
-    generator: torch.Generator | None = None,
+    generator: Draws = None,
     device: torch.device | str = "cpu",
 ) -> TokenSelection:
     """Choose the tokens of a batch of clips.
@@ -143,7 +144,7 @@ def select_tokens(
     """
 
     def draw(count: int) -> Tensor:
-        return torch.rand(batch_size, count, generator=generator, device=device)
+        return draw_uniform(batch_size, count, generator, device)
 
     counts = count_tokens(grid, config, task)
     if config.method == "tube":

@@ -6,6 +6,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from everest.errors import ConfigError, WeightsError
+from everest.training.sharding import load_whole_model_state, whole_model_state
 
 
 class Ema:
@@ -47,7 +48,7 @@ class Ema:
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that is needed to go on: the averaged weights and the number of updates."""
-        return self._averaged.state_dict()
+        return whole_model_state(self._averaged)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a saved average.
@@ -59,7 +60,7 @@ class Ema:
             WeightsError: The state belongs to another network.
         """
         try:
-            self._averaged.load_state_dict(state)
+            load_whole_model_state(self._averaged, state)
         except RuntimeError as error:
             problem = " ".join(str(error).split())
             raise WeightsError(f"the averaged weights do not fit the model: {problem}") from None

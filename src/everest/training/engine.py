@@ -5,20 +5,23 @@ autocast around the forward pass: weights, gradients and optimiser state stay fl
 is not replaced (as Accelerate's own mixed precision does), so the model can be copied, compiled and saved as it is.
 """
 
+import atexit
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch.distributed.fsdp import FSDPModule
+from torch.distributed.tensor import DTensor
 
 from everest.config import RunConfig
 from everest.errors import ConfigError
 from everest.training.environment import cpu_model
+from everest.training.processes import leave
+from everest.training.sharding import shard
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -30,6 +33,7 @@ class Engine:
         dtype: What matrix products compute in: bfloat16 (with float32 weights) or float32.
         rank: Number of this process, from 0.
         world_size: Number of processes.
+        is_sharded: Whether the processes divide the weights between them.
     """
 
     device: torch.device
@@ -64,25 +68,38 @@ class Engine:
             rank=accelerator.process_index,
             world_size=accelerator.num_processes,
             _accelerator=accelerator,
+            is_sharded=run.shard_weights and accelerator.num_processes > 1,
         )
+
+    is_sharded: bool = False
+
+    @classmethod
+    def join(cls, run: RunConfig) -> "Engine | None":
+        """Find the other processes for work that is not training, if there are any: ``torchrun`` starts them.
+
+        Raises:
+            ConfigError: As for :meth:`start`.
+        """
+        return cls.start(run) if int(os.environ.get("WORLD_SIZE", "1")) > 1 else None
 
     @property
     def is_main(self) -> bool:
         """Whether this process writes files and prints."""
         return self.rank == 0
 
-    def prepare(self, model: nn.Module, optimizer: Optimizer) -> tuple[nn.Module, Optimizer]:
+    def prepare(self, model: nn.Module) -> nn.Module:
         """Move a model to the device and connect it to the other processes.
 
         Args:
-            model: The network; its parameters stay the same objects.
-            optimizer: Built from the parameters of this model.
+            model: The network; its parameters stay the same objects, unless the processes divide them (then build the
+                optimiser afterwards).
 
         Returns:
-            The model to call and the optimiser to step.
+            The model to call.
         """
-        model, optimizer = self._accelerator.prepare(model, optimizer)
-        return model, optimizer
+        if self.is_sharded:
+            return shard(model.to(self.device), self.device, self.world_size)
+        return cast(nn.Module, self._accelerator.prepare_model(model))
 
     def autocast(self) -> AbstractContextManager[object]:
         """Context of the forward pass and the loss, in the precision of the run."""
@@ -99,6 +116,11 @@ class Engine:
             model: The model that :meth:`prepare` gave.
             sync: Whether this is the last pass of the step.
         """
+        if isinstance(model, FSDPModule):
+            model.set_requires_gradient_sync(sync)
+            model.unshard()  # token selection looks at the embedding before the forward pass
+            yield
+            return
         with nullcontext() if sync else self._accelerator.no_sync(model):
             yield
 
@@ -126,7 +148,7 @@ class Engine:
         norm = torch.nn.utils.get_total_norm(gradients)
         if max_norm is not None:
             torch.nn.utils.clip_grads_with_norm_(parameters, max_norm, norm)
-        return norm.float()
+        return (norm.full_tensor() if isinstance(norm, DTensor) else norm).float()
 
     def mean(self, value: Tensor) -> Tensor:
         """Average a tensor over the processes; every process must call it."""
@@ -151,6 +173,7 @@ class Engine:
         else:
             name = f"{cpu_model()}, {torch.get_num_threads()} threads"
         processes = f"{self.world_size} process{'es' if self.world_size > 1 else ''}"
+        processes += " that divide the weights" if self.is_sharded else ""
         return f"{self.device.type} ({name}), {str(self.dtype).removeprefix('torch.')}, {processes}"
 
     def __repr__(self) -> str:
@@ -185,26 +208,6 @@ def seed_everything(seed: int) -> None:
     from accelerate.utils.random import set_seed
 
     set_seed(seed)
-
-
-def seed_step(seed: int, step: int, rank: int, device: torch.device | str = "cpu") -> torch.Generator:
-    """Start the random numbers of one pass afresh, from its number alone.
-
-    A run that is resumed at a step thus draws what it would have drawn without the stop, and no generator has to be
-    saved. The global torch generators (dropout, drop path) are seeded too, with another stream than the one returned.
-
-    Args:
-        seed: The seed of the run.
-        step: Any number that names the pass, such as the micro-step counted from the start of the run.
-        rank: Number of this process: processes draw differently.
-        device: Device of the generator.
-
-    Returns:
-        A generator for what takes one (selection, mixup).
-    """
-    own, shared = np.random.SeedSequence([seed, step, rank]).generate_state(2, np.uint64)
-    torch.manual_seed(int(shared >> np.uint64(1)))  # torch takes 63 bits without wrapping
-    return torch.Generator(device).manual_seed(int(own >> np.uint64(1)))
 
 
 def _has_bfloat16(device: torch.device) -> bool:
@@ -245,4 +248,6 @@ def _start_accelerator(device: str) -> Any:
             f"{num_started} processes were started, but Accelerate sees {accelerator.num_processes}: start them with "
             "torchrun or accelerate launch, or unset WORLD_SIZE"
         )
+    atexit.unregister(leave)
+    atexit.register(leave)  # threads of a connection that is still open may abort a program that ends
     return accelerator

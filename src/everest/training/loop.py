@@ -2,8 +2,8 @@
 
     for each optimiser step: batches -> losses -> gradients -> clip -> step -> average -> log
 
-Everything random in a step follows from the seed and the step's number, so a run that is stopped and resumed at a
-step goes on as if it had not been stopped.
+Everything random follows from the seed and the places of the clips in the run, so a run that is stopped and resumed at
+a step goes on as if it had not been stopped, and any number of processes gives the same.
 """
 
 import math
@@ -18,16 +18,20 @@ from torch import Tensor, nn
 
 from everest.config import VARYING, FinetuneConfig, PretrainConfig
 from everest.datasets import Batch, TrainLoader
+from everest.draws import ClipDraws, seed_of_step
 from everest.errors import RunError
+from everest.models.dropping import drawing, find_dropping
 from everest.models.layers import Block
 from everest.models.supervised import SupervisedBlock
 from everest.training.ema import Ema
-from everest.training.engine import Engine, seed_step
+from everest.training.engine import Engine
 from everest.training.metrics import MetricsLog
 from everest.training.optim import build_optimizer, set_learning_rate
+from everest.training.processes import gather_values
 from everest.training.progress import Progress
 from everest.training.rundir import RunFolder
 from everest.training.schedule import describe_lr, learning_rate_at, scaled_lr
+from everest.training.sharding import PlainCopy, load_whole_state, whole_state
 from everest.training.state import load_latest, save_state
 
 
@@ -43,7 +47,7 @@ class BatchLoss(NamedTuple):
     tokens_per_clip: float
 
 
-LossFunction = Callable[[nn.Module, Batch, torch.Generator], BatchLoss]
+LossFunction = Callable[[nn.Module, Batch, torch.Generator | ClipDraws], BatchLoss]
 EpochHook = Callable[[int, nn.Module], dict[str, float]]
 
 
@@ -99,8 +103,13 @@ class Trainer:
         if config.run.compile:
             compile_blocks(self.model)
         depth = len(self.model.encoder.blocks)  # type: ignore[union-attr, arg-type]
-        self._wrapped, self._optimizer = engine.prepare(self.model, build_optimizer(self.model, config.optim, depth))
+        self._plain = PlainCopy(self.model) if engine.is_sharded else None
+        self._wrapped = engine.prepare(self.model)
+        if self.ema is not None and engine.is_sharded:
+            engine.prepare(self.ema.model)
+        self._optimizer = build_optimizer(self.model, config.optim, depth)
         self._data_digest, self._on_save = data_digest, on_save
+        self._dropping = find_dropping(self.model)
         self.step = 0
         self.num_steps = config.optim.epochs * loader.num_steps
         self._not_shown = {"grad_norm"} if config.selection.method in VARYING else {"grad_norm", "tokens_per_clip"}
@@ -108,8 +117,9 @@ class Trainer:
 
     @property
     def trained(self) -> nn.Module:
-        """The network to use afterwards: averaged weights if there are any."""
-        return self.model if self.ema is None else self.ema.model
+        """The network to use afterwards: averaged weights if there are any. Every process must ask for it."""
+        model = self.model if self.ema is None else self.ema.model
+        return model if self._plain is None else self._plain.of(model)
 
     def describe(self) -> list[str]:
         """Lines that say how the run computes and learns, with the numbers."""
@@ -137,8 +147,7 @@ class Trainer:
                 "restore the data, or start a new run in another folder"
             )
         try:
-            self.model.load_state_dict(state["model"])
-            self._optimizer.load_state_dict(state["optimizer"])
+            load_whole_state(self.model, self._optimizer, state["model"], state["optimizer"])
         except (RuntimeError, ValueError, KeyError) as error:
             raise RunError(f"{self.folder.checkpoints}: the saved state does not fit this model: {error}") from None
         if self.ema is not None:
@@ -150,7 +159,7 @@ class Trainer:
         """Train from the current step to the last.
 
         Args:
-            loss_function: From the wrapped model, a batch and a generator on the device to its loss.
+            loss_function: From the wrapped model, a batch and what is drawn for it on the device to its loss.
             description: For the progress bar.
             on_epoch: Called after each epoch with its number (from 1) and the network to evaluate; its numbers are
                 logged.
@@ -169,23 +178,27 @@ class Trainer:
             for epoch in range(first_epoch, self.config.optim.epochs):
                 batches = self.loader.epoch(epoch, first_step if epoch == first_epoch else 0)
                 self._run_epoch(loss_function, batches, log, progress)
-                if log is not None and on_epoch is not None and (numbers := on_epoch(epoch + 1, self.trained)):
+                for failures in gather_values(self.loader.failed):
+                    self.loader.hear(failures)
+                numbers = {} if on_epoch is None else on_epoch(epoch + 1, self.trained)
+                if log is not None and numbers:
                     log.write(self.step - 1, epoch + 1, **numbers)
                 if (epoch + 1) % self.config.run.save_every_epochs == 0 or epoch + 1 == self.config.optim.epochs:
                     self.save()
 
     def save(self) -> None:
-        """Write the training state, and the weights beside it, in the main process."""
-        if not self.engine.is_main:
-            return
+        """Write the training state, and the weights beside it, in the main process. Every process must call it."""
+        model, optimizer = whole_state(self.model, self._optimizer)
         state: dict[str, Any] = {
-            "model": self.model.state_dict(),
-            "optimizer": self._optimizer.state_dict(),
+            "model": model,
+            "optimizer": optimizer,
             "ema": None if self.ema is None else self.ema.state_dict(),
             "data_digest": self._data_digest,
         }
-        save_state(self.folder.checkpoints, self.step, state, self.config.run.keep_checkpoints)
-        self._on_save(self.trained)
+        trained = self.trained
+        if self.engine.is_main:
+            save_state(self.folder.checkpoints, self.step, state, self.config.run.keep_checkpoints)
+            self._on_save(trained)
 
     def _run_epoch(
         self,
@@ -220,12 +233,13 @@ class Trainer:
         tokens = 0.0
         for number in range(passes):
             batch = timer.wait_for(batches)
-            generator = seed_step(
-                self.config.run.seed, self.step * passes + number, self.engine.rank, self.engine.device
-            )
-            with self.engine.accumulate(self._wrapped, sync=number == passes - 1):
+            draws = self._draws_of(batch)
+            with (
+                drawing(self._dropping, draws),
+                self.engine.accumulate(self._wrapped, sync=number == passes - 1),
+            ):
                 with self.engine.autocast():
-                    found = loss_function(self._wrapped, batch, generator)
+                    found = loss_function(self._wrapped, batch, draws)
                 self.engine.backward(found.value / passes)
             total += found.value.detach() / passes
             tokens += found.tokens_per_clip / passes
@@ -237,6 +251,11 @@ class Trainer:
         if self.ema is not None:
             self.ema.update(self.model)
         return total, torch.tensor(tokens, device=self.engine.device), grad_norm, lr
+
+    def _draws_of(self, batch: Batch) -> ClipDraws:
+        """What is random in a pass: it belongs to the clips, so it is the same on any number of processes."""
+        assert batch.seeds is not None  # noqa: S101 - for the type checker: the loader of a run gives them
+        return ClipDraws(batch.seeds, seed_of_step(self.config.run.seed, self.step), self.engine.device)
 
     def _learning_rate(self) -> float:
         optim = self.config.optim

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from everest.config import CheckpointInfo, FinetuneConfig
 from everest.datasets import Batch
+from everest.draws import ClipDraws
 from everest.models import Classifier, MaskedModel, select_input
 from everest.objectives import Objective
 from everest.tokens import TokenSelection
@@ -25,12 +26,12 @@ def pretraining_loss(model: MaskedModel, info: CheckpointInfo, objective: Object
         objective: What is predicted.
 
     Returns:
-        A function of the network as it is called (wrapped for several devices), a batch and a generator.
+        A function of the network as it is called (wrapped for several devices), a batch and what is drawn for it.
     """
 
-    def loss(wrapped: nn.Module, batch: Batch, generator: torch.Generator) -> BatchLoss:
-        clips = _to_device(batch, generator)
-        chosen = select_input(model.encoder, clips, info, generator=generator)
+    def loss(wrapped: nn.Module, batch: Batch, draws: torch.Generator | ClipDraws) -> BatchLoss:
+        clips = _to_device(batch, draws)
+        chosen = select_input(model.encoder, clips, info, generator=draws)
         targets = objective.targets(chosen, batch)
         value = objective.loss(wrapped(chosen.patches, chosen.selection), targets)
         return BatchLoss(value, _tokens_per_clip(chosen.selection))
@@ -47,30 +48,31 @@ def finetuning_loss(model: Classifier, info: CheckpointInfo, config: FinetuneCon
         config: Label smoothing, mixup and cutmix.
 
     Returns:
-        A function of the network as it is called (wrapped for several devices), a batch and a generator.
+        A function of the network as it is called (wrapped for several devices), a batch and what is drawn for it.
     """
 
-    def loss(wrapped: nn.Module, batch: Batch, generator: torch.Generator) -> BatchLoss:
+    def loss(wrapped: nn.Module, batch: Batch, draws: torch.Generator | ClipDraws) -> BatchLoss:
         targets = soft_targets(batch.labels, len(info.class_names), config.optim.label_smoothing)
         clips, targets = mix_clips(
-            _to_device(batch, generator),
-            targets.to(generator.device),
+            _to_device(batch, draws),
+            targets.to(draws.device),
             mixup_alpha=config.augment.mixup_alpha,
             cutmix_alpha=config.augment.cutmix_alpha,
-            generator=generator,
+            draws=draws,
+            clips_per_video=config.data.clips_per_video,
         )
         if clips.is_floating_point():  # blended pixels lie between bytes
             clips = normalize(clips, info.mean, info.std)
-        chosen = select_input(model.encoder, clips, info, generator=generator)
+        chosen = select_input(model.encoder, clips, info, generator=draws)
         value = soft_cross_entropy(wrapped(chosen.patches, chosen.selection), targets)
         return BatchLoss(value, _tokens_per_clip(chosen.selection))
 
     return loss
 
 
-def _to_device(batch: Batch, generator: torch.Generator) -> Tensor:
-    """Clips where the generator is, augmented: uint8, shape [B, 3, T', H, W]."""
-    return change_clips_on_device(batch.frames.to(generator.device, non_blocking=True), batch.changes)
+def _to_device(batch: Batch, draws: torch.Generator | ClipDraws) -> Tensor:
+    """Clips where the random numbers are, augmented: uint8, shape [B, 3, T', H, W]."""
+    return change_clips_on_device(batch.frames.to(draws.device, non_blocking=True), batch.changes)
 
 
 def _tokens_per_clip(selection: TokenSelection) -> float:

@@ -31,6 +31,7 @@ RunTaskConfig = PretrainConfig | FinetuneConfig
 FREE_KEYS = frozenset(
     {
         "run.device",
+        "run.shard_weights",
         "data.num_workers",
         "data.memory_cache",
         "data.decoder",

@@ -7,7 +7,7 @@ from supervised_models import ARCHS, TOKEN_ARCHS, WHOLE_ARCHS, built, chosen, ev
 from everest.config import Arch, ClipConfig, ModelConfig, SelectionConfig
 from everest.errors import ConfigError, SelectionError
 from everest.models import Classifier, Encoder, build_classifier, build_masked_model, grid_of
-from everest.models.layers import SkipPath
+from everest.models.dropping import SkipPath
 from everest.models.supervised import build_supervised_encoder
 from everest.models.supervised.places import TokenPlaces
 from everest.training.loop import compile_blocks
@@ -116,7 +116,7 @@ def test_layer_decay_knows_its_layers(arch: Arch) -> None:
 @pytest.mark.parametrize("arch", ["timesformer", "xvit", "motionformer", "mvit_s", "mvit_b"])
 def test_drop_path_grows_over_the_blocks(arch: Arch) -> None:
     model = build_classifier(ModelConfig(arch=arch, size="tiny", drop_path=0.2), CLIPS["2x16x16"], 3)
-    rates = [block.skip.drop_path for block in model.encoder.blocks]  # type: ignore[union-attr]
+    rates = [block.skip2.rate for block in model.encoder.blocks]  # type: ignore[union-attr]
     assert rates == pytest.approx([0.2 * i / (len(rates) - 1) for i in range(len(rates))])
 
 

@@ -6,7 +6,8 @@ Shapes: B clips, K tokens, G groups, D width, h heads, d width of a head (D = h 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from everest.models.layers import NORM_EPSILON, Mlp, Projections, SkipPath
+from everest.models.dropping import SkipPath
+from everest.models.layers import NORM_EPSILON, Mlp, Projections
 from everest.models.supervised.places import TokenPlaces
 
 
@@ -51,7 +52,7 @@ class SupervisedBlock(nn.Module):
 
     def __init__(self, drop_path: float = 0.0) -> None:
         super().__init__()
-        self.skip = SkipPath(drop_path)
+        self.skip1, self.skip2 = SkipPath(drop_path), SkipPath(drop_path)
 
 
 def make_norm(width: int) -> nn.LayerNorm:
@@ -77,5 +78,5 @@ class TokenBlock(SupervisedBlock):
 
     def forward(self, x: Tensor, where: TokenPlaces) -> Tensor:
         """One layer: [B, K, D] to [B, K, D]."""
-        x = x + self.skip(self.attn(x, self.norm1, where))
-        return x + self.skip(self.mlp(x, self.norm2))  # type: ignore[no-any-return]
+        x = x + self.skip1(self.attn(x, self.norm1, where))
+        return x + self.skip2(self.mlp(x, self.norm2))  # type: ignore[no-any-return]

@@ -132,10 +132,10 @@ class PoolingBlock(SupervisedBlock):
         mixed, pooled_shape = self.attn(self.norm1(x), shape)
         if self.pool is not None:
             x = _on_grid(x.unsqueeze(1), shape, self.pool)[0].squeeze(1)
-        x = x + self.skip(mixed)
+        x = x + self.skip1(mixed)
         normal = self.norm2(x)
         x = x if self.widen is None else self.widen(normal)
-        return x + self.skip(self.mlp(normal)), pooled_shape
+        return x + self.skip2(self.mlp(normal)), pooled_shape
 
 
 class MViT(WholeClipEncoder):

@@ -12,6 +12,7 @@ Shapes: B clips, V kept tokens, t time slots, L tokens of a slot, D width, P pix
 import torch
 from torch import Tensor, nn
 
+from everest.models.dropping import SkipPath
 from everest.models.layers import growing_drop_path
 from everest.models.supervised.attention import GroupedAttention, TokenBlock, make_norm
 from everest.models.supervised.base import ClassTokenEncoder
@@ -52,6 +53,7 @@ class DividedBlock(TokenBlock):
 
     def __init__(self, width: int, num_heads: int, drop_path: float = 0.0) -> None:
         super().__init__(SpaceAttention(width, num_heads), width, drop_path)
+        self.time_skip = SkipPath(drop_path)
         self.time_norm = make_norm(width)
         self.time_attn = TimeAttention(width, num_heads)
         self.time_proj = nn.Linear(width, width)
@@ -59,7 +61,7 @@ class DividedBlock(TokenBlock):
     def forward(self, x: Tensor, where: TokenPlaces) -> Tensor:
         """One layer: class token and kept tokens, [B, 1 + V, D] to [B, 1 + V, D]."""
         tokens = x[:, 1:]
-        tokens = tokens + self.skip(self.time_proj(self.time_attn(tokens, self.time_norm, where)))
+        tokens = tokens + self.time_skip(self.time_proj(self.time_attn(tokens, self.time_norm, where)))
         return super().forward(torch.cat([x[:, :1], tokens], dim=1), where)
 
 
