@@ -64,3 +64,25 @@ def test_dropout_keeps_the_mean() -> None:
 def test_what_never_drops_is_not_asked() -> None:
     model = build_classifier(ModelConfig(size="tiny"), CLIP, 3)
     assert find_dropping(model) == []
+
+
+def test_blocks_of_different_rates_share_a_compiled_graph() -> None:
+    """Compiled code that had read the rate would be compiled for every block, and given up after a few."""
+    torch._dynamo.reset()
+    graphs: list[torch.fx.GraphModule] = []
+
+    def collect(graph: torch.fx.GraphModule, _: list[torch.Tensor]) -> torch.fx.GraphModule:
+        graphs.append(graph)
+        return graph
+
+    model = build_classifier(MODEL, CLIP, 3).train()
+    blocks = list(model.encoder.blocks)
+    for block in blocks:
+        block.compile(backend=collect, dynamic=False)
+    seeds, x = seeds_of_clips(0, 0, range(4)), torch.randn(4, 5, 192)
+    for step in range(2):
+        with drawing(find_dropping(model), ClipDraws(seeds, step)):
+            for block in blocks:
+                block(x)
+    assert len(blocks) == 6
+    assert len(graphs) == 2  # the first one, which never drops, and all others
