@@ -86,3 +86,10 @@ def test_blocks_of_different_rates_share_a_compiled_graph() -> None:
                 block(x)
     assert len(blocks) == 6
     assert len(graphs) == 2  # the first one, which never drops, and all others
+
+
+def test_slots_of_a_clip_are_treated_alike() -> None:
+    skip = SkipPath(0.5).train()
+    with drawing([skip], ClipDraws(seeds_of_clips(0, 0, range(32)))):
+        clips, slots = skip(torch.ones(32, 3)), skip(torch.ones(64, 3))
+    assert torch.equal(slots, clips.repeat_interleave(2, dim=0))

@@ -62,12 +62,16 @@ class SkipPath(Dropping):
         super().__init__(drop_path, 1)
 
     def forward(self, branch: Tensor, lengths: Lengths | None = None) -> Tensor:
-        """Shape [B, ..., D] stays; with ``lengths``, of clips that lie one after another in a single row."""
+        """Shape [B, ..., D] stays; with ``lengths``, of clips that lie one after another in a single row.
+
+        Where a block takes slots instead of clips, [B * t, ..., D], those of a clip are treated alike.
+        """
         if not self.training or not self.is_on:
             return branch
         factors = self.take(len(branch) if lengths is None else len(lengths), branch)[:, 0]  # [B]
         if lengths is not None:
             return branch * per_token(factors, lengths)
+        factors = factors.repeat_interleave(len(branch) // len(factors))  # [B * t]
         return branch * factors.reshape(-1, *(1,) * (branch.ndim - 1))
 
 
