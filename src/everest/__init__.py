@@ -14,7 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from everest.api import FinetunedRun, evaluate, finetune, load, pretrain
+    from everest.api import FinetunedRun, embed, evaluate, finetune, load, pretrain
     from everest.config import FinetuneConfig, PretrainConfig
     from everest.datasets import Manifest, load_data
     from everest.errors import EverestError
@@ -44,6 +44,7 @@ _HOMES = {
     "TokenGrid": "everest.tokens",
     "TokenSelection": "everest.tokens",
     "TrainedRun": "everest.training",
+    "embed": "everest.api",
     "evaluate": "everest.api",
     "finetune": "everest.api",
     "get_recipe": "everest.recipes",
@@ -67,6 +68,7 @@ __all__ = [
     "TokenSelection",
     "TrainedRun",
     "__version__",
+    "embed",
     "evaluate",
     "finetune",
     "get_recipe",

@@ -1,10 +1,12 @@
 """What the command line does, as functions: train, evaluate, predict."""
 
+import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 
 from everest.config import (
@@ -16,13 +18,17 @@ from everest.config import (
     PretrainConfig,
     RunConfig,
 )
-from everest.datasets import Manifest, load_data
+from everest.datasets import ClipRecord, Manifest, load_data
+from everest.datasets.records import is_video
 from everest.errors import ConfigError, WeightsError
 from everest.evaluation import Evaluation, choose_device, parse_views, with_keep_ratio
 from everest.evaluation import evaluate as evaluate_classifier
-from everest.inference import Predictor
+from everest.inference import DEFAULT_VIEWS as DEFAULT_CLIPS
+from everest.inference import EmbedReport, Predictor, Windows
+from everest.inference import embed as embed_videos
 from everest.models import Classifier, load_model
-from everest.models.weights import is_transformers_folder
+from everest.models.features import FeatureModel, to_use
+from everest.models.weights import find_weights, is_transformers_folder
 from everest.recipes import get_recipe
 from everest.settings import override
 from everest.training import TrainedRun, run_finetuning, run_pretraining
@@ -200,6 +206,89 @@ def load(checkpoint: str | Path, device: str = "auto", keep_ratio: float | None 
         ConfigError: There is no such device, or the share is out of range.
     """
     return Predictor.load(checkpoint, device=device, keep_ratio=keep_ratio)
+
+
+def embed(
+    checkpoint: str | Path,
+    videos: str | Path | Sequence[str | Path],
+    out: str | Path,
+    *,
+    split: str | None = None,
+    layer: int | None = None,
+    per_token: bool = False,
+    window_seconds: float | None = None,
+    hop_seconds: float | None = None,
+    views: str | EvaluationConfig | None = None,
+    keep_ratio: float | None = None,
+    device: str = "auto",
+    decoder: Decoder | None = None,
+    num_workers: int = -1,
+) -> EmbedReport:
+    """Write features of videos into a file; the same call goes on where an earlier one was stopped.
+
+    Args:
+        checkpoint: A run folder or a weights file, pre-trained or fine-tuned.
+        videos: Files; or one manifest, folder, or ``bundled``.
+        out: The file to make, ``.parquet`` or ``.npz``; see :mod:`everest.inference.feature_rows`.
+        split: Part of a manifest; None: everything.
+        layer: After so many blocks of the encoder; None: what the model ends with.
+        per_token: A vector for each kept token instead of their mean.
+        window_seconds: Cut videos into spans of this length, each with a row of its own.
+        hop_seconds: From the start of one span to that of the next; None: their length. Given alone, spans have the
+            length of one clip of the model.
+        views: Segments x crops of a video or span, whose features are averaged; None: 3x1 of a video, 1x1 of a span.
+        keep_ratio: Share of the tokens to look at; None: as in fine-tuning, and all of a pre-trained model.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        decoder: What reads the files; None: PyAV.
+        num_workers: Decoding processes; -1 takes one per spare core.
+
+    Raises:
+        EverestError: Something given cannot be used. Videos that cannot be read are listed in the result instead.
+    """
+    model, info = load_model(Path(checkpoint))
+    info = with_keep_ratio(to_use(info), keep_ratio)
+    features = FeatureModel(model.to(choose_device(device)), info, layer=layer, per_token=per_token)
+    has_windows = window_seconds is not None or hop_seconds is not None
+    if views is None:
+        num_segments = 1 if has_windows or per_token else DEFAULT_CLIPS.num_segments
+        views = DEFAULT_CLIPS.model_copy(update={"num_segments": num_segments})
+    views = parse_views(views) if isinstance(views, str) else views
+    views = views if decoder is None else views.model_copy(update={"decoder": decoder})
+    manifest = _videos(videos)
+    manifest = manifest if split is None else manifest.split(split)
+    weights = find_weights(Path(checkpoint))
+    with weights.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    made_by = {
+        "everest": version("everest-video"),
+        "checkpoint": str(weights),
+        "sha256": digest,
+        "layer": layer,
+        "per_token": per_token,
+        "selection": info.selection.model_dump(mode="json"),
+    }
+    with Progress("embedding", len(manifest)) as progress:
+        return embed_videos(
+            features,
+            manifest,
+            Path(out),
+            made_by=made_by,
+            windows=Windows(window_seconds, hop_seconds) if has_windows else None,
+            views=views,
+            num_workers=num_workers,
+            on_progress=lambda done, _: progress.update(done),
+            on_skip=progress.skip,
+        )
+
+
+def _videos(given: str | Path | Sequence[str | Path]) -> Manifest:
+    """Take files as they are, and what names a list of them as such."""
+    several = [given] if isinstance(given, str | Path) else list(given)
+    if not several:
+        raise ConfigError("no video is given: name files, a manifest, a folder, or the word bundled")
+    if len(several) == 1 and not (Path(several[0]).is_file() and is_video(Path(several[0]))):
+        return load_data(several[0])
+    return Manifest(tuple(ClipRecord(Path(video)) for video in several), (), Path.cwd())
 
 
 def pretrain_config(recipe: str, settings: Iterable[str] = ()) -> PretrainConfig:

@@ -14,6 +14,7 @@ from typing import Any
 
 from everest import commands as do
 from everest.cli_bench import add_bench
+from everest.cli_features import add_features
 from everest.cli_weights import add_weights
 from everest.errors import EverestError, is_out_of_memory
 from everest.memory import keep_freed_memory
@@ -76,6 +77,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_use(commands)
     _add_recipe(commands)
     _add_data(commands)
+    add_features(commands, _add)
     add_weights(commands, _add)
     add_bench(commands, _add)
     doctor = _add(commands, "doctor", do.doctor, "say what works on this machine, and what to do about the rest")

@@ -1,14 +1,24 @@
 """Trained models at work: the classes of a video file, and pictures of what pre-training predicts."""
 
+from everest.inference.embedding import EmbedReport, embed
+from everest.inference.feature_rows import FeatureRow, Features, read_features, write_features
 from everest.inference.predict import DEFAULT_VIEWS, ClipPrediction, FailedPrediction, Predictor
 from everest.inference.reconstruct import Reconstruction, assemble, reconstruct
+from everest.inference.windows import Windows
 
 __all__ = [
     "DEFAULT_VIEWS",
     "ClipPrediction",
+    "EmbedReport",
     "FailedPrediction",
+    "FeatureRow",
+    "Features",
     "Predictor",
     "Reconstruction",
+    "Windows",
     "assemble",
+    "embed",
+    "read_features",
     "reconstruct",
+    "write_features",
 ]

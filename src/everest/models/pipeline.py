@@ -62,15 +62,30 @@ def classify_clips(model: Classifier, clips: Tensor, info: CheckpointInfo) -> Te
     Returns:
         Probabilities, shape [B, K], float32.
     """
-    patches = cut(_choose_frames(model.encoder, clips, info, None)[0], model.grid, info.mean, info.std)
-    if info.selection.method in {"rero", "adaptive", "rlt", "k_centered"}:  # the clips decide
-        selection = model.encoder.select(patches, info.selection, info.task)
-    else:  # the controls draw their tokens: the same ones for every clip
-        generator = torch.Generator(clips.device).manual_seed(0)
-        one = select_tokens(info.selection, info.task, model.grid, 1, generator=generator, device=clips.device)
-        selection = TokenSelection(one.visible.expand(len(clips), -1), one.target.expand(len(clips), -1), model.grid)
-    logits: Tensor = model(patches, selection)
+    logits: Tensor = model(*choose_to_use(model.encoder, clips, info))
     return logits.float().softmax(dim=-1)
+
+
+@torch.no_grad()
+def choose_to_use(encoder: Encoder, clips: Tensor, info: CheckpointInfo) -> tuple[Tensor | Tubelets, TokenSelection]:
+    """Choose frames and tokens without chance: the same ones for a clip in any batch.
+
+    Args:
+        encoder: Its embedding scores the tokens.
+        clips: Uint8, shape [B, 3, T', H, W].
+        info: Which selections; of a fine-tuned model.
+
+    Returns:
+        All tubelets, [B, N, P], and which of them are looked at.
+    """
+    grid = encoder.grid
+    patches = cut(_choose_frames(encoder, clips, info, None)[0], grid, info.mean, info.std)
+    if info.selection.method in {"rero", "adaptive", "rlt", "k_centered"}:  # the clips decide
+        return patches, encoder.select(patches, info.selection, info.task)
+    # The controls draw their tokens: the same ones for every clip.
+    generator = torch.Generator(clips.device).manual_seed(0)
+    one = select_tokens(info.selection, info.task, grid, 1, generator=generator, device=clips.device)
+    return patches, TokenSelection(one.visible.expand(len(clips), -1), one.target.expand(len(clips), -1), grid)
 
 
 def _choose_frames(

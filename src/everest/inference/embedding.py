@@ -1,0 +1,279 @@
+"""Features of many videos, written as they come: a run that was stopped goes on where it was.
+
+Shapes: C channels, T frames, H height, W width, D width.
+"""
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from everest.config import EvaluationConfig, num_sampled_frames
+from everest.datasets import ClipRecord, Manifest, build_view_loader
+from everest.datasets.clips import Views
+from everest.errors import ConfigError, DataError, VideoError
+from everest.inference.feature_rows import FeatureRow, Features, read_features, require_format, write_features
+from everest.inference.windows import Windows
+from everest.models.features import ClipFeatures, FeatureModel
+from everest.training.files import atomic_write
+
+ROWS_OF_PART = 512
+SECONDS_OF_PART = 60.0
+VIDEOS_TOGETHER = 64  # that are opened before the first of them is read, to be cut
+PROGRESS_NAME = "progress.json"
+
+OnProgress = Callable[[int, int], None]  # videos that are done, all videos
+
+
+@dataclass(frozen=True)
+class EmbedReport:
+    """What was embedded.
+
+    Attributes:
+        path: The file.
+        num_rows: Rows in it.
+        num_videos: Videos and parts of videos that were read, earlier starts included.
+        failures: Reason by path of those that cannot be read.
+        width: D.
+        seconds: Time of this start.
+    """
+
+    path: Path
+    num_rows: int
+    num_videos: int
+    failures: dict[str, str]
+    width: int
+    seconds: float
+
+    def summary(self) -> str:
+        """Tell a person, in a few lines."""
+        lines = [f"{self.num_rows:,} rows of {self.width} numbers from {self.num_videos:,} videos: {self.path}"]
+        return "\n".join([*lines, *(f"cannot read {path}: {why}" for path, why in self.failures.items())])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give everything as plain values that JSON can hold."""
+        return asdict(self) | {"path": str(self.path)}
+
+
+@dataclass
+class _Parts:
+    """What is done so far, in a folder beside the file that it becomes."""
+
+    folder: Path
+    made_by: dict[str, Any]
+    done: int = 0
+    failures: dict[str, str] = field(default_factory=dict)
+    rows: list[FeatureRow] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    _since: float = field(default_factory=time.monotonic)
+
+    def go_on(self) -> None:
+        """Find out what earlier starts have done.
+
+        Raises:
+            ConfigError: They were asked for something else.
+        """
+        progress = self.folder / PROGRESS_NAME
+        if not progress.is_file():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            return
+        found = json.loads(progress.read_text(encoding="utf-8"))
+        if found["made_by"] != self.made_by:
+            raise ConfigError(
+                f"{self.folder} holds the beginning of other features (another checkpoint, data or setting): "
+                "delete it, or write to another file"
+            )
+        self.done, self.failures, self.names = found["done"], found["failures"], found["names"]
+
+    def add(self, rows: Sequence[FeatureRow], done: int) -> None:
+        """Take the rows of one more video."""
+        self.rows += rows
+        self.done = done
+        if len(self.rows) >= ROWS_OF_PART or time.monotonic() - self._since > SECONDS_OF_PART:
+            self.flush()
+
+    def flush(self) -> None:
+        """Put on the disk what is not yet there."""
+        if self.rows:
+            name = f"part-{len(self.names):06d}.npz"
+            write_features(Features(tuple(self.rows), self.made_by), self.folder / name)
+            self.names.append(name)
+        values = {"made_by": self.made_by, "done": self.done, "failures": self.failures, "names": self.names}
+        with atomic_write(self.folder / PROGRESS_NAME) as file:
+            file.write(json.dumps(values).encode())
+        self.rows, self._since = [], time.monotonic()
+
+    def all_rows(self) -> tuple[FeatureRow, ...]:
+        """Read everything back."""
+        return tuple(row for name in self.names for row in read_features(self.folder / name).rows)
+
+
+def embed(
+    model: FeatureModel,
+    manifest: Manifest,
+    out: Path,
+    *,
+    made_by: dict[str, Any],
+    windows: Windows | None = None,
+    views: EvaluationConfig | None = None,
+    num_workers: int = -1,
+    on_progress: OnProgress | None = None,
+    on_skip: Callable[[int], None] | None = None,
+) -> EmbedReport:
+    """Write the features of videos into a file.
+
+    What is done is kept in a folder ``OUT.parts`` until the file is complete; the same call goes on from there.
+
+    Args:
+        model: Describes clips.
+        manifest: The videos, or parts of them; labels are written down where there are any.
+        out: The file to make, ``.parquet`` or ``.npz``.
+        made_by: What makes the features; it is written into the file, and has to be the same to go on.
+        windows: Cut long videos into spans, each with a row of its own; None: one row for each video.
+        views: Clips and crops of each video or span, whose features are averaged, and how many run at a time; None:
+            three clips of a video, one of a span.
+        num_workers: Decoding processes; 0 decodes in this one, -1 takes one process per spare core.
+        on_progress: Called after each video with the number of videos done and of all.
+        on_skip: Called once with the number of videos that an earlier start has done.
+
+    Raises:
+        ConfigError: The file cannot be of this name, exists, or its beginning is of something else; tokens are asked
+            for and there are several views, whose tokens differ.
+        DataError: Not a single video can be read.
+    """
+    require_format(out)
+    if out.exists():
+        raise ConfigError(f"{out}: exists already; name a file that does not exist yet")
+    views = views or EvaluationConfig(num_segments=3 if windows is None and not model.per_token else 1, num_crops=1)
+    if model.per_token and views.num_segments * views.num_crops > 1:
+        raise ConfigError("tokens of several views cannot be averaged: ask for 1x1 views, or for windows")
+    start = time.perf_counter()
+    asked = made_by | {"data": manifest.digest, "windows": None if windows is None else vars(windows)}
+    parts = _Parts(out.with_name(f"{out.name}.parts"), asked | {"views": [views.num_segments, views.num_crops]})
+    parts.go_on()
+    if on_skip is not None:
+        on_skip(parts.done)
+    reader = _Reader(model, manifest, windows, views, num_workers)
+    for done, rows, failures in reader.read_from(parts.done):
+        parts.failures |= failures
+        parts.add(rows, done)
+        if on_progress is not None:
+            on_progress(done, len(manifest))
+    parts.flush()
+    every = parts.all_rows()
+    if not every:
+        path, reason = next(iter(parts.failures.items()), (str(manifest.source), "it is empty"))
+        raise DataError(f"not a single video can be read; the first one: {path}: {reason}")
+    write_features(Features(every, parts.made_by), out)
+    shutil.rmtree(parts.folder)
+    seconds = time.perf_counter() - start
+    return EmbedReport(out, len(every), len(manifest), parts.failures, every[0].values.shape[-1], seconds)
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Videos to rows.
+
+    Attributes:
+        model: Describes clips.
+        manifest: The videos.
+        windows: How they are cut.
+        views: Of each video or span.
+        num_workers: Decoding processes.
+    """
+
+    model: FeatureModel
+    manifest: Manifest
+    windows: Windows | None
+    views: EvaluationConfig
+    num_workers: int
+
+    def read_from(self, first: int) -> Iterator[tuple[int, list[FeatureRow], dict[str, str]]]:
+        """Give one video after another: its number from 1, its rows, and why it cannot be read if so."""
+        records = self.manifest.records
+        if self.windows is None:
+            yield from self._read([[record] for record in records[first:]], first)
+            return
+        for start in range(first, len(records), VIDEOS_TOGETHER):
+            yield from self._read([self._cut(record) for record in records[start : start + VIDEOS_TOGETHER]], start)
+
+    def _cut(self, record: ClipRecord) -> list[ClipRecord] | str:
+        """Give the spans of a video, or why it cannot be opened."""
+        assert self.windows is not None  # noqa: S101 - for the type checker: only asked where there are windows
+        try:
+            return self.windows.cut(record, self.model.info)
+        except VideoError as error:
+            return str(error)
+
+    def _read(
+        self, videos: Sequence[list[ClipRecord] | str], first: int
+    ) -> Iterator[tuple[int, list[FeatureRow], dict[str, str]]]:
+        records = tuple(span for video in videos if not isinstance(video, str) for span in video)
+        info = self.model.info
+        loader = build_view_loader(
+            replace(self.manifest, records=records),
+            info.clip,
+            self.views,
+            num_sampled_frames=num_sampled_frames(info),
+            num_workers=self.num_workers,
+            pin_memory=self.model.device.type == "cuda",
+        )
+        found = _in_batches(self.model, loader, self.views.batch_size)
+        for number, video in enumerate(videos, start=first):
+            if isinstance(video, str):
+                yield number + 1, [], {str(self.manifest.records[number].path): video}
+                continue
+            rows, failures = [], {}
+            for span, (read, features) in zip(video, found, strict=False):
+                if read.error is not None:
+                    failures[str(span.path)] = read.error
+                else:
+                    rows.append(_row(self.manifest, span, features))
+            yield number + 1, rows, failures
+
+
+def _in_batches(
+    model: FeatureModel, loader: Iterable[Views], batch_size: int
+) -> Iterator[tuple[Views, list[ClipFeatures]]]:
+    """Run full batches of views, whatever the number of views of a video, and give them back video by video."""
+    clips: list[Tensor] = []  # each [C,T,H,W]
+    waiting: list[Views] = []
+    features: list[ClipFeatures] = []
+
+    def finished() -> Iterator[tuple[Views, list[ClipFeatures]]]:
+        while waiting and len(features) >= waiting[0].num_views:
+            video = waiting.pop(0)
+            yield video, features[: video.num_views]
+            del features[: video.num_views]
+
+    for video in loader:
+        clips += video.to(model.device).unbind()
+        waiting.append(replace(video, scaled=video.scaled[:, :0]))  # its pixels are in the clips
+        while len(clips) >= batch_size:
+            features += model(torch.stack(clips[:batch_size]))
+            del clips[:batch_size]
+        yield from finished()
+    if clips:
+        features += model(torch.stack(clips))
+    yield from finished()
+
+
+def _row(manifest: Manifest, span: ClipRecord, views: list[ClipFeatures]) -> FeatureRow:
+    label = None if span.label is None else manifest.class_names[span.label]
+    tokens = views[0].tokens
+    values = views[0].values if tokens is not None else torch.stack([view.values for view in views]).mean(dim=0)
+    return FeatureRow(
+        str(span.path),
+        span.start_seconds,
+        span.end_seconds,
+        label,
+        values.numpy().astype(np.float32),
+        None if tokens is None else tokens.numpy(),
+    )

@@ -1,0 +1,192 @@
+"""Features on disk: one row for each clip, as Parquet or as numpy's npz.
+
+Columns of Parquet: ``path``, ``start_seconds``, ``end_seconds`` (null: start and end of the file), ``label`` (null:
+none), ``features`` (a list of D numbers, or of tokens: V lists of D) and, of tokens, ``tokens``. An npz has the same
+names; of tokens ``features`` is [sum V, D], ``tokens`` [sum V], and ``num_tokens`` says how many of them each clip has.
+What made them (checkpoint, layer, selection) is in the metadata ``everest``, as JSON.
+"""
+
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from everest.errors import ConfigError, DataError
+from everest.training.files import atomic_write
+
+FORMATS = (".parquet", ".npz")
+METADATA_KEY = "everest"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class FeatureRow:
+    """The features of one clip.
+
+    Attributes:
+        path: The video, as it was given.
+        start_seconds: Where the clip begins; None: at the start of the file.
+        end_seconds: Where it ends; None: at the end of the file.
+        label: Name of its class; None where there is none.
+        values: Shape [D], or of tokens [V, D]; float32.
+        tokens: Numbers of the tokens, shape [V]; None where the values are the clip's.
+    """
+
+    path: str
+    start_seconds: float | None
+    end_seconds: float | None
+    label: str | None
+    values: NDArray[np.float32]
+    tokens: NDArray[np.int64] | None = None
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Features:
+    """The features of many clips.
+
+    Attributes:
+        rows: In the order of the clips.
+        made_by: What made them: checkpoint, layer, selection and more.
+    """
+
+    rows: tuple[FeatureRow, ...]
+    made_by: dict[str, Any]
+
+    @property
+    def of_tokens(self) -> bool:
+        """Whether each row has a vector for each token."""
+        return bool(self.rows) and self.rows[0].tokens is not None
+
+    def matrix(self) -> NDArray[np.float32]:
+        """Give one vector for each row, of tokens their mean: shape [n, D]."""
+        return np.stack([row.values if row.tokens is None else row.values.mean(axis=0) for row in self.rows])
+
+    def __repr__(self) -> str:
+        width = self.rows[0].values.shape[-1] if self.rows else 0
+        return f"Features({len(self.rows)} rows of width {width}{', of tokens' if self.of_tokens else ''})"
+
+
+def require_format(path: Path) -> None:
+    """Refuse a file of an unknown format, before the work that ends in it.
+
+    Raises:
+        ConfigError: The name does not end as one of the formats, or the library for it is missing.
+    """
+    if path.suffix not in FORMATS:
+        raise ConfigError(f"{path}: features are written as .parquet or .npz; give a name that ends so")
+    if path.suffix == ".parquet":
+        _arrow()
+
+
+def write_features(features: Features, path: Path) -> None:
+    """Write a file completely or not at all.
+
+    Raises:
+        ConfigError: See :func:`require_format`.
+        RunError: The file cannot be written.
+    """
+    require_format(path)
+    with atomic_write(path) as file:
+        file.write(_to_npz(features) if path.suffix == ".npz" else _to_parquet(features))
+
+
+def read_features(path: Path | str) -> Features:
+    """Read what :func:`write_features` wrote.
+
+    Raises:
+        DataError: There is no such file, or it holds something else.
+    """
+    path = Path(path)
+    require_format(path)
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; everest embed writes one")
+    try:
+        return _from_npz(path) if path.suffix == ".npz" else _from_parquet(path)
+    except (OSError, ValueError, KeyError, TypeError) as error:  # ArrowInvalid is a ValueError
+        problem = str(error).split("\n", 1)[0]
+        raise DataError(f"{path}: not a file of features that everest embed wrote: {problem}") from None
+
+
+def _to_npz(features: Features) -> bytes:
+    rows, buffer = features.rows, io.BytesIO()
+    columns: dict[str, Any] = {
+        "path": np.array([row.path for row in rows]),
+        "start_seconds": np.array([_or_nan(row.start_seconds) for row in rows]),
+        "end_seconds": np.array([_or_nan(row.end_seconds) for row in rows]),
+        "label": np.array([row.label or "" for row in rows]),
+        METADATA_KEY: np.array(json.dumps(features.made_by)),
+    }
+    if features.of_tokens:
+        columns["features"] = np.concatenate([row.values for row in rows])  # [sum V, D]
+        columns["tokens"] = np.concatenate([row.tokens for row in rows if row.tokens is not None])
+        columns["num_tokens"] = np.array([len(row.values) for row in rows])
+    else:
+        columns["features"] = features.matrix() if rows else np.zeros((0, 0), np.float32)  # [n, D]
+    np.savez(buffer, **columns)
+    return buffer.getvalue()
+
+
+def _from_npz(path: Path) -> Features:
+    with np.load(path, allow_pickle=False) as file:
+        columns = {name: file[name] for name in file.files}
+    values, tokens = list(columns["features"]), [None] * len(columns["path"])
+    if "tokens" in columns:
+        ends = np.cumsum(columns["num_tokens"])[:-1]
+        values, tokens = np.split(columns["features"], ends), np.split(columns["tokens"], ends)  # type: ignore[assignment]
+    parts = (columns["path"].tolist(), *(map(_or_none, columns[n].tolist()) for n in ("start_seconds", "end_seconds")))
+    labels = (name or None for name in columns["label"].tolist())
+    rows = (FeatureRow(*row) for row in zip(*parts, labels, values, tokens, strict=True))
+    return Features(tuple(rows), json.loads(str(columns[METADATA_KEY])))
+
+
+def _to_parquet(features: Features) -> bytes:
+    arrow, parquet = _arrow()
+    rows, buffer = features.rows, io.BytesIO()
+    vector = arrow.list_(arrow.float32())
+    columns = {
+        "path": arrow.array([row.path for row in rows], arrow.string()),
+        "start_seconds": arrow.array([row.start_seconds for row in rows], arrow.float64()),
+        "end_seconds": arrow.array([row.end_seconds for row in rows], arrow.float64()),
+        "label": arrow.array([row.label for row in rows], arrow.string()),
+    }
+    if features.of_tokens:
+        columns["features"] = arrow.array([list(row.values) for row in rows], arrow.list_(vector))
+        columns["tokens"] = arrow.array([row.tokens for row in rows], arrow.list_(arrow.int64()))
+    else:
+        columns["features"] = arrow.array([row.values for row in rows], vector)
+    table = arrow.table(columns, metadata={METADATA_KEY: json.dumps(features.made_by)})
+    parquet.write_table(table, buffer)
+    return buffer.getvalue()
+
+
+def _from_parquet(path: Path) -> Features:
+    table = _arrow()[1].read_table(path)
+    columns: dict[str, list[Any]] = {name: table.column(name).to_pylist() for name in table.column_names}
+    values = [np.array(row, dtype=np.float32) for row in columns["features"]]
+    numbers = columns.get("tokens", [None] * len(values))
+    tokens = [None if row is None else np.array(row, dtype=np.int64) for row in numbers]
+    names = ("path", "start_seconds", "end_seconds", "label")
+    rows = (FeatureRow(*row) for row in zip(*(columns[name] for name in names), values, tokens, strict=True))
+    return Features(tuple(rows), json.loads(table.schema.metadata[METADATA_KEY.encode()]))
+
+
+def _or_nan(seconds: float | None) -> float:
+    return float("nan") if seconds is None else seconds
+
+
+def _or_none(seconds: float) -> float | None:
+    return None if np.isnan(seconds) else seconds
+
+
+def _arrow() -> Sequence[Any]:
+    """Import what writes Parquet: the modules pyarrow and pyarrow.parquet."""
+    try:
+        import pyarrow  # type: ignore[import-untyped]
+        from pyarrow import parquet
+    except ImportError:
+        raise ConfigError("Parquet needs pyarrow: pip install 'everest-video[features]', or write .npz") from None
+    return pyarrow, parquet

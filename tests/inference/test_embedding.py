@@ -1,0 +1,145 @@
+"""Features of bundled clips: what a row holds, and that a run goes on where it was."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import everest
+from everest.cli import main
+from everest.config import CheckpointInfo, ClipConfig, EvaluationConfig, ModelConfig, SelectionConfig
+from everest.datasets import ClipRecord, Manifest, load_data, write_manifest
+from everest.errors import ConfigError, DataError
+from everest.evaluation import classify_videos
+from everest.inference import Windows, embedding, read_features
+from everest.models import Classifier, build_classifier, load_model, save_weights
+from everest.models.features import FeatureModel
+
+MODEL, CLIP = ModelConfig(size="tiny"), ClipConfig(num_frames=4, height=32, width=32)
+INFO = CheckpointInfo(
+    task="finetune",
+    model=MODEL,
+    clip=CLIP,
+    selection=SelectionConfig(method="rero", keep_ratio=0.5, encode_ratio=0.5),
+    class_names=("a", "b", "c"),
+)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    model = build_classifier(MODEL, CLIP, 3)
+    torch.nn.init.normal_(model.head.weight)
+    path = tmp_path_factory.mktemp("weights") / "weights.safetensors"
+    save_weights(model, INFO, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four clips, and a file between them that is no video."""
+    folder = tmp_path_factory.mktemp("data")
+    bundled = load_data("bundled")
+    (folder / "broken.mp4").write_bytes(b"no video")
+    records = [*bundled.records[:2], ClipRecord(folder / "broken.mp4", label=0, split="test"), *bundled.records[-2:]]
+    write_manifest(replace(bundled, records=tuple(records)), folder / "clips.csv")
+    return folder / "clips.csv"
+
+
+@pytest.mark.parametrize("name", ["features.npz", "features.parquet"])
+def test_a_row_is_what_the_classifier_sees_of_a_video(weights: Path, data: Path, tmp_path: Path, name: str) -> None:
+    report = everest.embed(weights, data, tmp_path / name, views="2x1", device="cpu", num_workers=0)
+    assert (report.num_rows, report.num_videos, report.width) == (4, 5, 192)
+    assert [Path(path).name for path in report.failures] == ["broken.mp4"]
+    found = read_features(tmp_path / name)
+    assert found.made_by["layer"] is None
+    model, info = load_model(weights)
+    assert isinstance(model, Classifier)
+    manifest = load_data(data)
+    read = [record for record in manifest.records if record.path.name != "broken.mp4"]
+    assert [Path(row.path) for row in found.rows] == [record.path for record in read]
+    assert [row.label for row in found.rows] == [manifest.class_names[record.label or 0] for record in read]
+    views = EvaluationConfig(num_segments=1, num_crops=1)
+    one = everest.embed(weights, data, tmp_path / f"one-{name}", views=views, device="cpu", num_workers=1)
+    assert one.num_rows == 4
+    logits = model.head(torch.from_numpy(read_features(tmp_path / f"one-{name}").matrix()))
+    expected = classify_videos(model, info, manifest, views).probabilities
+    torch.testing.assert_close(logits.softmax(dim=1).double(), expected, rtol=1e-4, atol=1e-5)
+    assert list(tmp_path.glob("*.parts")) == []
+
+
+def test_long_videos_have_a_row_for_each_span(weights: Path, data: Path, tmp_path: Path) -> None:
+    report = everest.embed(weights, data, tmp_path / "f.npz", window_seconds=0.5, hop_seconds=0.25, device="cpu")
+    found = read_features(tmp_path / "f.npz").rows
+    assert report.num_rows == len(found) > 8
+    first = [row for row in found if row.path == found[0].path and row.label == found[0].label]
+    record = load_data(data).records[0]
+    spans = Windows(0.5, 0.25).cut(record, INFO)
+    assert [(row.start_seconds, row.end_seconds) for row in first][: len(spans)] == [
+        (span.start_seconds, span.end_seconds) for span in spans
+    ]
+    alone = everest.embed(weights, record.path, tmp_path / "alone.npz", device="cpu", num_workers=0)
+    assert alone.num_rows == 1
+
+
+class StoppedError(Exception):
+    """The program is stopped."""
+
+
+def test_a_run_goes_on_where_it_was(weights: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedding, "ROWS_OF_PART", 1)
+    model, info = load_model(weights)
+    assert isinstance(model, Classifier)
+    features, manifest = FeatureModel(model, info), load_data(data)
+    embedding.embed(features, manifest, tmp_path / "whole.npz", made_by={}, num_workers=0)
+
+    def stop(done: int, _: int) -> None:
+        if done == 3:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        embedding.embed(features, manifest, tmp_path / "f.npz", made_by={}, num_workers=0, on_progress=stop)
+    assert not (tmp_path / "f.npz").exists()
+    with pytest.raises(ConfigError, match="the beginning of other features"):
+        embedding.embed(features, manifest, tmp_path / "f.npz", made_by={"layer": 2}, num_workers=0)
+    skipped: list[int] = []
+    report = embedding.embed(features, manifest, tmp_path / "f.npz", made_by={}, num_workers=0, on_skip=skipped.append)
+    assert skipped == [2]  # the third could not be read: there was nothing to write down yet
+    assert report.num_rows == 4
+    assert len(report.failures) == 1
+    expected = read_features(tmp_path / "whole.npz")
+    assert np.array_equal(read_features(tmp_path / "f.npz").matrix(), expected.matrix())
+
+
+def test_what_cannot_be_done_is_refused_before_the_work(weights: Path, data: Path, tmp_path: Path) -> None:
+    (tmp_path / "there.npz").write_bytes(b"")
+    with pytest.raises(ConfigError, match="exists already"):
+        everest.embed(weights, data, tmp_path / "there.npz", device="cpu")
+    with pytest.raises(ConfigError, match="tokens of several views"):
+        everest.embed(weights, data, tmp_path / "f.npz", per_token=True, views="2x1", device="cpu")
+    with pytest.raises(ConfigError, match="no video is given"):
+        everest.embed(weights, [], tmp_path / "f.npz", device="cpu")
+    broken = Manifest((ClipRecord(data.parent / "broken.mp4"),), (), data.parent)
+    model, info = load_model(weights)
+    assert isinstance(model, Classifier)
+    with pytest.raises(DataError, match=r"not a single video can be read; the first one: .*broken\.mp4"):
+        embedding.embed(FeatureModel(model, info), broken, tmp_path / "f.npz", made_by={}, num_workers=0)
+
+
+def test_the_command_writes_and_reports(
+    weights: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "tokens.npz"
+    videos = [str(record.path) for record in load_data(data).records[:2]]
+    options = ["--tokens", "--layer", "2", "--keep-ratio", "0.25", "--device", "cpu", "--json"]
+    assert main(["embed", str(weights), *videos, "--out", str(out), *options]) == 0
+    values = json.loads(capsys.readouterr().out)
+    assert (values["num_rows"], values["width"], values["failures"]) == (2, 192, {})
+    rows = read_features(out).rows
+    assert [row.values.shape for row in rows] == [(2, 192)] * 2  # a quarter of 2 x 2 x 2 tokens
+    assert [len(row.tokens) for row in rows if row.tokens is not None] == [2, 2]
+    assert main(["embed", str(weights), str(data), "--out", str(tmp_path / "all.npz"), "--device", "cpu"]) == 1
+    assert "broken.mp4" in capsys.readouterr().out
