@@ -5,6 +5,7 @@ used (one line says what); 130 interrupted.
 """
 
 import argparse
+import errno
 import math
 import sys
 from collections.abc import Callable, Sequence
@@ -16,13 +17,14 @@ from everest import commands as do
 from everest.cli_bench import add_bench
 from everest.cli_features import add_features
 from everest.cli_weights import add_weights
-from everest.errors import EverestError, is_out_of_memory
+from everest.errors import EverestError, is_lost_connection, is_out_of_memory
 from everest.memory import keep_freed_memory
 
 EXIT_OK, EXIT_FAILURES, EXIT_UNUSABLE, EXIT_INTERRUPTED = 0, 1, 2, 130
 
 Command = Callable[[argparse.Namespace], int]
 
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _INIT = "run folder or weights to start from, of EVEREST, VideoMAE, transformers, MME, MVD (see docs/weights.md)"
 _AGAIN = ", and the same command goes on from there"
 _ADVICE: dict[Command, str] = {  # after an interruption
@@ -46,17 +48,30 @@ def _run(options: argparse.Namespace) -> int:
     except EverestError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return EXIT_UNUSABLE
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        print("error: the memory does not suffice: take a smaller batch, clip or model", file=sys.stderr)
-        return EXIT_UNUSABLE
     except KeyboardInterrupt:
         print(f"interrupted; what was saved stays{_ADVICE.get(command, '')}", file=sys.stderr)
         return EXIT_INTERRUPTED
     except BrokenPipeError:  # `everest recipe show ucf101 | head`
         sys.stderr.close()
         return EXIT_OK
+    except (RuntimeError, MemoryError, OSError) as error:
+        problem = _explain(error)
+        if not problem:
+            raise
+        print(f"error: {problem}", file=sys.stderr)
+        return EXIT_UNUSABLE
+
+
+def _explain(error: Exception) -> str:
+    """Say what an error that is not ours means to whoever started the program; nothing where it may be a defect."""
+    if is_out_of_memory(error):
+        return "the memory does not suffice: take a smaller batch, clip or model"
+    if is_lost_connection(error):
+        return "another process has ended, and said why unless it was killed"
+    if isinstance(error, OSError) and error.errno in _NO_ROOM:
+        place = f"{error.filename} " if error.filename else ""
+        return f"{place}could not be written: {error.strerror}; make room and start again"
+    return ""
 
 
 def program() -> int:

@@ -88,3 +88,9 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     return "can't allocate memory" in str(error) or "not enough memory" in str(error)
+
+
+def is_lost_connection(error: BaseException) -> bool:
+    """Whether an error of PyTorch says that another process cannot be reached any more."""
+    signs = ("connection closed by peer", "connection reset by peer", "broken pipe", "gloo", "nccl", "socket timeout")
+    return isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in signs)

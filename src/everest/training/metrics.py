@@ -2,12 +2,13 @@
 
 import json
 import math
+import threading
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TextIO
 
 from everest.errors import RunError
-from everest.training.files import atomic_write
+from everest.training.files import atomic_write, writing
 from everest.training.rundir import RunFolder
 
 if TYPE_CHECKING:
@@ -31,8 +32,8 @@ class MetricsLog:
         self._events_folder = folder.tensorboard if tensorboard else None
         self._events: SummaryWriter | None = None
         self._purge_step: int | None = None
-        _drop_partial_line(self._path)
-        self._file = self._path.open("a", encoding="utf-8")
+        self._thread_hook = threading.excepthook
+        self._file = self._open()
 
     def truncate_from(self, step: int) -> None:
         """Drop what an earlier start wrote at this step and later, before the run does these steps again.
@@ -40,11 +41,12 @@ class MetricsLog:
         Args:
             step: The first step that will be done again.
         """
-        self._file.close()
+        with writing(self._path):
+            self._file.close()
         kept = [line for line in read_metrics(self._path) if line["step"] < step]
         with atomic_write(self._path) as file:
             file.writelines((json.dumps(line) + "\n").encode() for line in kept)
-        self._file = self._path.open("a", encoding="utf-8")
+        self._file = self._open()
         self._purge_step = step
 
     def write(self, step: int, epoch: float, **scalars: float | None) -> None:
@@ -55,23 +57,40 @@ class MetricsLog:
             epoch: Epochs done at that step, with their fraction.
             **scalars: Named numbers; 0-d tensors too. JSON has no NaN and no infinity, they become null; TensorBoard
                 gets them as they are. None is left out there.
+
+        Raises:
+            RunError: The line cannot be written.
         """
         values = {name: None if value is None else float(value) for name, value in scalars.items()}
         line: dict[str, Any] = {"step": step, "epoch": round(epoch, 6)}
         line |= {n: v if v is not None and math.isfinite(v) else None for n, v in values.items()}
-        self._file.write(json.dumps(line) + "\n")
-        self._file.flush()
-        events = self._open_events()
-        if events is not None:
+        with writing(self._path):
+            self._file.write(json.dumps(line) + "\n")
+            self._file.flush()
+        if self._events_folder is None:
+            return
+        with writing(self._events_folder):
+            events = self._open_events(self._events_folder)
             for name, value in values.items():
                 if value is not None:
                     events.add_scalar(name, value, step)
 
     def close(self) -> None:
-        """Close the files; events are on the disk afterwards."""
-        self._file.close()
-        if self._events is not None:
-            self._events.close()
+        """Close the files; events are on the disk afterwards.
+
+        Raises:
+            RunError: What is left cannot be written.
+        """
+        try:
+            with writing(self._path):
+                self._file.close()
+        finally:
+            if self._events is not None and self._events_folder is not None:
+                try:
+                    with writing(self._events_folder):
+                        self._events.close()
+                finally:
+                    threading.excepthook = self._thread_hook
 
     def __enter__(self) -> Self:
         return self
@@ -79,15 +98,32 @@ class MetricsLog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        try:
+            self.close()
+        except RunError:
+            if error is None:
+                raise  # else it is what went wrong in the first place that has to be said
 
-    def _open_events(self) -> "SummaryWriter | None":
+    def _open(self) -> TextIO:
+        """Open the file of lines after its last whole one."""
+        with writing(self._path):
+            _drop_partial_line(self._path)
+            return self._path.open("a", encoding="utf-8")
+
+    def _open_events(self, folder: Path) -> "SummaryWriter":
         """Open the events at the first write, when it is known which earlier ones no longer count."""
-        if self._events is None and self._events_folder is not None:
+        if self._events is None:
             from torch.utils.tensorboard import SummaryWriter
 
-            self._events = SummaryWriter(str(self._events_folder), purge_step=self._purge_step)
+            self._thread_hook, threading.excepthook = threading.excepthook, self._hear
+            self._events = SummaryWriter(str(folder), purge_step=self._purge_step)
         return self._events
+
+    def _hear(self, args: threading.ExceptHookArgs) -> None:
+        """Leave out what TensorBoard's thread says of a file that cannot be written: the next write says it."""
+        is_tensorboard = type(args.thread).__module__.startswith("tensorboard.")
+        if not (is_tensorboard and isinstance(args.exc_value, OSError)):
+            self._thread_hook(args)
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

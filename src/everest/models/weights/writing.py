@@ -1,6 +1,7 @@
 """Writing files completely or not at all, in formats that are not ours."""
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -27,7 +28,8 @@ def write_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
     except (OSError, safetensors.SafetensorError) as error:
         raise WeightsError(f"{path}: cannot be written: {error}") from None
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # a disk that is only read says so here again
+            partial.unlink(missing_ok=True)
 
 
 def write_safetensors(path: Path, state: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
