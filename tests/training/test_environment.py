@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from everest.training import environment
-from everest.training.environment import describe_environment
+from everest.training.environment import describe_environment, memory_used
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -53,3 +53,13 @@ def test_a_machine_that_tells_nothing_gives_none(tmp_path: Path, monkeypatch: py
     assert record["memory_gib"] is None
     assert record["gpus"] == []
     assert record["packages"] == {"absent": None}
+
+
+def test_memory_of_a_gpu_is_its_peak_since_it_was_last_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    peaks = {"bytes": 3_500_000_000}
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: peaks["bytes"])
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: peaks.update(bytes=0))
+    device = torch.device("cuda")
+    assert memory_used(device) == {"gpu_memory_gb": 3.5}
+    assert memory_used(device) == {"gpu_memory_gb": 0.0}
+    assert memory_used(torch.device("cpu")) == {}

@@ -140,6 +140,8 @@ class RunConfig(Config):
         log_every_steps: Optimiser steps from one line of metrics to the next.
         evaluate_every_epochs: Epochs between evaluations in fine-tuning; 0: after the last only.
         tensorboard: Write TensorBoard events beside metrics.jsonl.
+        max_skipped_steps: Steps in a row that may be skipped because loss or gradient are not finite; one more stops
+            the run.
     """
 
     seed: int = Field(0, ge=0, lt=2**31)
@@ -152,3 +154,4 @@ class RunConfig(Config):
     log_every_steps: int = Field(1, ge=1)
     evaluate_every_epochs: int = Field(0, ge=0)
     tensorboard: bool = True
+    max_skipped_steps: int = Field(10, ge=0)

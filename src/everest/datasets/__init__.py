@@ -3,7 +3,7 @@
 from everest.datasets.check import check_manifest, default_report
 from everest.datasets.check_report import CheckReport, Quarantine, write_quarantine
 from everest.datasets.check_rows import CheckRow
-from everest.datasets.clips import Sample, TrainClips, ViewClips, Views
+from everest.datasets.clips import Sample, SampleKey, TrainClips, ViewClips, Views
 from everest.datasets.flow import FlowReport, compute_flow
 from everest.datasets.flow_files import default_flow
 from everest.datasets.folder import index_folder
@@ -39,6 +39,7 @@ __all__ = [
     "PackSettings",
     "Quarantine",
     "Sample",
+    "SampleKey",
     "TrainClips",
     "TrainLoader",
     "ViewClips",

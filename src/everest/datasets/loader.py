@@ -24,7 +24,7 @@ from everest.config import (
 from everest.datasets.clips import SampleKey, TrainClips, ViewClips, Views, stack_clips
 from everest.datasets.flow_files import MotionReader
 from everest.datasets.handover import NoSharedMemoryError, Places
-from everest.datasets.records import Manifest
+from everest.datasets.records import ClipRecord, Manifest
 from everest.datasets.sampler import BatchPlan, EpochSampler, plan_batches
 from everest.datasets.workers import Workers, resolve_num_workers
 from everest.draws import seeds_of_clips
@@ -126,12 +126,13 @@ class TrainLoader:
         self.sampler = sampler
         self.failed: dict[str, str] = {}
         self._clips = clips
+        self._passes = _MicroBatches(clips)
         self._num_files = len({record.path for record in clips.records})
         self._asked: set[Path] = set()
         self._max_failed_share = max_failed_share
         self._on_failure = on_failure
         self._workers = Workers(
-            _MicroBatches(clips),
+            self._passes,
             clips,
             num_workers=num_workers,
             time_limit_seconds=time_limit_seconds,
@@ -148,6 +149,22 @@ class TrainLoader:
     def num_steps(self) -> int:
         """Optimiser steps in an epoch."""
         return self.sampler.num_steps
+
+    @property
+    def records(self) -> tuple[ClipRecord, ...]:
+        """The clips, as the ``record_indices`` of a batch count them."""
+        return self._clips.records
+
+    def read(self, keys: tuple[SampleKey, ...]) -> Batch:
+        """Read one batch in this process, as the workers do.
+
+        Raises:
+            DataError: A video cannot be read, nor what would replace it.
+        """
+        batch = self._passes[keys]
+        if isinstance(batch, DataError):
+            raise batch
+        return batch
 
     def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
         """Read the batches of an epoch: ``plan.accumulation_steps`` of them for each optimiser step.

@@ -1,7 +1,9 @@
 """Which video is read when: the same order whatever the number of devices, passes and processes."""
 
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -138,6 +140,16 @@ class EpochSampler:
         self._epoch = epoch
         self._start_step = start_step
         self._num_skipped = num_skipped
+
+    def keys_of(self, step: int) -> list[tuple[SampleKey, ...]]:
+        """Say what this device reads in each pass of an optimiser step, counted from the start of the run.
+
+        What the next iteration yields stays as it is.
+        """
+        epoch, num_done = divmod(step, self.num_steps)
+        other = copy(self)
+        other.set_epoch(epoch, num_done)
+        return list(islice(other, self.plan.accumulation_steps))
 
     def __len__(self) -> int:
         return (self.num_steps - self._start_step) * self.plan.accumulation_steps - self._num_skipped

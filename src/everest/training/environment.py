@@ -37,7 +37,7 @@ def describe_environment() -> dict[str, Any]:
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "packages": {name: _version(distribution) for name, distribution in _PACKAGES.items()},
+        "packages": package_versions(),
         "cpu": {
             "model": cpu_model(),
             "cores": os.cpu_count(),
@@ -50,6 +50,23 @@ def describe_environment() -> dict[str, Any]:
         "git": _git_state(here),
         "everest_git": _git_state(package) if is_source and not same else None,
     }
+
+
+def package_versions() -> dict[str, str | None]:
+    """Give the versions of EVEREST and of what its results depend on."""
+    return {name: _version(distribution) for name, distribution in _PACKAGES.items()}
+
+
+def memory_used(device: torch.device) -> dict[str, float]:
+    """Give the highest memory of a GPU since this was last asked, as ``gpu_memory_gb`` (10^9 bytes); else nothing.
+
+    What PyTorch has handed out, without what it keeps for the next request. Asking waits for nothing.
+    """
+    if device.type != "cuda":
+        return {}
+    peak_bytes = torch.cuda.max_memory_allocated(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    return {"gpu_memory_gb": peak_bytes / 1e9}
 
 
 def cpu_model() -> str | None:

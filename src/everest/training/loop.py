@@ -6,11 +6,12 @@ Everything random follows from the seed and the places of the clips in the run, 
 a step goes on as if it had not been stopped, and any number of processes gives the same.
 """
 
-import math
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -25,13 +26,17 @@ from everest.models.layers import Block
 from everest.models.supervised import SupervisedBlock
 from everest.training.ema import Ema
 from everest.training.engine import Engine
+from everest.training.files import folder_is_gone, writing
+from everest.training.health import Health, spoilt
 from everest.training.metrics import MetricsLog
 from everest.training.optim import build_optimizer, set_learning_rate
 from everest.training.processes import gather_values
 from everest.training.progress import Progress
+from everest.training.restarting import STATE_FORMAT, require_known_format
 from everest.training.rundir import RunFolder
 from everest.training.schedule import describe_lr, learning_rate_at, scaled_lr
 from everest.training.sharding import PlainCopy, load_whole_state, whole_state
+from everest.training.skipping import Computed, SkippedSteps, without_frames
 from everest.training.state import load_latest, save_state
 
 
@@ -96,6 +101,8 @@ class Trainer:
         *,
         data_digest: str,
         on_save: Callable[[nn.Module], None] = lambda network: None,
+        write_weights: Callable[[nn.Module, Path], None],
+        tell: Callable[[str], None],
     ) -> None:
         self.config, self.loader, self.engine, self.folder = config, loader, engine, folder
         self.model = model.to(engine.device)
@@ -108,11 +115,17 @@ class Trainer:
         if self.ema is not None and engine.is_sharded:
             engine.prepare(self.ema.model)
         self._optimizer = build_optimizer(self.model, config.optim, depth)
-        self._data_digest, self._on_save = data_digest, on_save
+        self._data_digest, self._on_save, self._write_weights, self._tell = data_digest, on_save, write_weights, tell
         self._dropping = find_dropping(self.model)
+        skipped = SkippedSteps(config, engine, folder, loader, write_weights=self._write_current, tell=tell)
+        self._health = Health(
+            engine, folder, loader, skipped, model=self.model, optimizer=self._optimizer, ema=self.ema
+        )
         self.step = 0
         self.num_steps = config.optim.epochs * loader.num_steps
-        self._not_shown = {"grad_norm"} if config.selection.method in VARYING else {"grad_norm", "tokens_per_clip"}
+        self._not_shown = {"grad_norm", "gpu_memory_gb", "skipped_steps"}
+        if config.selection.method not in VARYING:
+            self._not_shown.add("tokens_per_clip")
         self._num_warmup_steps = min(self.num_steps, round(config.optim.warmup_epochs * loader.num_steps))
 
     @property
@@ -141,6 +154,7 @@ class Trainer:
         if found is None:
             return False
         step, state = found
+        require_known_format(state, self.folder.checkpoints)
         if state["data_digest"] != self._data_digest:
             raise RunError(
                 f"{self.folder.path}: the data has changed since this run was started, so it cannot go on as it was; "
@@ -152,6 +166,8 @@ class Trainer:
             raise RunError(f"{self.folder.checkpoints}: the saved state does not fit this model: {error}") from None
         if self.ema is not None:
             self.ema.load_state_dict(state["ema"])
+        if "health" in state:  # not in those of earlier versions
+            self._health.load_state_dict(state["health"])
         self.step = step
         return True
 
@@ -165,11 +181,13 @@ class Trainer:
                 logged.
 
         Raises:
-            RunError: The loss or a gradient is not finite; what was saved stays intact.
+            RunError: Loss or gradient are not finite in too many steps in a row, another process is gone, or the
+                folder cannot be written to; what was saved stays intact.
             DataError: Too many videos cannot be read.
         """
         first_epoch, first_step = divmod(self.step, self.loader.num_steps)
         with ExitStack() as stack:
+            stack.enter_context(self._health.watching())
             log = progress = None
             if self.engine.is_main:  # one process writes and shows
                 log = stack.enter_context(MetricsLog(self.folder, tensorboard=self.config.run.tensorboard))
@@ -187,18 +205,40 @@ class Trainer:
                     self.save()
 
     def save(self) -> None:
-        """Write the training state, and the weights beside it, in the main process. Every process must call it."""
+        """Write the training state, and the weights beside it, in the main process. Every process must call it.
+
+        Raises:
+            RunError: The weights are not finite, the folder is gone or cannot be written to.
+        """
+        self._health.require_finite_weights(self.step)
         model, optimizer = whole_state(self.model, self._optimizer)
         state: dict[str, Any] = {
             "model": model,
             "optimizer": optimizer,
             "ema": None if self.ema is None else self.ema.state_dict(),
             "data_digest": self._data_digest,
+            "format_version": STATE_FORMAT,
+            "health": self._health.state_dict(),
         }
         trained = self.trained
-        if self.engine.is_main:
-            save_state(self.folder.checkpoints, self.step, state, self.config.run.keep_checkpoints)
+        if not self.engine.is_main:
+            return
+        if not self.folder.path.is_dir():
+            raise folder_is_gone(self.folder.path)
+        # While steps are skipped, these may be weights that nothing can be computed with: what is from before stays.
+        is_good = not self._health.is_skipping
+        with writing(self.folder.checkpoints):
+            save_state(
+                self.folder.checkpoints, self.step, state, self.config.run.keep_checkpoints if is_good else sys.maxsize
+            )
+        if is_good or self.step == self.num_steps:
             self._on_save(trained)
+
+    def _write_current(self, path: Path) -> None:
+        """Write the weights as they are, not averaged; every process must call it."""
+        model = self.model if self._plain is None else self._plain.of(self.model)
+        if self.engine.is_main:
+            self._write_weights(model, path)
 
     def _run_epoch(
         self,
@@ -215,8 +255,11 @@ class Trainer:
             self.step += 1
             if self.step % self.config.run.log_every_steps == 0 or self.step == last_step:
                 numbers = {"loss": self.engine.mean(loss).item(), "grad_norm": grad_norm.item(), "lr": lr}
-                self._check_finite(numbers)
                 numbers |= {"tokens_per_clip": self.engine.mean(tokens).item()}
+                healthy, spike = self._health.report()
+                numbers |= healthy
+                if spike:
+                    self._tell(spike)
                 numbers |= timer.rates(self.engine.world_size)
                 if log is not None and progress is not None:
                     log.write(self.step - 1, self.step / self.loader.num_steps, **numbers)
@@ -231,25 +274,26 @@ class Trainer:
         passes = self.loader.plan.accumulation_steps
         total = torch.zeros((), device=self.engine.device)
         tokens = 0.0
+        taken, losses = [], []
         for number in range(passes):
             batch = timer.wait_for(batches)
             draws = self._draws_of(batch)
+            self._health.working_on(self.step, batch)
             with (
                 drawing(self._dropping, draws),
                 self.engine.accumulate(self._wrapped, sync=number == passes - 1),
             ):
                 with self.engine.autocast():
                     found = loss_function(self._wrapped, batch, draws)
-                self.engine.backward(found.value / passes)
+                self.engine.backward(spoilt(found.value) / passes)
+            taken.append(without_frames(batch))
+            losses.append(found.value.detach())
             total += found.value.detach() / passes
             tokens += found.tokens_per_clip / passes
         grad_norm = self.engine.clip(self._wrapped, self.config.optim.clip_grad_norm)
         lr = self._learning_rate()
         set_learning_rate(self._optimizer, lr)
-        self._optimizer.step()
-        self._optimizer.zero_grad(set_to_none=True)
-        if self.ema is not None:
-            self.ema.update(self.model)
+        self._health.update(Computed(self.step, lr, taken, losses, grad_norm))
         return total, torch.tensor(tokens, device=self.engine.device), grad_norm, lr
 
     def _draws_of(self, batch: Batch) -> ClipDraws:
@@ -266,14 +310,6 @@ class Trainer:
             num_steps=self.num_steps,
             num_warmup_steps=self._num_warmup_steps,
         )
-
-    def _check_finite(self, numbers: dict[str, float]) -> None:
-        wrong = [f"{name} is {value}" for name, value in numbers.items() if not math.isfinite(value)]
-        if wrong:
-            raise RunError(
-                f"{' and '.join(wrong)} at step {self.step}: lower optim.base_lr, set optim.clip_grad_norm=1, or use "
-                f"run.precision=float32; the training states in {self.folder.checkpoints} are from before"
-            )
 
 
 def compile_blocks(model: nn.Module) -> None:

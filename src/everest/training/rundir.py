@@ -7,6 +7,8 @@ RUN/
 ├── log.txt               what was printed
 ├── tensorboard/          event files
 ├── checkpoints/          training states for resuming
+├── ranks/                signs of life of every process, while it runs and where it was killed
+├── replays/              steps that were skipped, to be repeated by `everest replay`
 ├── data.json             what it learnt from, with the digest of the manifest, and every tensor that it started from
 └── weights.safetensors   the trained model
 """
@@ -42,6 +44,7 @@ FREE_KEYS = frozenset(
         "run.log_every_steps",
         "run.evaluate_every_epochs",
         "run.tensorboard",
+        "run.max_skipped_steps",
     }
 )
 
@@ -85,6 +88,11 @@ class RunFolder:
     def checkpoints(self) -> Path:
         """Folder of the training states."""
         return self.path / "checkpoints"
+
+    @property
+    def replays(self) -> Path:
+        """Folder of the replay files of skipped steps."""
+        return self.path / "replays"
 
     @property
     def weights(self) -> Path:
@@ -149,16 +157,16 @@ class RunFolder:
             raise RunError(f"{self.config_file} does not fit this version: {error}") from None
 
     def holds_results(self) -> bool:
-        """Whether anything was learnt: a training state or weights."""
-        return self.weights.exists() or any(self.checkpoints.glob("*.pt"))
+        """Whether anything was learnt: a training state, weights, or that a step cannot be made."""
+        return self.weights.exists() or any(self.checkpoints.glob("*.pt")) or any(self.replays.glob("*.json"))
 
     def remove(self) -> None:
         """Delete what a run that has not learnt anything wrote, and its folder if nothing else is in it."""
-        for folder in (self.tensorboard, self.checkpoints):
+        for folder in (self.tensorboard, self.checkpoints, self.replays, self.path / "ranks"):
             shutil.rmtree(folder, ignore_errors=True)
-        for file in (self.config_file, self.environment, self.metrics, self.log, self.path / DATA_NAME):
-            file.unlink(missing_ok=True)
-        with suppress(OSError):  # somebody else's files are in it
+        with suppress(OSError):  # the disk may have become one that is only read, or somebody else's files are in it
+            for file in (self.config_file, self.environment, self.metrics, self.log, self.path / DATA_NAME):
+                file.unlink(missing_ok=True)
             self.path.rmdir()
 
     def starts(self) -> list[dict[str, Any]]:

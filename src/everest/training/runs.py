@@ -17,9 +17,10 @@ from everest.models.weights import positions_for, read_weights
 from everest.objectives import build_objective, describe_objective, with_objective
 from everest.tokens import count_tokens
 from everest.training.engine import Engine, seed_everything
-from everest.training.files import atomic_write
+from everest.training.files import atomic_write, writing
 from everest.training.loop import EpochHook, LossFunction, Trainer
 from everest.training.losses import finetuning_loss, pretraining_loss
+from everest.training.restarting import require_same_data, since_last_start
 from everest.training.rundir import DATA_NAME, RunFolder
 from everest.video import describe_decoder
 
@@ -167,6 +168,7 @@ class _Run:
         say: Callable[[str], None],
     ) -> None:
         self.config, self.data, self.resume, self.say = config, data, resume, say
+        self.news: list[str] = []  # since the last start
         self.start: dict[str, Any] | None = None  # what became of the tensors of a checkpoint
         count_tokens(grid_of(config.model, config.clip), config.selection, config.task)  # some must be left to predict
         self.engine = Engine.start(config.run)
@@ -192,8 +194,11 @@ class _Run:
         )
         if engine.is_main:  # last of all that can be refused, so that a refused run leaves no folder behind
             is_new = not self.folder.config_file.exists()
+            if self.resume == "auto":
+                require_same_data(self.folder, self.data)
             RunFolder.create(self.folder.path, config, resume=self.resume)
             self._write_data()
+            self.news = since_last_start(self.folder)
         engine.wait()
         try:
             return self._train_in_folder(model, info, loss, loader, on_epoch, *started)
@@ -220,12 +225,16 @@ class _Run:
             self.folder,
             data_digest=self.data.digest,
             on_save=lambda network: save_weights(network, info, self.folder.weights),
+            write_weights=lambda network, path: save_weights(network, info, path),
+            tell=self.tell,
         )
         going_on = self.resume == "auto" and trainer.resume()
         self.tell(f"{len(self.data)} clips of {self.data.num_files} videos from {self.data.source}")
         if config.optim.global_batch_size > len(self.data) * config.data.clips_per_video:
             self.tell(f"a step takes {config.optim.global_batch_size} clips, more than there are: some come again")
         for line in (self.data.note, *started, describe_decoder(config.data.decoder), *trainer.describe()):
+            self.tell(line)
+        for line in self.news:
             self.tell(line)
         if going_on:
             self.tell(f"going on at step {trainer.step:,} of {trainer.num_steps:,}")
@@ -244,7 +253,7 @@ class _Run:
         """Say a line and write it into the log, once for all processes."""
         if line and self.engine.is_main:
             self.say(line)
-            with self.folder.log.open("a", encoding="utf-8") as log:
+            with writing(self.folder.log), self.folder.log.open("a", encoding="utf-8") as log:
                 log.write(line + "\n")
 
     def _write_data(self) -> None:

@@ -1,0 +1,89 @@
+"""What a start of a run finds of the one before: other data, other versions, processes that ended without a word."""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from everest.datasets import Manifest
+from everest.errors import RunError
+from everest.training.heartbeats import clear_heartbeats
+from everest.training.rundir import DATA_NAME, RunFolder
+
+STATE_FORMAT = 1  # raised when the meaning of something in a training state changes
+_WATCHED = ("everest", "torch", "av")  # what results depend on: the program, its arithmetic, its decoder
+
+
+def require_same_data(folder: RunFolder, data: Manifest) -> None:
+    """Refuse data that is not that of the last start, before anything is written.
+
+    Raises:
+        RunError: It is other data, and something was learnt from the first.
+    """
+    file = folder.path / DATA_NAME
+    if not file.is_file() or not folder.holds_results():
+        return
+    try:
+        before = json.loads(file.read_text(encoding="utf-8"))
+        digest, num_clips, num_files = before["part_digest"], before["num_clips"], before["num_files"]
+        class_names, source = tuple(before["class_names"]), before["source"]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise RunError(f"{file} cannot be read, so whether the data is the same is not known: {error}") from None
+    if digest == data.digest:
+        return
+    if (num_clips, num_files) != (len(data), data.num_files):
+        what = f"{num_clips:,} clips of {num_files:,} files then, {len(data):,} of {data.num_files:,} now"
+    elif class_names != data.class_names:
+        what = "as many clips of as many files, but other classes"
+    else:
+        what = "as many clips of as many files, but other paths, labels, spans or another order"
+    moved = "" if source == str(data.source) else f" (from {source} then, from {data.source} now)"
+    raise RunError(
+        f"{folder.path}: the data has changed since this run was started, so it cannot go on as it was: {what}{moved}. "
+        "Restore the data, or start a new run in another folder"
+    )
+
+
+def require_known_format(state: Mapping[str, Any], folder: Path) -> None:
+    """Refuse a training state that a later version has written.
+
+    Raises:
+        RunError: Its format is not known here.
+    """
+    found = state.get("format_version", 1)  # the first states did not say
+    if found != STATE_FORMAT:
+        raise RunError(
+            f"{folder} holds training states of format {found}, and this version of EVEREST reads format "
+            f"{STATE_FORMAT}: go on with the version that wrote them (environment.json says which), or a later one"
+        )
+
+
+def since_last_start(folder: RunFolder) -> list[str]:
+    """Say what is not as the last start left it; for one process, after the folder was opened for this start.
+
+    Returns:
+        Lines for people; none where the run is new, or all is as it was.
+    """
+    starts = folder.starts()
+    lines = []
+    if len(starts) > 1 and (changed := changed_versions(*(start.get("packages", {}) for start in starts[-2:]))):
+        lines.append(
+            f"other versions than at the last start: {', '.join(changed)}; from here on results may differ from those "
+            "of a run that was not stopped"
+        )
+    return lines + [f"the last start ended without a word: {each}" for each in clear_heartbeats(folder.path)]
+
+
+def changed_versions(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """List packages whose major or minor version is another one, as ``torch 2.12.0 -> 2.13.0``."""
+    return [
+        f"{name} {before[name]} -> {now[name]}"
+        for name in _WATCHED
+        if before.get(name) and now.get(name) and _minor(before[name]) != _minor(now[name])
+    ]
+
+
+def _minor(version: str) -> str:
+    found = re.match(r"\d+(\.\d+)?", version)
+    return found[0] if found else version

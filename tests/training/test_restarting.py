@@ -1,0 +1,131 @@
+"""What a start finds of the one before: other data, other versions, an end without a word."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from everest.datasets import Manifest, load_data
+from everest.errors import RunError
+from everest.recipes import get_recipe
+from everest.settings import override
+from everest.training import run_pretraining
+from everest.training.heartbeats import Heart
+from everest.training.restarting import changed_versions
+from everest.training.rundir import RunFolder
+from everest.training.state import latest_state
+
+SMALL = [
+    *("model.size=tiny", "clip.num_frames=4", "clip.height=32", "clip.width=32", "optim.warmup_epochs=0"),
+    *("optim.global_batch_size=4", "data.num_workers=0", "run.tensorboard=false", "run.device=cpu"),
+    *("optim.epochs=1", "run.save_every_epochs=1"),
+]
+
+
+@pytest.fixture(scope="module")
+def data() -> Manifest:
+    bundled = load_data("bundled").split("train")
+    return replace(bundled, records=bundled.records[:4])
+
+
+def train(data: Manifest, out: Path, *settings: str) -> str:
+    said: list[str] = []
+    config = get_recipe("demo").pretrain
+    assert config is not None
+    run_pretraining(override(config, [*SMALL, *settings]), data, out, resume="auto", say=said.append)
+    return "\n".join(said)
+
+
+@pytest.fixture
+def run(data: Manifest, tmp_path: Path) -> Path:
+    train(data, tmp_path / "run")
+    return tmp_path / "run"
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_data_that_changed_is_refused_with_the_numbers_and_nothing_is_touched(data: Manifest, run: Path) -> None:
+    before = contents(run)
+    fewer = replace(data, records=data.records[:3])
+    with pytest.raises(RunError, match="4 clips of 2 files then, 3 of 2 now") as caught:
+        train(fewer, run)
+    assert "Restore the data, or start a new run in another folder" in str(caught.value)
+    renamed = replace(data, class_names=("other", *data.class_names[1:]))
+    with pytest.raises(RunError, match=r"the data has changed .* but other classes"):
+        train(renamed, run)
+    turned = replace(data, records=data.records[::-1])
+    with pytest.raises(
+        RunError, match="as many clips of as many files, but other paths, labels, spans or another order"
+    ):
+        train(turned, run)
+    assert contents(run) == before
+    assert "going on at step 1" in train(data, run) or "finished" in train(data, run)
+
+
+def test_states_of_a_later_version_are_refused(data: Manifest, run: Path) -> None:
+    newest = latest_state(run / "checkpoints")
+    assert newest is not None
+    state = torch.load(newest, weights_only=True)
+    assert state["format_version"] == 1
+    torch.save(state | {"format_version": 2}, newest)
+    before = contents(run / "checkpoints")
+    with pytest.raises(RunError, match="states of format 2, and this version of EVEREST reads format 1"):
+        train(data, run)
+    assert contents(run / "checkpoints") == before
+
+
+def test_a_record_of_the_data_that_cannot_be_read_is_not_passed_over(data: Manifest, run: Path) -> None:
+    (run / "data.json").write_text("{")
+    with pytest.raises(RunError, match=r"data\.json cannot be read, so whether the data is the same is not known"):
+        train(data, run)
+
+
+def test_data_may_change_as_long_as_nothing_was_learnt(data: Manifest, run: Path) -> None:
+    for path in [*run.glob("checkpoints/*"), run / "weights.safetensors"]:
+        path.unlink()
+    train(replace(data, records=data.records[:3]), run)
+    assert json.loads((run / "data.json").read_text())["num_clips"] == 3
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "expected"),
+    [
+        ({"torch": "2.12.1"}, {"torch": "2.13.0+cpu"}, ["torch 2.12.1 -> 2.13.0+cpu"]),
+        (
+            {"everest": "0.1.0", "av": "18.1"},
+            {"everest": "1.0.0", "av": "18.2"},
+            ["everest 0.1.0 -> 1.0.0", "av 18.1 -> 18.2"],
+        ),
+        ({"torch": "2.13.0", "rich": "13.0"}, {"torch": "2.13.1+cu130", "rich": "14.0"}, []),
+        ({"torch": None}, {"torch": "2.13.0"}, []),
+        ({}, {"everest": "0.1.0"}, []),
+    ],
+)
+def test_only_versions_that_may_change_results_are_named(before: Any, now: Any, expected: list[str]) -> None:
+    assert changed_versions(before, now) == expected
+
+
+def test_another_version_is_said_and_written_down(data: Manifest, run: Path) -> None:
+    file = RunFolder(run).environment
+    starts = json.loads(file.read_text())
+    now = starts[0]["packages"]["torch"]
+    starts[0]["packages"]["torch"] = "1.9.0"
+    file.write_text(json.dumps(starts))
+    said = train(data, run)
+    line = f"other versions than at the last start: torch 1.9.0 -> {now}; from here on results may differ"
+    assert line in said
+    assert line in RunFolder(run).log.read_text()
+    assert line not in train(data, run)
+
+
+def test_an_end_without_a_word_is_said_once(data: Manifest, run: Path) -> None:
+    Heart(run, 5).beat(3, lambda: ["a.mp4"])
+    said = train(data, run)
+    assert "the last start ended without a word: rank 5 on " in said
+    assert "at step 3 while it worked on a.mp4" in said
+    assert "without a word" not in train(data, run)
