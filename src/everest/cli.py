@@ -16,6 +16,7 @@ from typing import Any
 from everest import commands as do
 from everest.cli_bench import add_bench
 from everest.cli_features import add_features
+from everest.cli_replay import add_replay
 from everest.cli_weights import add_weights
 from everest.errors import EverestError, is_lost_connection, is_out_of_memory
 from everest.memory import keep_freed_memory
@@ -94,6 +95,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_data(commands)
     add_features(commands, _add)
     add_weights(commands, _add)
+    add_replay(commands, _add)
     add_bench(commands, _add)
     doctor = _add(commands, "doctor", do.doctor, "say what works on this machine, and what to do about the rest")
     _add_json(doctor)
