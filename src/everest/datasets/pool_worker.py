@@ -47,7 +47,7 @@ def work(function: Callable[[Any], Any], connection: Connection) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the parent may have had plans of its own for it
     gc.freeze()  # what the parent left is never collected here
     torch.set_num_threads(1)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
     with suppress(BrokenPipeError):
         connection.send(("ready", None))
     while True:
@@ -68,7 +68,7 @@ def work(function: Callable[[Any], Any], connection: Connection) -> None:
                 connection.send(("alive", None))
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """Not even a task that hangs goes on when the program is gone, which cannot tell anybody when it is killed."""
     parent = multiprocessing.parent_process()
     if parent is not None:

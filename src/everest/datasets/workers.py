@@ -16,11 +16,14 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.data._utils import signal_handling
 
 from everest.datasets.handover import PREFETCH_FACTOR, Taker
+from everest.datasets.pool_worker import end_with_parent
 from everest.datasets.watch import DeadWorker, Watch, Watched
 from everest.errors import DataError
 
 MAX_AUTO_WORKERS = 8
 MAX_SILENT_DEATHS = 3  # of workers that were not reading anything, one after the other
+# What a worker takes from its parent only, where the system says who sends a signal (Linux does).
+_HEARD = {signal.SIGTERM, signal.SIGUSR1} if hasattr(signal, "sigwaitinfo") else set()
 
 _LOG = logging.getLogger("everest")
 
@@ -182,4 +185,19 @@ def _as_is(item: Any) -> Any:
 def _start_worker(watch: Watch, number: int) -> None:
     watch.enter(number)
     torch.set_num_threads(1)
+    if _HEARD:
+        signal.pthread_sigmask(signal.SIG_BLOCK, _HEARD)  # in the threads that are started from here on, too
+        threading.Thread(target=_end_if_parent_says_so, daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C stops the program, which stops its workers
+    threading.Thread(target=end_with_parent, daemon=True).start()
+
+
+def _end_if_parent_says_so() -> None:
+    """Listen to the signals of the program only, in a process whose other threads do not hear them.
+
+    Launchers and schedulers signal whole groups of processes. The program decides what that means: a run reads on until
+    its step is done. Without its workers it would take other videos for those that they were reading.
+    """
+    while signal.sigwaitinfo(_HEARD).si_pid != os.getppid():
+        pass
+    os._exit(1)
