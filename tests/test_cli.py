@@ -206,14 +206,14 @@ def test_bad_input_is_one_line_and_exit_code_2(
 
 def test_a_run_is_never_clobbered(everest: Run, trained: Path, videos: Path) -> None:
     before = (trained / "pre" / "weights.safetensors").read_bytes()
-    code, _, err = everest("pretrain", "--recipe", "demo", "--data", videos, "--out", trained / "pre", *SMALL)
+    command = ("pretrain", "--recipe", "demo", "--data", videos, "--out", trained / "pre", *SMALL)
+    code, _, err = everest(*command, "--resume", "never")
     assert code == 2
     assert "already holds a run" in err
     assert (trained / "pre" / "weights.safetensors").read_bytes() == before
-    code, _, _ = everest(
-        "pretrain", "--recipe", "demo", "--data", videos, "--out", trained / "pre", "--resume", "auto", *SMALL
-    )
+    code, _, err = everest(*command)
     assert code == 0
+    assert "finished before: all 1 steps are done, nothing is trained again" in err
     assert (trained / "pre" / "weights.safetensors").read_bytes() == before
 
 
@@ -294,7 +294,7 @@ def test_data_can_be_packed_verified_and_measured(everest: Run, videos: Path, tm
     [
         (("data", "pack", "bundled", "out"), "the same command goes on from there"),
         (("data", "index", "bundled", "--out", "out"), "what was saved stays\n"),
-        (("pretrain", "--recipe", "demo", "--data", "bundled", "--out", "out"), "--resume auto goes on from there"),
+        (("pretrain", "--recipe", "demo", "--data", "bundled", "--out", "out"), "the same command goes on from there"),
     ],
 )
 def test_an_interruption_says_how_to_go_on(

@@ -1,7 +1,6 @@
 """What the command line does, as functions: train, evaluate, predict."""
 
 import hashlib
-import json
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -32,11 +31,12 @@ from everest.models.weights import find_weights, is_transformers_folder
 from everest.recipes import get_recipe
 from everest.settings import override
 from everest.training import TrainedRun, run_finetuning, run_pretraining
+from everest.training.best import keep_best
 from everest.training.engine import Engine, choose_dtype
-from everest.training.files import atomic_write
 from everest.training.progress import Progress
 from everest.training.rundir import RunFolder
 from everest.training.runs import Resume
+from everest.training.stopping import patiently, stoppable
 
 DEFAULT_VIEWS = "5x3"
 EVALUATION_NAME = "evaluation.json"
@@ -64,7 +64,7 @@ def pretrain(
     data: str | Path,
     out: str | Path,
     settings: Iterable[str] = (),
-    resume: Resume = "never",
+    resume: Resume = "auto",
 ) -> TrainedRun:
     """Pre-train on unlabelled clips.
 
@@ -72,16 +72,18 @@ def pretrain(
         recipe: A name from ``everest recipe list``.
         data: A manifest, a folder of videos, or ``bundled``. Where there are splits, only ``train`` is learnt from;
             of labelled clips without splits, what :func:`finetune` holds out is left out here as well.
-        out: The run folder; one that holds a run is refused unless resumed.
+        out: The run folder; one that holds a run of other settings or of other data is refused.
         settings: ``KEY=VALUE`` changes to the recipe.
-        resume: ``auto`` goes on with the run that the folder holds.
+        resume: ``auto`` goes on with the run that the folder holds, if there is one; ``never`` refuses such a folder.
 
     Raises:
         EverestError: Something given cannot be used; nothing has been overwritten then.
+        RunInterruptedError: SIGTERM, SIGUSR1 or Ctrl-C asked the run to stop; what it had learnt is saved.
     """
     config = pretrain_config(recipe, settings)
-    manifest = load_data(data, holdout=config.data.holdout)
-    return run_pretraining(config, _train_part(manifest), Path(out), resume=resume)
+    with stoppable(RunFolder(Path(out))):
+        manifest = load_data(data, holdout=config.data.holdout)
+        return run_pretraining(config, _train_part(manifest), Path(out), resume=resume)
 
 
 def finetune(
@@ -91,53 +93,52 @@ def finetune(
     out: str | Path,
     init: str | Path | None = None,
     settings: Iterable[str] = (),
-    resume: Resume = "never",
+    resume: Resume = "auto",
 ) -> FinetunedRun:
     """Train a classifier on labelled clips, and evaluate it on those that were held out.
 
     Args:
         recipe: A name from ``everest recipe list``.
         data: A manifest, a folder of class folders, or ``bundled``.
-        out: The run folder; one that holds a run is refused unless resumed.
+        out: The run folder; one that holds a run of other settings or of other data is refused.
         init: Run folder or checkpoint of any known format to start from; None starts from fresh weights.
         settings: ``KEY=VALUE`` changes to the recipe.
-        resume: ``auto`` goes on with the run that the folder holds.
+        resume: ``auto`` goes on with the run that the folder holds, if there is one; ``never`` refuses such a folder.
 
     Raises:
         EverestError: Something given cannot be used; nothing has been overwritten then.
+        RunInterruptedError: SIGTERM, SIGUSR1 or Ctrl-C asked the run to stop; what it had learnt is saved.
     """
     config = finetune_config(recipe, settings)
-    manifest = load_data(data, holdout=config.data.holdout)
-    held_out = next((manifest.split(name) for name in ("test", "val") if name in manifest.splits), None)
+    with stoppable(RunFolder(Path(out))):
+        manifest = load_data(data, holdout=config.data.holdout)
+        return _finetune(config, manifest, Path(out), None if init is None else Path(init), resume)
 
+
+def _finetune(config: FinetuneConfig, manifest: Manifest, out: Path, init: Path | None, resume: Resume) -> FinetunedRun:
+    held_out = next((manifest.split(name) for name in ("test", "val") if name in manifest.splits), None)
     views = config.evaluation
     if views.decoder == "auto":  # what one part of a run says of reading goes for the other
         views = views.model_copy(update={"decoder": config.data.decoder})
     if views.time_limit_seconds == EvaluationConfig().time_limit_seconds:
         views = views.model_copy(update={"time_limit_seconds": config.data.time_limit_seconds})
     assess = partial(_evaluate, views=views, run=config.run, num_workers=config.data.num_workers)
+    every, num_epochs = config.run.evaluate_every_epochs, config.optim.epochs
 
     def on_epoch(epoch: int, model: Classifier, info: CheckpointInfo) -> dict[str, float]:
-        every = config.run.evaluate_every_epochs
-        if held_out is None or not every or epoch % every or epoch == config.optim.epochs:
+        if held_out is None or not every or epoch % every or epoch == num_epochs:
             return {}
         return {"top1": assess(model, info, held_out).top1}
 
-    run = run_finetuning(
-        config,
-        _train_part(manifest),
-        Path(out),
-        init=None if init is None else Path(init),
-        resume=resume,
-        on_epoch=on_epoch,
-    )
+    run = run_finetuning(config, _train_part(manifest), out, init=init, resume=resume, on_epoch=on_epoch)
     if held_out is None or not isinstance(run.model, Classifier):
         return FinetunedRun(run, None)
-    evaluation = assess(run.model, run.info, held_out)
-    if not run.is_main:
-        return FinetunedRun(run, evaluation)
-    with atomic_write(run.folder.path / EVALUATION_NAME) as file:
-        file.write((json.dumps(evaluation.to_dict(), indent=2) + "\n").encode())
+    with patiently():
+        evaluation = assess(run.model, run.info, held_out)
+        if run.is_main and every:
+            keep_best(run.folder, run.model, run.info, epoch=num_epochs, top1=evaluation.top1)
+        if run.is_main:
+            RunFolder.write_json(run.folder.path / EVALUATION_NAME, evaluation.to_dict())
     return FinetunedRun(run, evaluation)
 
 

@@ -1,7 +1,7 @@
 """The program ``everest``: one subcommand for each thing to do. Results go to stdout, everything else to stderr.
 
 Exit codes: 0 done; 1 done, but some videos could not be evaluated or some check failed; 2 something given cannot be
-used (one line says what); 130 interrupted.
+used (one line says what); 75 a run was stopped by a scheduler and is saved, start it again; 130 interrupted.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from everest.cli_bench import add_bench
 from everest.cli_features import add_features
 from everest.cli_replay import add_replay
 from everest.cli_weights import add_weights
-from everest.errors import EverestError, is_lost_connection, is_out_of_memory
+from everest.errors import EverestError, RunInterruptedError, is_lost_connection, is_out_of_memory
 from everest.memory import keep_freed_memory
 
 EXIT_OK, EXIT_FAILURES, EXIT_UNUSABLE, EXIT_INTERRUPTED = 0, 1, 2, 130
@@ -29,8 +29,8 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _INIT = "run folder or weights to start from, of EVEREST, VideoMAE, transformers, MME, MVD (see docs/weights.md)"
 _AGAIN = ", and the same command goes on from there"
 _ADVICE: dict[Command, str] = {  # after an interruption
-    do.pretrain: ", and --resume auto goes on from there",
-    do.finetune: ", and --resume auto goes on from there",
+    do.pretrain: _AGAIN,
+    do.finetune: _AGAIN,
     do.data_check: _AGAIN,
     do.data_pack: _AGAIN,
     do.data_flow: _AGAIN,
@@ -46,6 +46,10 @@ def _run(options: argparse.Namespace) -> int:
     command: Command = options.command
     try:
         return command(options)
+    except RunInterruptedError as error:
+        if not error.is_told:
+            print(error, file=sys.stderr)
+        return error.exit_code
     except EverestError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return EXIT_UNUSABLE
@@ -154,8 +158,8 @@ def _add_training(commands: Any) -> None:
         parser.add_argument(
             "--resume",
             choices=("auto", "never"),
-            default="never",
-            help="auto: go on with the run that DIR holds; never (default): refuse such a folder",
+            default="auto",
+            help="auto (default): go on with the run that DIR holds, if there is one; never: refuse such a folder",
         )
         _add_json(parser)
 

@@ -24,6 +24,7 @@ from everest.training.environment import describe_environment
 from everest.training.files import atomic_write
 from everest.training.metrics import read_metrics
 from everest.training.runs import to_stderr
+from everest.training.stopping import listening
 
 CAUTION = (
     "This data shows that the program works, not how well falls are detected: the test split has {num_clips} windows "
@@ -89,7 +90,8 @@ def run_demo(
     timings: dict[str, float] = {}
     pretrain = override(pretrain_config("demo"), settings)
     finetune = override(finetune_config("demo"), settings)
-    runs = _train(pretrain, finetune, folder, timings, say)
+    with listening(()):  # a demo is not gone on with, so nothing need be saved when it is interrupted
+        runs = _train(pretrain, finetune, folder, timings, say)
     say("drawing the report")
     with _timed("report", timings):
         from everest.demo_report import write_report

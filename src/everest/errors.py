@@ -8,10 +8,11 @@
     │   └── UnreadableError  too many of them, one after the other
     ├── SelectionError       a token or frame selection that is impossible
     ├── WeightsError         a checkpoint that does not fit
-    └── RunError             a run folder that may not be written or continued
+    ├── RunError             a run folder that may not be written or continued
+    └── RunInterruptedError  a run that was asked to stop, and did
 
 A message says what was given, what is accepted, and what to do. The command line prints it as one line and exits
-with code 2.
+with code 2; an interrupted run has codes of its own.
 """
 
 from collections.abc import Iterable
@@ -63,6 +64,19 @@ class WeightsError(EverestError):
 
 class RunError(EverestError):
     """A run folder may not be written, or cannot be continued."""
+
+
+class RunInterruptedError(EverestError):
+    """A run was asked to stop, by a signal or Ctrl-C, and did; the message says what was saved and how to go on.
+
+    Attributes:
+        exit_code: For the program: 75, on which schedulers start a job again, or 130 after Ctrl-C.
+        is_told: The message was shown already, or is another process's to show.
+    """
+
+    def __init__(self, message: str, exit_code: int = 75, *, is_told: bool = False) -> None:
+        super().__init__(message)
+        self.exit_code, self.is_told = exit_code, is_told
 
 
 def nearest(given: str, accepted: Iterable[str]) -> str:

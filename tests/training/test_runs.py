@@ -120,7 +120,7 @@ def test_a_resumed_run_ends_with_the_same_bits(start: str, data: Manifest, tmp_p
     assert newest is not None
     newest.unlink()  # as if the run had been stopped after the first of its two saves
     (parts / "weights.safetensors").unlink()
-    resumed = train(config, data, parts, resume="auto", say=quiet)
+    resumed = train(config, data, parts, say=quiet)
     assert load_file(resumed.folder.weights).keys() == load_file(whole.folder.weights).keys()
     for name, value in load_file(whole.folder.weights).items():
         assert torch.equal(value, load_file(resumed.folder.weights)[name]), name
@@ -182,9 +182,9 @@ def test_a_run_is_never_overwritten(data: Manifest, tmp_path: Path) -> None:
     run = run_pretraining(config, data, tmp_path / "run", say=quiet)
     before = {path: path.read_bytes() for path in run.folder.path.rglob("*") if path.is_file()}
     with pytest.raises(RunError, match="already holds a run"):
-        run_pretraining(config, data, tmp_path / "run", say=quiet)
+        run_pretraining(config, data, tmp_path / "run", resume="never", say=quiet)
     with pytest.raises(RunError, match="other settings"):
-        run_pretraining(override(config, ["optim.base_lr=1"]), data, tmp_path / "run", resume="auto", say=quiet)
+        run_pretraining(override(config, ["optim.base_lr=1"]), data, tmp_path / "run", say=quiet)
     assert before == {path: path.read_bytes() for path in run.folder.path.rglob("*") if path.is_file()}
 
 
@@ -193,7 +193,7 @@ def test_changed_data_is_not_resumed(data: Manifest, tmp_path: Path) -> None:
     run_pretraining(config, data, tmp_path / "run", say=quiet)
     fewer = replace(data, records=data.records[:6])
     with pytest.raises(RunError, match="data has changed"):
-        run_pretraining(config, fewer, tmp_path / "run", resume="auto", say=quiet)
+        run_pretraining(config, fewer, tmp_path / "run", say=quiet)
 
 
 def test_what_cannot_start_leaves_no_folder(data: Manifest, tmp_path: Path) -> None:

@@ -107,7 +107,7 @@ def test_positions_of_another_grid_are_stretched_kept_and_told(data: Manifest, t
     assert info.model.positions_grid == (2, 2, 2)
     expected = position_table("sine", (4, 3, 2), 192, made_for=(2, 2, 2))
     assert torch.equal(model.encoder.positions, expected)
-    resumed = run_finetuning(larger, data, tmp_path / "run", init=path, resume="auto", say=said.append)
+    resumed = run_finetuning(larger, data, tmp_path / "run", init=path, say=said.append)
     assert resumed.num_steps == run.num_steps
     back = run_finetuning(config(ALL), data, tmp_path / "back", init=run.folder.path, say=said.append)
     assert back.info.model.positions_grid is None  # made for this grid in the first place

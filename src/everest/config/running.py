@@ -136,6 +136,8 @@ class RunConfig(Config):
         precision: ``auto`` takes bfloat16 on accelerators that have it and float32 elsewhere.
         compile: Use torch.compile for encoder and decoder.
         save_every_epochs: Epochs from one checkpoint to the next; the last is always saved.
+        save_every_minutes: A checkpoint is saved when the last one is so old; None turns it off.
+        save_every_steps: Optimiser steps from one checkpoint to the next; None turns it off.
         keep_checkpoints: Training states that stay on disk.
         log_every_steps: Optimiser steps from one line of metrics to the next.
         evaluate_every_epochs: Epochs between evaluations in fine-tuning; 0: after the last only.
@@ -150,6 +152,8 @@ class RunConfig(Config):
     compile: bool = False
     shard_weights: bool = False
     save_every_epochs: int = Field(10, ge=1)
+    save_every_minutes: float | None = Field(10.0, gt=0.0)
+    save_every_steps: int | None = Field(None, ge=1)
     keep_checkpoints: int = Field(2, ge=1)
     log_every_steps: int = Field(1, ge=1)
     evaluate_every_epochs: int = Field(0, ge=0)

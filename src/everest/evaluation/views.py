@@ -17,6 +17,7 @@ from everest.datasets import Manifest, build_view_loader
 from everest.errors import ConfigError, DataError, WeightsError
 from everest.models import Classifier, classify_clips
 from everest.training.processes import gather_rows, gather_values, this_process
+from everest.training.stopping import asked_to_stop, stop_if_asked
 
 OnProgress = Callable[[int, int], None]  # videos that are done, all videos
 
@@ -100,6 +101,7 @@ def classify_videos(
 
     Raises:
         WeightsError: The model's output is not finite.
+        RunInterruptedError: The program trains, and was asked to stop.
     """
     rank, world_size = this_process() if divided else (0, 1)
     device = device or next(model.parameters()).device
@@ -127,6 +129,8 @@ def classify_videos(
 
     with evaluation_mode(model):
         for done, video in enumerate(loader, start=1):
+            if asked_to_stop():
+                break
             if video.error is not None:
                 failures[video.record_index] = video.error
             waiting.extend(video.to(device).unbind())
@@ -137,6 +141,7 @@ def classify_videos(
                 on_progress(min(done * world_size, len(manifest)), len(manifest))
         if waiting:
             forward(len(waiting))
+    stop_if_asked(*(gather_values(asked_to_stop()) if divided else ()))  # all of them, for each waits for the others
     found = _average(outputs, owners, failures, len(info.class_names))
     return _check(_gather(found) if divided else found)
 

@@ -20,10 +20,11 @@ from torch import Tensor, nn
 from everest.config import VARYING, FinetuneConfig, PretrainConfig
 from everest.datasets import Batch, TrainLoader
 from everest.draws import ClipDraws, seed_of_step
-from everest.errors import RunError
+from everest.errors import RunError, RunInterruptedError
 from everest.models.dropping import drawing, find_dropping
 from everest.models.layers import Block
 from everest.models.supervised import SupervisedBlock
+from everest.training.boundary import Boundary
 from everest.training.ema import Ema
 from everest.training.engine import Engine
 from everest.training.files import folder_is_gone, writing
@@ -37,7 +38,8 @@ from everest.training.rundir import RunFolder
 from everest.training.schedule import describe_lr, learning_rate_at, scaled_lr
 from everest.training.sharding import PlainCopy, load_whole_state, whole_state
 from everest.training.skipping import Computed, SkippedSteps, without_frames
-from everest.training.state import load_latest, save_state
+from everest.training.state import load_latest, load_state, save_state, state_path
+from everest.training.stopping import interruption, patiently
 
 
 class BatchLoss(NamedTuple):
@@ -121,7 +123,10 @@ class Trainer:
         self._health = Health(
             engine, folder, loader, skipped, model=self.model, optimizer=self._optimizer, ema=self.ema
         )
+        self._boundary = Boundary(config.run, engine.rank, engine.world_size)
+        self._on_epoch: EpochHook | None = None
         self.step = 0
+        self._saved_step: int | None = None
         self.num_steps = config.optim.epochs * loader.num_steps
         self._not_shown = {"grad_norm", "gpu_memory_gb", "skipped_steps"}
         if config.selection.method not in VARYING:
@@ -145,15 +150,22 @@ class Trainer:
         ]
 
     def resume(self) -> bool:
-        """Go on from the latest whole training state of the folder, if there is one.
+        """Go on from the latest whole training state of the folder, if there is one; the same in all processes.
 
         Raises:
-            RunError: The data has changed since, or the state does not fit.
+            RunError: The data has changed since, the state does not fit, or there is none beside the weights.
         """
-        found = load_latest(self.folder.checkpoints)
-        if found is None:
+        found = load_latest(self.folder.checkpoints) if self.engine.is_main else None
+        # Other machines may not see the newest file yet, or see it half: they are told which one it is.
+        step = self._boundary.largest(-1 if found is None else found[0])[0]
+        if step < 0:
+            if self.folder.weights.exists():
+                raise RunError(
+                    f"{self.folder.path} holds weights, but its {self.folder.checkpoints.name} are gone, so it cannot "
+                    "go on; use the weights as they are, or start a new run in another folder"
+                )
             return False
-        step, state = found
+        state = load_state(state_path(self.folder.checkpoints, step)) if found is None else found[1]
         require_known_format(state, self.folder.checkpoints)
         if state["data_digest"] != self._data_digest:
             raise RunError(
@@ -168,7 +180,10 @@ class Trainer:
             self.ema.load_state_dict(state["ema"])
         if "health" in state:  # not in those of earlier versions
             self._health.load_state_dict(state["health"])
-        self.step = step
+        self.step = self._saved_step = step
+        trained = self.trained
+        if self.engine.is_main:  # a run that was killed between the two has weights of an earlier state
+            self._on_save(trained)
         return True
 
     def run(self, loss_function: LossFunction, description: str, on_epoch: EpochHook | None = None) -> None:
@@ -178,31 +193,34 @@ class Trainer:
             loss_function: From the wrapped model, a batch and what is drawn for it on the device to its loss.
             description: For the progress bar.
             on_epoch: Called after each epoch with its number (from 1) and the network to evaluate; its numbers are
-                logged.
+                logged. When a run was stopped before they were, it is called again for that epoch.
 
         Raises:
             RunError: Loss or gradient are not finite in too many steps in a row, another process is gone, or the
                 folder cannot be written to; what was saved stays intact.
+            RunInterruptedError: A process was asked to stop; the state is saved.
             DataError: Too many videos cannot be read.
         """
         first_epoch, first_step = divmod(self.step, self.loader.num_steps)
+        self._on_epoch = on_epoch
         with ExitStack() as stack:
             stack.enter_context(self._health.watching())
+            stack.enter_context(patiently())
             log = progress = None
             if self.engine.is_main:  # one process writes and shows
                 log = stack.enter_context(MetricsLog(self.folder, tensorboard=self.config.run.tensorboard))
                 log.truncate_from(self.step)
                 progress = stack.enter_context(Progress(description, self.num_steps, first_step=self.step))
+            if first_epoch and not first_step:  # was the evaluation of this epoch finished, before the run stopped?
+                is_done = log is not None and log.holds_evaluation(self.step - 1)
+                if not self._boundary.largest(int(is_done))[0]:
+                    self._evaluate(first_epoch, log)
             for epoch in range(first_epoch, self.config.optim.epochs):
                 batches = self.loader.epoch(epoch, first_step if epoch == first_epoch else 0)
                 self._run_epoch(loss_function, batches, log, progress)
                 for failures in gather_values(self.loader.failed):
                     self.loader.hear(failures)
-                numbers = {} if on_epoch is None else on_epoch(epoch + 1, self.trained)
-                if log is not None and numbers:
-                    log.write(self.step - 1, epoch + 1, **numbers)
-                if (epoch + 1) % self.config.run.save_every_epochs == 0 or epoch + 1 == self.config.optim.epochs:
-                    self.save()
+                self._evaluate(epoch + 1, log)
 
     def save(self) -> None:
         """Write the training state, and the weights beside it, in the main process. Every process must call it.
@@ -221,8 +239,12 @@ class Trainer:
             "health": self._health.state_dict(),
         }
         trained = self.trained
-        if not self.engine.is_main:
-            return
+        if self.engine.is_main:
+            self._write(state, trained)
+        self._saved_step = self.step
+        self._boundary.saved()
+
+    def _write(self, state: dict[str, Any], trained: nn.Module) -> None:
         if not self.folder.path.is_dir():
             raise folder_is_gone(self.folder.path)
         # While steps are skipped, these may be weights that nothing can be computed with: what is from before stays.
@@ -233,6 +255,39 @@ class Trainer:
             )
         if is_good or self.step == self.num_steps:
             self._on_save(trained)
+
+    def _evaluate(self, epoch: int, log: MetricsLog | None) -> None:
+        """Call the hook after an epoch, whose state is saved if it evaluates."""
+        if self._on_epoch is None:
+            return
+        was_abandoned, numbers = False, {}
+        try:
+            numbers = self._on_epoch(epoch, self.trained)
+        except RunInterruptedError:
+            was_abandoned = True
+        if log is not None and numbers:
+            log.write(self.step - 1, epoch, **numbers)
+        self._between_steps(log, was_abandoned=was_abandoned)
+
+    def _between_steps(self, log: MetricsLog | None, *, was_abandoned: bool = False) -> None:
+        """Save where it is due, and stop where a process was asked to."""
+        answer = self._boundary.ask(self.step, was_abandoned=was_abandoned)
+        if self.step != self._saved_step and (answer.save or answer.asked or self._saves_epoch()):
+            if log is not None and self.folder.path.is_dir():  # else saving says so
+                log.sync()  # the lines of these steps are not written again
+            self.save()
+        if answer.asked and (self.step < self.num_steps or answer.was_abandoned):
+            saved = f"step {self.step:,} of {self.num_steps:,} is saved in {self.folder.checkpoints}"
+            raise interruption(answer.asked, saved + ", an evaluation was given up" * answer.was_abandoned)
+
+    def _saves_epoch(self) -> bool:
+        """Whether the last step was the last of an epoch after which the state is saved."""
+        epoch, num_more = divmod(self.step, self.loader.num_steps)
+        run = self.config.run
+        if num_more:
+            return False
+        evaluates = self._on_epoch is not None and run.evaluate_every_epochs and not epoch % run.evaluate_every_epochs
+        return bool(evaluates) or epoch == self.config.optim.epochs or not epoch % run.save_every_epochs
 
     def _write_current(self, path: Path) -> None:
         """Write the weights as they are, not averaged; every process must call it."""
@@ -251,7 +306,12 @@ class Trainer:
         last_step = (self.step // self.loader.num_steps + 1) * self.loader.num_steps
         timer = StepTimer()
         while self.step < last_step:
-            loss, tokens, grad_norm, lr = self._run_step(loss_function, batches, timer)
+            try:
+                loss, tokens, grad_norm, lr = self._run_step(loss_function, batches, timer)
+            except RunInterruptedError:  # between two passes: the step is dropped
+                self._optimizer.zero_grad(set_to_none=True)
+                self._between_steps(log)
+                raise
             self.step += 1
             if self.step % self.config.run.log_every_steps == 0 or self.step == last_step:
                 numbers = {"loss": self.engine.mean(loss).item(), "grad_norm": grad_norm.item(), "lr": lr}
@@ -265,6 +325,7 @@ class Trainer:
                     log.write(self.step - 1, self.step / self.loader.num_steps, **numbers)
                     progress.update(self.step, **{k: v for k, v in numbers.items() if k not in self._not_shown})
                 timer = StepTimer()
+            self._between_steps(log)
         next(batches, None)  # lets the loader end its epoch
 
     def _run_step(
@@ -276,6 +337,8 @@ class Trainer:
         tokens = 0.0
         taken, losses = [], []
         for number in range(passes):
+            if number:
+                self._boundary.between_passes()
             batch = timer.wait_for(batches)
             draws = self._draws_of(batch)
             self._health.working_on(self.step, batch)

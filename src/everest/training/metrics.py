@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import threading
 from pathlib import Path
 from types import TracebackType
@@ -74,6 +75,23 @@ class MetricsLog:
             for name, value in values.items():
                 if value is not None:
                     events.add_scalar(name, value, step)
+
+    def holds_evaluation(self, step: int) -> bool:
+        """Whether there is a line of this step that is not of training."""
+        found = (line for line in read_metrics(self._path) if line["step"] == step)
+        return any(not {"loss", "grad_norm"} & line.keys() for line in found)
+
+    def sync(self) -> None:
+        """Put everything on the disk: a run that goes on from here does not write these lines again.
+
+        Raises:
+            RunError: It cannot be written.
+        """
+        with writing(self._path):
+            os.fsync(self._file.fileno())
+        if self._events is not None and self._events_folder is not None:
+            with writing(self._events_folder):
+                self._events.flush()
 
     def close(self) -> None:
         """Close the files; events are on the disk afterwards.

@@ -10,23 +10,31 @@ RUN/
 ├── ranks/                signs of life of every process, while it runs and where it was killed
 ├── replays/              steps that were skipped, to be repeated by `everest replay`
 ├── data.json             what it learnt from, with the digest of the manifest, and every tensor that it started from
-└── weights.safetensors   the trained model
+├── weights.safetensors   the trained model
+├── weights-best.*        in fine-tuning with evaluations: the best model so far, and of which epoch it is
+└── interrupted.json      only where the run was asked to stop and did, until it is started again
 """
 
 import json
 import shutil
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 from everest.config import FinetuneConfig, PretrainConfig, TrainConfig
-from everest.errors import ConfigError, RunError
+from everest.datasets.lock import Lock
+from everest.errors import ConfigError, DataError, RunError
 from everest.settings import flatten, parse
 from everest.training.environment import describe_environment
 from everest.training.files import atomic_write
 
 DATA_NAME = "data.json"
+_LOCK_NAME, _INTERRUPTED_NAME = ".lock", "interrupted.json"
+# What a start that was killed before it had written config.json may leave behind.
+_BEFORE_CONFIG = {_LOCK_NAME, _INTERRUPTED_NAME, ".config.json.tmp", f".{_INTERRUPTED_NAME}.tmp"}
 RunTaskConfig = PretrainConfig | FinetuneConfig
 
 # What may change between two starts of one run: none of it changes what is learned from files that can be read.
@@ -40,6 +48,8 @@ FREE_KEYS = frozenset(
         "data.time_limit_seconds",
         "data.max_failed_share",
         "run.save_every_epochs",
+        "run.save_every_minutes",
+        "run.save_every_steps",
         "run.keep_checkpoints",
         "run.log_every_steps",
         "run.evaluate_every_epochs",
@@ -99,6 +109,21 @@ class RunFolder:
         """The trained model."""
         return self.path / "weights.safetensors"
 
+    @property
+    def best(self) -> Path:
+        """The best model so far, where there are evaluations on the way."""
+        return self.path / "weights-best.safetensors"
+
+    @property
+    def best_record(self) -> Path:
+        """What the best model is."""
+        return self.path / "weights-best.json"
+
+    @property
+    def interruption(self) -> Path:
+        """A note that is there where the run was asked to stop and did, until it is started again."""
+        return self.path / _INTERRUPTED_NAME
+
     @classmethod
     def create(cls, path: Path | str, config: RunTaskConfig, *, resume: Literal["auto", "never"]) -> "RunFolder":
         """Start a run in a new or empty folder, or start one again.
@@ -117,10 +142,12 @@ class RunFolder:
         changed: dict[str, Any] = {}
         if folder._holds_files():
             changed = folder._changed_settings(config, resume)
+            folder._remove_leftovers()
         else:
-            folder._write_json(folder.config_file, config.model_dump(mode="json"))
+            folder.write_json(folder.config_file, config.model_dump(mode="json"))
         entry = describe_environment() | ({"changed_settings": changed} if changed else {})
-        folder._write_json(folder.environment, [*folder.starts(), entry])
+        folder.write_json(folder.environment, [*folder.starts(), entry])
+        folder.interruption.unlink(missing_ok=True)
         return folder
 
     @classmethod
@@ -164,8 +191,9 @@ class RunFolder:
         """Delete what a run that has not learnt anything wrote, and its folder if nothing else is in it."""
         for folder in (self.tensorboard, self.checkpoints, self.replays, self.path / "ranks"):
             shutil.rmtree(folder, ignore_errors=True)
+        files = (self.config_file, self.environment, self.metrics, self.log, self.interruption, self.path / DATA_NAME)
         with suppress(OSError):  # the disk may have become one that is only read, or somebody else's files are in it
-            for file in (self.config_file, self.environment, self.metrics, self.log, self.path / DATA_NAME):
+            for file in files:
                 file.unlink(missing_ok=True)
             self.path.rmdir()
 
@@ -173,12 +201,18 @@ class RunFolder:
         """List what each start of the run ran on, the first one first."""
         return list(self._read_json(self.environment)) if self.environment.exists() else []
 
+    def _remove_leftovers(self) -> None:
+        """Delete what a killed process had not written to the end; training states are large."""
+        for place, pattern in ((self.path, ".*.tmp"), (self.path, ".*.partial"), (self.checkpoints, ".step-*.tmp")):
+            for leftover in place.glob(pattern):
+                leftover.unlink(missing_ok=True)
+
     def _holds_files(self) -> bool:
         if self.path.exists() and not self.path.is_dir():
             raise RunError(f"{self.path} is a file: name a folder for the run")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            return any(self.path.iterdir())
+            return any(child.name not in _BEFORE_CONFIG for child in self.path.iterdir())
         except OSError as error:
             raise RunError(f"{self.path} cannot be used for a run: {error.strerror}") from error
 
@@ -199,8 +233,44 @@ class RunFolder:
             )
         return {key: now[key] for key in differing}
 
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep others from starting the run as long as the block lasts; a folder of other files is not touched.
+
+        Raises:
+            RunError: Another process holds the run, or the folder cannot be used.
+        """
+        if self._holds_files() and not self.config_file.exists():
+            raise RunError(f"{self.path} holds files that are not a run's: choose a new or empty folder")
+        busy = f"{self.path}: {{owner}} is training this run; wait for it or stop it, or choose another folder"
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(Lock(self.path / _LOCK_NAME, busy))
+            except DataError as error:
+                raise RunError(str(error)) from None
+            except OSError as error:
+                raise RunError(f"{self.path} cannot be used for a run: {error.strerror}") from error
+            yield
+
+    def note_interruption(self, message: str, exit_code: int) -> None:
+        """Leave a note for whoever started the run, where launchers have exit codes of their own.
+
+        Args:
+            message: For people.
+            exit_code: That the program ends with.
+        """
+        with suppress(OSError, RunError):  # the folder cannot be written to: the exit code has to do
+            self.path.mkdir(parents=True, exist_ok=True)
+            date = datetime.now(UTC).isoformat(timespec="seconds")
+            self.write_json(self.interruption, {"date": date, "exit_code": exit_code, "message": message})
+
     @staticmethod
-    def _write_json(path: Path, values: Any) -> None:
+    def write_json(path: Path, values: Any) -> None:
+        """Write values as JSON, completely or not at all.
+
+        Raises:
+            RunError: The file cannot be written.
+        """
         with atomic_write(path) as file:
             file.write((json.dumps(values, indent=2) + "\n").encode())
 

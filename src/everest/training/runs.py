@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -11,17 +12,19 @@ from torch import nn
 
 from everest.config import CheckpointInfo, FinetuneConfig, ObjectiveConfig, PretrainConfig
 from everest.datasets import Manifest, TrainLoader, build_train_loader
-from everest.errors import DataError, EverestError
+from everest.errors import DataError, EverestError, RunInterruptedError, WeightsError
 from everest.models import Classifier, build_classifier, build_masked_model, grid_of, initialize_from, save_weights
 from everest.models.weights import positions_for, read_weights
 from everest.objectives import build_objective, describe_objective, with_objective
 from everest.tokens import count_tokens
+from everest.training.best import keep_best
 from everest.training.engine import Engine, seed_everything
-from everest.training.files import atomic_write, writing
+from everest.training.files import atomic_write, cannot_write, writing
 from everest.training.loop import EpochHook, LossFunction, Trainer
 from everest.training.losses import finetuning_loss, pretraining_loss
 from everest.training.restarting import require_same_data, since_last_start
 from everest.training.rundir import DATA_NAME, RunFolder
+from everest.training.stopping import stoppable
 from everest.video import describe_decoder
 
 Resume = Literal["auto", "never"]
@@ -64,7 +67,7 @@ def run_pretraining(
     data: Manifest,
     out: Path,
     *,
-    resume: Resume = "never",
+    resume: Resume = "auto",
     say: Callable[[str], None] = to_stderr,
 ) -> TrainedRun:
     """Pre-train a masked model on unlabelled clips.
@@ -73,11 +76,12 @@ def run_pretraining(
         config: The run.
         data: The clips to learn from; labels are not looked at.
         out: The run folder.
-        resume: ``auto`` goes on with the run that the folder holds; ``never`` refuses such a folder.
+        resume: ``auto`` goes on with the run that the folder holds, if there is one; ``never`` refuses such a folder.
         say: Takes lines for people; they are written into the run's log as well.
 
     Raises:
         EverestError: Settings, data or folder cannot be used; nothing has been overwritten then.
+        RunInterruptedError: SIGTERM, SIGUSR1 or Ctrl-C asked the run to stop; the state is saved.
     """
     run = _Run(config, data, out, resume, say)
     info = describe_checkpoint(config)
@@ -93,7 +97,7 @@ def run_finetuning(
     out: Path,
     *,
     init: Path | None = None,
-    resume: Resume = "never",
+    resume: Resume = "auto",
     say: Callable[[str], None] = to_stderr,
     on_epoch: ClassifierHook | None = None,
 ) -> TrainedRun:
@@ -104,12 +108,14 @@ def run_finetuning(
         data: The clips to learn from.
         out: The run folder.
         init: Run folder or checkpoint of any known format to start the encoder from; None starts from fresh weights.
-        resume: ``auto`` goes on with the run that the folder holds; ``never`` refuses such a folder.
+        resume: ``auto`` goes on with the run that the folder holds, if there is one; ``never`` refuses such a folder.
         say: Takes lines for people; they are written into the run's log as well.
-        on_epoch: Called after each epoch with its number, the network and its description; its numbers are logged.
+        on_epoch: Called after each epoch with its number, the network and its description; its numbers are logged, and
+            the weights with the best ``top1`` among them are kept.
 
     Raises:
         EverestError: Settings, data, checkpoint or folder cannot be used; nothing has been overwritten then.
+        RunInterruptedError: SIGTERM, SIGUSR1 or Ctrl-C asked the run to stop; the state is saved.
     """
     learnt = {record.label for record in data.records if record.label is not None}
     if data.labelled and len(learnt) < 2:
@@ -133,7 +139,10 @@ def run_finetuning(
     def hook(epoch: int, network: nn.Module) -> dict[str, float]:
         if on_epoch is None or not isinstance(network, Classifier):
             return {}
-        return on_epoch(epoch, network, info)
+        numbers = on_epoch(epoch, network, info)
+        if "top1" in numbers and run.engine.is_main:
+            keep_best(run.folder, network, info, epoch=epoch, top1=numbers["top1"])
+        return numbers
 
     more = ", ..." if len(absent) > 5 else ""
     notes = (started, stretched, f"{without}{more}" if absent else "")
@@ -170,6 +179,7 @@ class _Run:
         self.config, self.data, self.resume, self.say = config, data, resume, say
         self.news: list[str] = []  # since the last start
         self.start: dict[str, Any] | None = None  # what became of the tensors of a checkpoint
+        self._is_new = False  # whether the folder was made by this start
         count_tokens(grid_of(config.model, config.clip), config.selection, config.task)  # some must be left to predict
         self.engine = Engine.start(config.run)
         self.folder = RunFolder(out)
@@ -184,6 +194,26 @@ class _Run:
         *started: str,
     ) -> TrainedRun:
         """Open the folder, train, and leave the weights there."""
+        with stoppable(self.folder):
+            try:
+                with ExitStack() as stack:
+                    return self._open_and_train(stack, model, info, loss, on_epoch, *started)
+            except RunInterruptedError:
+                raise
+            except EverestError:
+                if self._is_new and not self.folder.holds_results():
+                    self.folder.remove()  # nothing was learnt yet: the next try need not name another folder
+                raise
+
+    def _open_and_train(
+        self,
+        stack: ExitStack,
+        model: nn.Module,
+        info: CheckpointInfo,
+        loss: LossFunction,
+        on_epoch: EpochHook | None,
+        *started: str,
+    ) -> TrainedRun:
         engine, config = self.engine, self.config
         loader = build_train_loader(
             self.data,
@@ -193,19 +223,16 @@ class _Run:
             on_failure=lambda path, reason: self.tell(f"cannot read {path}: {reason}"),
         )
         if engine.is_main:  # last of all that can be refused, so that a refused run leaves no folder behind
+            stack.enter_context(self.folder.locked())
             is_new = not self.folder.config_file.exists()
             if self.resume == "auto":
                 require_same_data(self.folder, self.data)
             RunFolder.create(self.folder.path, config, resume=self.resume)
+            self._is_new = is_new
             self._write_data()
             self.news = since_last_start(self.folder)
         engine.wait()
-        try:
-            return self._train_in_folder(model, info, loss, loader, on_epoch, *started)
-        except EverestError:
-            if engine.is_main and is_new and not self.folder.holds_results():
-                self.folder.remove()  # nothing was learnt yet: the next try need not name another folder
-            raise
+        return self._train_in_folder(model, info, loss, loader, on_epoch, *started)
 
     def _train_in_folder(
         self,
@@ -224,8 +251,8 @@ class _Run:
             engine,
             self.folder,
             data_digest=self.data.digest,
-            on_save=lambda network: save_weights(network, info, self.folder.weights),
-            write_weights=lambda network, path: save_weights(network, info, path),
+            on_save=lambda network: _write_weights(network, info, self.folder.weights),
+            write_weights=lambda network, path: _write_weights(network, info, path),
             tell=self.tell,
         )
         going_on = self.resume == "auto" and trainer.resume()
@@ -236,11 +263,19 @@ class _Run:
             self.tell(line)
         for line in self.news:
             self.tell(line)
-        if going_on:
+        if trainer.step == trainer.num_steps:
+            self.tell(f"finished before: all {trainer.num_steps:,} steps are done, nothing is trained again")
+        elif going_on:
             self.tell(f"going on at step {trainer.step:,} of {trainer.num_steps:,}")
-        trainer.run(loss, "pre-training" if info.task == "pretrain" else "fine-tuning", on_epoch)
-        if engine.is_main and not self.folder.weights.is_file():  # resumed after its end, the weights lost
-            save_weights(trainer.trained, info, self.folder.weights)
+        try:
+            trainer.run(loss, "pre-training" if info.task == "pretrain" else "fine-tuning", on_epoch)
+        except RunInterruptedError as error:  # in all processes
+            if engine.is_main:
+                self.folder.note_interruption(str(error), error.exit_code)
+                self.tell(str(error))
+            engine.wait()  # launchers end all processes when one has ended
+            error.is_told = True
+            raise
         self.tell(f"weights: {self.folder.weights}")
         engine.wait()
         trained = trainer.trained.to("cpu").eval()
@@ -270,3 +305,13 @@ class _Run:
         }
         with atomic_write(self.folder.path / DATA_NAME) as file:
             file.write((json.dumps(values, indent=2) + "\n").encode())
+
+
+def _write_weights(network: nn.Module, info: CheckpointInfo, path: Path) -> None:
+    """Write weights into a run's folder, and say what to do where that does not work as its other files do."""
+    try:
+        save_weights(network, info, path)
+    except WeightsError as error:
+        if isinstance(error.__context__, OSError):
+            raise cannot_write(path, error.__context__) from None
+        raise

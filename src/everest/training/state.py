@@ -40,7 +40,7 @@ def save_state(folder: Path, step: int, state: Mapping[str, Any], keep: int) -> 
     """
     _check_plain(state, "state")
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"step-{step:08d}.pt"
+    path = state_path(folder, step)
     with atomic_write(path) as file:
         try:
             torch.save(dict(state), file)
@@ -55,6 +55,11 @@ def save_state(folder: Path, step: int, state: Mapping[str, Any], keep: int) -> 
     for leftover in folder.glob(".step-*.pt.tmp"):  # of a process that was killed while it saved
         leftover.unlink(missing_ok=True)
     return path
+
+
+def state_path(folder: Path, step: int) -> Path:
+    """Name the file of a step's state."""
+    return folder / f"step-{step:08d}.pt"
 
 
 def latest_state(folder: Path) -> Path | None:

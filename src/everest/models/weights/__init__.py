@@ -15,6 +15,7 @@ from everest.models.weights.ours import (
     load_model,
     positions_for,
     read_info,
+    read_note,
     save_weights,
 )
 from everest.models.weights.report import LoadReport, load_state
@@ -40,6 +41,7 @@ __all__ = [
     "load_state",
     "positions_for",
     "read_info",
+    "read_note",
     "read_weights",
     "save_weights",
     "show_weights",

@@ -22,20 +22,23 @@ _HEAD_UNUSED = "a head for other classes"
 _UNNAMED_HEAD = "a head for classes that the file does not name: convert it with --classes FILE to keep it"
 _FRESH = "the file has none"
 _FRESH_HEAD = "that of the file is not used"
+_NOTE_KEY = "everest_note"
 
 
-def save_weights(model: nn.Module, info: CheckpointInfo, path: Path) -> None:
+def save_weights(model: nn.Module, info: CheckpointInfo, path: Path, *, note: str = "") -> None:
     """Write a model and all that inference needs into one safetensors file, atomically.
 
     Args:
         model: A :class:`MaskedModel` or :class:`Classifier`.
         info: What travels with the weights.
         path: Where to; an existing file is replaced only when the new one is complete.
+        note: Whatever else is to be said of these weights, for :func:`read_note`.
 
     Raises:
         WeightsError: The file cannot be written.
     """
-    write_safetensors(path, model.state_dict(), {METADATA_KEY: info.model_dump_json()})
+    metadata = {METADATA_KEY: info.model_dump_json()} | ({_NOTE_KEY: note} if note else {})
+    write_safetensors(path, model.state_dict(), metadata)
 
 
 def read_info(path: Path) -> CheckpointInfo:
@@ -44,16 +47,29 @@ def read_info(path: Path) -> CheckpointInfo:
     Raises:
         WeightsError: Not a file that :func:`save_weights` wrote.
     """
+    metadata = _read_metadata(path)
+    if METADATA_KEY not in metadata:
+        raise WeightsError(f"{path}: holds weights but not how to use them; it was not written by EVEREST")
+    return info_of(path, metadata)
+
+
+def read_note(path: Path) -> str:
+    """Read the note that was written with the weights; empty where there is none.
+
+    Raises:
+        WeightsError: Not a safetensors file that is whole.
+    """
+    return _read_metadata(path).get(_NOTE_KEY, "")
+
+
+def _read_metadata(path: Path) -> dict[str, str]:
     if not path.is_file():
         raise WeightsError(f"{path}: no such weights file")
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
+            return file.metadata() or {}
     except (safetensors.SafetensorError, OSError) as error:
         raise WeightsError(f"{path}: not a readable safetensors file ({error})") from None
-    if METADATA_KEY not in metadata:
-        raise WeightsError(f"{path}: holds weights but not how to use them; it was not written by EVEREST")
-    return info_of(path, metadata)
 
 
 def find_weights(checkpoint: Path) -> Path:

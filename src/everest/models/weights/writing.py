@@ -1,5 +1,6 @@
 """Writing files completely or not at all, in formats that are not ours."""
 
+import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -24,6 +25,8 @@ def write_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("wb") as file:
             write(file)
+            file.flush()
+            os.fsync(file.fileno())  # before its name is, or a power cut leaves an empty file under it
         partial.replace(path)
     except (OSError, safetensors.SafetensorError) as error:
         raise WeightsError(f"{path}: cannot be written: {error}") from None
