@@ -1,0 +1,51 @@
+"""A run that is killed at any moment and started again ends as if nothing had happened; `make test-kills` kills more."""
+
+import os
+import random
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from killing import KILLED, Killer, Outcome
+from small_runs import SAVE_EVERY, Small, assert_equal, first_step_of
+from starts import Starts
+
+
+@pytest.fixture(scope="module")
+def killer(starts: Starts, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Killer:
+    """A fine-tuning run that was not killed, to compare with."""
+    return Killer(starts, data, tmp_path_factory.mktemp("runs"), "finetune", random.Random(0), Outcome())
+
+
+def test_five_kills_are_survived(killer: Killer, report_line: Callable[[str], None]) -> None:
+    began = time.monotonic()
+    killer.kill_until_it_ends("time", 3, by_changes=False)
+    while killer.outcome.num_kills < 5:
+        killer.kill_until_it_ends(f"change-{killer.outcome.num_kills}", 2, by_changes=True)
+    killer.outcome.seconds = time.monotonic() - began
+    report_line(str(killer.outcome))
+
+
+@pytest.mark.parametrize(
+    ("moment", "first_step"),
+    [
+        ("half:2", 4),  # of the third state, which is that of step 6
+        ("everest.training.runs:save_weights:1", 4),  # the state of step 4 is there, its weights are not
+        ("everest.evaluation.views:classify_clips", 4),  # in the first evaluation
+        ("everest.training.best:save_weights", 4),
+        ("everest.training.rundir:RunFolder.write_json:2", 4),  # the best weights are there, the file about them is not
+        ("everest.training.metrics:MetricsLog.write:4", 4),  # the numbers of the first evaluation
+        ("everest.api:_evaluate:3", 16),  # after the training
+    ],
+)
+def test_a_kill_in_the_middle_loses_nothing_that_was_saved(
+    moment: str, first_step: int, killer: Killer, data: Path, tmp_path: Path
+) -> None:
+    run = Small("finetune", data, tmp_path / "run")
+    assert killer.starts.run(*run.command, stop_in=moment)[0] == KILLED
+    code, printed = killer.starts.run(*run.command)
+    assert code == 0, printed
+    assert first_step_of(printed) == first_step
+    assert_equal(run, killer.whole)
