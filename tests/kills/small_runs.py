@@ -46,6 +46,7 @@ VARIANTS = {
         "augment.mixup_alpha": 0.8,
         "augment.erase_probability": 0.5,
         "evaluation.num_segments": 1,
+        "evaluation.batch_size": 2,
         "run.evaluate_every_epochs": 1,
         "run.tensorboard": "false",
     },

@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -43,10 +44,8 @@ class Start:
 
     def kill(self) -> int:
         """Kill it, if it has not ended; gives its exit code."""
-        try:
+        with suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         return self.wait()
 
     def wait(self, timeout: float = 120.0) -> int:
@@ -88,20 +87,26 @@ class Starts:
         )
         self._buffer = b""
 
-    def begin(self, *arguments: object, kill_at: int | None = None, stop_in: str = "", env: Any = None) -> Start:
+    def begin(
+        self,
+        *arguments: object,
+        kill_at: int | None = None,
+        stop_in: str = "",
+        by: int = signal.SIGKILL,
+    ) -> Start:
         """Start ``everest ARGUMENTS``.
 
         Args:
             *arguments: Of the program; the one after ``--out`` is where files are counted.
             kill_at: The process kills itself before its n-th change of a file in that folder, n from 0.
-            stop_in: ``MODULE:FUNCTION`` that kills the process when it is called, ``:N`` for the call after N others;
+            stop_in: ``MODULE:FUNCTION`` that stops the process when it is called, ``:N`` for the call after N others;
                 ``half:N`` kills it when half of a training state is written.
-            env: Environment variables.
+            by: The signal that is sent there, to the process and its workers.
         """
         self._count += 1
         output = self.folder / f"output-{self._count}.txt"
         request = {"arguments": list(map(str, arguments)), "output": str(output), "kill_at": kill_at}
-        request |= {"stop_in": stop_in, "env": env or {}}
+        request |= {"stop_in": stop_in, "by": int(by)}
         assert self._server.stdin is not None
         self._server.stdin.write((json.dumps(request) + "\n").encode())
         return Start(self._read(60.0, "pid"), output, self)
@@ -151,11 +156,12 @@ class Starts:
 
 def serve() -> None:
     """Fork a process for each line of standard input, and say when it has ended."""
+    import torch._dynamo  # noqa: F401 - building an optimiser imports it
+    from accelerate.accelerator import Accelerator  # noqa: F401
+    from torch.utils.tensorboard import SummaryWriter  # noqa: F401
+
     import everest.api
     import everest.cli  # noqa: F401
-    from accelerate.accelerator import Accelerator  # noqa: F401
-    import torch._dynamo  # noqa: F401 - building an optimiser imports it
-    from torch.utils.tensorboard import SummaryWriter  # noqa: F401
 
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
@@ -187,10 +193,10 @@ def serve() -> None:
 def _run(request: dict[str, Any]) -> None:
     """Be the program."""
     import torch
+
     from everest.cli import main
 
     os.setpgid(0, 0)
-    os.environ.update(request["env"])
     output = os.open(request["output"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(output, 1)
     os.dup2(output, 2)
@@ -203,7 +209,7 @@ def _run(request: dict[str, Any]) -> None:
     if request["stop_in"].startswith("half"):
         _kill_half_way(int(request["stop_in"].partition(":")[2]))
     elif request["stop_in"]:
-        _kill_in(*request["stop_in"].split(":"))
+        _stop_in(request["by"], *request["stop_in"].split(":"))
     code = main(arguments)
     if request["kill_at"] is not None:
         print(f"\nchanges of files: {_changes[0]}")
@@ -235,8 +241,8 @@ def _kill_before_change(folder: Path, number: int) -> None:
     sys.addaudithook(audit)
 
 
-def _kill_in(module: str, name: str, after: str = "0") -> None:
-    """Kill this process when a function is called, after some other calls."""
+def _stop_in(number: int, module: str, name: str, after: str = "0") -> None:
+    """Send a signal to this process and its workers when a function is called, after some other calls."""
     import importlib
 
     where: Any = importlib.import_module(module)
@@ -246,9 +252,9 @@ def _kill_in(module: str, name: str, after: str = "0") -> None:
     before, calls = getattr(where, last), [0]
 
     def instead(*arguments: Any, **named: Any) -> Any:
-        if calls[0] == int(after):
-            os.kill(os.getpid(), signal.SIGKILL)
         calls[0] += 1
+        if calls[0] == int(after) + 1:
+            os.killpg(0, number)
         return before(*arguments, **named)
 
     is_static = isinstance(vars(where).get(last), staticmethod)

@@ -1,15 +1,13 @@
-"""A run that is killed at any moment and started again ends as if nothing had happened; `make test-kills` kills more."""
+"""A run that is killed at any moment and started again ends as if it had not been; `make test-kills` kills more."""
 
-import os
 import random
-import re
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from killing import KILLED, Killer, Outcome
-from small_runs import SAVE_EVERY, Small, assert_equal, first_step_of
+from small_runs import Small, assert_equal, first_step_of
 from starts import Starts
 
 

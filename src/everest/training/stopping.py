@@ -51,7 +51,7 @@ class Listener:
         if self.at_once and name == "SIGINT":
             raise KeyboardInterrupt
         if self.at_once:
-            raise interruption(name, "nothing new was learnt")
+            raise interruption(name, "what was saved stays")
         if name == "SIGINT" and _is_main():  # bytes to the descriptor: a handler may interrupt any print
             os.write(2, b"\nstopping where it can be saved; Ctrl-C again ends at once\n")
 

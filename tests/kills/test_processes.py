@@ -1,0 +1,107 @@
+"""Two processes under torchrun: asked to stop, killed, and restarted by torchrun itself."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+from small_runs import NUM_STEPS, Small, first_step_of, numbers
+from starts import SOURCE
+
+
+class Launch:
+    """torchrun with two processes of a run.
+
+    Attributes:
+        run: The run.
+        process: torchrun itself.
+    """
+
+    def __init__(self, run: Small, output: Path, *options: str) -> None:
+        self.run, self._output = run, output
+        env = os.environ | {"PYTHONPATH": str(SOURCE), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *options]
+        with output.open("w") as file:
+            self.process = subprocess.Popen(
+                [*command, "-m", "everest", *run.command], stdout=file, stderr=file, env=env
+            )
+
+    @property
+    def printed(self) -> str:
+        """What all of them printed so far."""
+        return self._output.read_text()
+
+    def rank(self, number: int) -> int:
+        """The process of a rank."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        found = [int(pid) for pid in children if f"\0RANK={number}\0" in Path(f"/proc/{pid}/environ").read_text()]
+        assert len(found) == 1, self.printed
+        return found[0]
+
+    def wait_for_step(self, step: int) -> None:
+        """Wait until so many steps are logged."""
+        deadline = time.monotonic() + 120
+        while self.run.num_steps_logged() < step:
+            assert self.process.poll() is None, self.printed
+            assert time.monotonic() < deadline, self.printed
+            time.sleep(0.01)
+
+    def wait(self) -> int:
+        """Wait for its end; gives its exit code."""
+        return self.process.wait(120)
+
+
+@contextmanager
+def launched(run: Small, *options: str) -> Iterator[Launch]:
+    """Start torchrun, and leave nothing of it behind."""
+    launch = Launch(run, run.out.with_suffix(f".{time.monotonic_ns()}.txt"), *options)
+    try:
+        yield launch
+    finally:
+        with suppress(ProcessLookupError):
+            launch.process.terminate()
+        launch.process.wait(60)
+
+
+def test_two_processes_stop_together_and_go_on_when_one_dies(data: Path, tmp_path: Path) -> None:
+    """A run is stopped by a signal to one process, stopped through torchrun, and restarted by torchrun."""
+    run, whole = (Small("pretrain", data, tmp_path / name) for name in ("run", "whole"))
+    with launched(run) as launch:
+        launch.wait_for_step(2)
+        os.kill(launch.rank(1), signal.SIGUSR1)
+        assert launch.wait() == 1  # whatever its processes ended with: hence the note
+    assert launch.printed.count("stopped by SIGUSR1: step") == 1, launch.printed
+    assert "exitcode  : 75" in launch.printed
+    assert (run.out / "interrupted.json").exists()
+    stopped_at = run.num_steps_logged()
+    assert 2 <= stopped_at <= 5
+    with launched(run) as launch:
+        launch.wait_for_step(stopped_at + 2)
+        launch.process.send_signal(signal.SIGTERM)
+        assert launch.wait() == 1
+    assert first_step_of(launch.printed) == stopped_at, launch.printed
+    assert launch.printed.count("stopped by SIGTERM: step") == 1, launch.printed
+    assert (run.out / "interrupted.json").exists()
+    stopped_at = run.num_steps_logged()
+    with launched(run, "--max-restarts=2") as launch:
+        launch.wait_for_step(stopped_at + 3)
+        os.kill(launch.rank(1), signal.SIGKILL)
+        assert launch.wait() == 0, launch.printed
+    starts = [first_step_of(part) for part in launch.printed.split("clips of")[1:]]
+    assert starts[0] == stopped_at
+    assert starts[1] is not None
+    assert starts[1] >= stopped_at  # what was done before the death was saved, or was done again
+    assert len(starts) == 2
+    assert not (run.out / "interrupted.json").exists()
+    with launched(whole) as launch:
+        assert launch.wait() == 0, launch.printed
+    lines = [numbers(each) for each in (run, whole)]
+    assert [line["step"] for line in lines[0]] == list(range(NUM_STEPS))
+    for here, there in zip(*lines, strict=True):
+        assert here["loss"] == pytest.approx(there["loss"], abs=1e-6)
+    assert run.leftovers() == []
