@@ -20,6 +20,7 @@ from torch.distributed.tensor import DTensor
 from everest.config import RunConfig
 from everest.errors import ConfigError
 from everest.training.environment import cpu_model
+from everest.training.meeting import meeting_options
 from everest.training.processes import leave
 from everest.training.sharding import shard
 
@@ -241,6 +242,7 @@ def _start_accelerator(device: str) -> Any:
         mixed_precision="no",
         dynamo_backend="no",
         gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1, sync_with_dataloader=False),
+        kwargs_handlers=meeting_options(),
     )
     num_started = int(os.environ.get("WORLD_SIZE", "1"))
     if num_started != accelerator.num_processes:

@@ -140,6 +140,8 @@ def interruption(name: str, saved: str, *, is_told: bool = False) -> RunInterrup
         saved: What became of the work, a half sentence.
         is_told: See :class:`~everest.errors.RunInterruptedError`.
     """
+    if _active is not None and not _active.asked:  # another process was: the launcher's signals that follow are no news
+        _active.asked = name
     by, code = ("Ctrl-C", EXIT_CTRL_C) if name == "SIGINT" else (name, EXIT_AGAIN)
     message = f"stopped by {by}: {saved}; the same command goes on from there"
     return RunInterruptedError(message, code, is_told=is_told or not _is_main())
