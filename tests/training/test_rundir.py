@@ -70,7 +70,7 @@ def test_other_settings_are_refused_by_name(tmp_path: Path) -> None:
 
 def test_never_refuses_an_earlier_run(tmp_path: Path) -> None:
     before = contents(RunFolder.create(tmp_path, CONFIG, resume="never").path)
-    with pytest.raises(RunError, match="--resume auto, or choose another folder"):
+    with pytest.raises(RunError, match="leave --resume never away"):
         RunFolder.create(tmp_path, CONFIG, resume="never")
     assert contents(tmp_path) == before
 

@@ -55,8 +55,7 @@ def cannot_write(path: Path, error: OSError) -> RunError:
     why = f"{path} could not be written: {error.strerror or error}"
     if error.errno in _FULL:
         return RunError(
-            f"{why}; nothing that was there before is lost: free some space, and go on with the same command (a run "
-            "with --resume auto)"
+            f"{why}; nothing that was there before is lost: free some space, and go on with the same command"
         )
     if error.errno in _FORBIDDEN:
         return RunError(f"{why}; let this user write there, or choose another folder")
@@ -68,8 +67,8 @@ def cannot_write(path: Path, error: OSError) -> RunError:
 def folder_is_gone(folder: Path) -> RunError:
     """Make the error of a run whose folder is no longer there."""
     return RunError(
-        f"{folder} was deleted, moved or unmounted while the run was going on: bring it back and go on with --resume "
-        "auto, or start again in another folder"
+        f"{folder} was deleted, moved or unmounted while the run was going on: bring it back and go on with the same "
+        "command, or start again in another folder"
     )
 
 

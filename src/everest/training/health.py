@@ -195,7 +195,7 @@ class Health:
         numbers = {"skipped_steps": float(self._skipped.total)} | memory_used(self._engine.device)
         worst, self._worst = self._worst, None
         own = [0.0] * 4 if worst is None else worst[0].to_numbers()
-        found = gather_rows(torch.tensor([own])).tolist()  # of each process, 4 numbers
+        found = gather_rows(torch.tensor([own], dtype=torch.float64)).tolist()  # of each process, 4 numbers
         rank = max(range(len(found)), key=lambda number: found[number][0])
         above, step, loss, usual = found[rank]
         if not above:

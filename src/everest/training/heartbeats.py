@@ -169,7 +169,7 @@ def lost_processes(run: Path, rank: int, world_size: int, step: int, error: Base
     named = "; ".join(gone) if gone else "all of them said that they had ended; look for the first error above"
     return RunError(
         f"rank {rank} has lost the connection to other processes at step {step:,}. Gone: {named}. What was saved "
-        "stays: start the same command with --resume auto, or let torchrun do so (--max-restarts). The system said: "
+        "stays: start the same command again, or let torchrun do so (--max-restarts). The system said: "
         f"{problem}"
     )
 

@@ -182,7 +182,8 @@ class Trainer:
             self._health.load_state_dict(state["health"])
         self.step = self._saved_step = step
         trained = self.trained
-        if self.engine.is_main:  # a run that was killed between the two has weights of an earlier state
+        # A run that was killed between the two has weights of an earlier state.
+        if self.engine.is_main and not self._health.is_skipping:
             self._on_save(trained)
         return True
 

@@ -222,7 +222,9 @@ class RunFolder:
             raise RunError(f"{self.path} holds files that are not a run's: choose a new or empty folder")
         before = flatten(self.config())
         if resume == "never":
-            raise RunError(f"{self.path} already holds a run: continue it with --resume auto, or choose another folder")
+            raise RunError(
+                f"{self.path} already holds a run: leave --resume never away to continue it, or choose another folder"
+            )
         now = flatten(config)
         differing = [key for key in before | now if before.get(key) != now.get(key)]
         fixed = [key for key in differing if key not in FREE_KEYS]

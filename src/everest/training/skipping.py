@@ -83,7 +83,7 @@ class SkippedSteps:
     ) -> None:
         self._config, self._engine, self._folder, self._loader = config, engine, folder, loader
         self._write_weights, self._tell = write_weights, tell
-        self._weights_step = 0  # where the weights that skipped steps started from were written
+        self._weights_step: int | None = None  # whose weights this start has written, the same in all processes
         self.total = self.in_a_row = 0
 
     def add(self, computed: Computed, grad_norm: float, losses: list[float]) -> None:
@@ -122,13 +122,13 @@ class SkippedSteps:
     def _record(self, computed: Computed, grad_norm: float, losses: list[float], *, is_guilty: bool) -> bool:
         """Write the replay file of this process and, in the main one, the weights; a full disk is only told."""
         folder, step = self._folder.replays, computed.step
-        if self.in_a_row == 1 or not weights_path(folder, self._weights_step).is_file():
+        if self.in_a_row == 1 or self._weights_step is None:
             self._weights_step = step  # of the steps that are skipped after this one too: nothing changes them
         try:
+            if self._weights_step == step:  # first of all: processes that divide the weights bring them together here
+                self._write_weights(weights_path(folder, step))
             with suppress(FileExistsError):
                 folder.mkdir()
-            if self._weights_step == step:
-                self._write_weights(weights_path(folder, step))
             if is_guilty:
                 write_replay(folder, self._replay_of(computed, grad_norm, losses))
             if self._engine.is_main:
@@ -152,7 +152,7 @@ class SkippedSteps:
             precision=str(self._engine.dtype).removeprefix("torch."),
             device=self._engine.device.type,
             passes=tuple(replay_pass(batch, keys, loss, loader.records, repeats) for batch, keys, loss in passes),
-            weights=weights_path(self._folder.replays, self._weights_step).name,
+            weights=weights_path(self._folder.replays, self._weights_step or 0).name,
             data_source=data["source"],
             data_digest=data["part_digest"],
             config=config,
