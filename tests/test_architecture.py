@@ -32,7 +32,7 @@ FOLDERS = (
 FREE = ("config", "draws", "errors", "settings")  # may be imported by all, and import nothing but each other
 TOP = len(FOLDERS)  # everest/__init__.py, cli.py, demo.py, doctor.py: may import everything
 PICKLES = ("pickle", "cloudpickle", "dill", "marshal", "shelve")
-HEAVY = ("accelerate", "cv2", "matplotlib", "tensorboard", "torch.utils.tensorboard", "transformers")
+HEAVY = ("accelerate", "cv2", "matplotlib", "ray", "tensorboard", "torch.utils.tensorboard", "transformers")
 
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 60

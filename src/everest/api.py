@@ -18,6 +18,7 @@ from everest.config import (
     RunConfig,
 )
 from everest.datasets import ClipRecord, Manifest, load_data
+from everest.datasets.ray_engine import RayEngine
 from everest.datasets.records import is_video
 from everest.errors import ConfigError, WeightsError
 from everest.evaluation import Evaluation, choose_device, parse_views, with_keep_ratio
@@ -224,6 +225,7 @@ def embed(
     device: str = "auto",
     decoder: Decoder | None = None,
     num_workers: int = -1,
+    engine: RayEngine | None = None,
 ) -> EmbedReport:
     """Write features of videos into a file; the same call goes on where an earlier one was stopped.
 
@@ -242,13 +244,16 @@ def embed(
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         decoder: What reads the files; None: PyAV.
         num_workers: Decoding processes; -1 takes one per spare core.
+        engine: A Ray cluster, which does all the work.
 
     Raises:
         EverestError: Something given cannot be used. Videos that cannot be read are listed in the result instead.
     """
     model, info = load_model(Path(checkpoint))
     info = with_keep_ratio(to_use(info), keep_ratio)
-    features = FeatureModel(model.to(choose_device(device)), info, layer=layer, per_token=per_token)
+    features = FeatureModel(
+        model.to(choose_device("cpu" if engine is not None else device)), info, layer=layer, per_token=per_token
+    )
     has_windows = window_seconds is not None or hop_seconds is not None
     if views is None:
         num_segments = 1 if has_windows or per_token else DEFAULT_CLIPS.num_segments
@@ -279,6 +284,8 @@ def embed(
             num_workers=num_workers,
             on_progress=lambda done, _: progress.update(done),
             on_skip=progress.skip,
+            engine=engine,
+            device=device,
         )
 
 

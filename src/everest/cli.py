@@ -15,9 +15,11 @@ from typing import Any
 
 from everest import commands as do
 from everest.cli_bench import add_bench
+from everest.cli_engine import add_engine
 from everest.cli_features import add_features
 from everest.cli_replay import add_replay
 from everest.cli_weights import add_weights
+from everest.commands_predict import predict as do_predict
 from everest.errors import EverestError, RunInterruptedError, is_lost_connection, is_out_of_memory
 from everest.memory import keep_freed_memory
 
@@ -34,6 +36,7 @@ _ADVICE: dict[Command, str] = {  # after an interruption
     do.data_check: _AGAIN,
     do.data_pack: _AGAIN,
     do.data_flow: _AGAIN,
+    do_predict: ", and the same command with --out goes on from what that file holds",
 }
 
 
@@ -171,11 +174,15 @@ def _add_use(commands: Any) -> None:
     evaluate.add_argument("--split", default="test", help="part of the data (default: test); all for everything")
     evaluate.add_argument("--views", metavar="SxC", help="segments x crops, such as 5x3 (default: the recipe's)")
     evaluate.add_argument("--out", type=Path, metavar="DIR", help="also write evaluation.json and confusion.png here")
-    predict = _add(commands, "predict", do.predict, "name what happens in videos")
+    predict = _add(commands, "predict", do_predict, "name what happens in videos")
     predict.add_argument("checkpoint", metavar="CHECKPOINT", help="a run folder or a weights file")
-    predict.add_argument("videos", nargs="+", metavar="VIDEO")
+    predict.add_argument("videos", nargs="+", metavar="VIDEO", help="a video; or a manifest or folder, for all of it")
+    predict.add_argument(
+        "--out", type=Path, metavar="FILE", help="write a line of JSON for each video, and go on there"
+    )
     predict.add_argument("--views", metavar="SxC", help="segments x crops of each video (default: 3x1)")
     predict.add_argument("--top", type=int, default=5, metavar="N", help="classes to print (default: 5)")
+    add_engine(predict)
     for parser in (evaluate, predict):
         parser.add_argument(
             "--keep-ratio", type=float, metavar="R", help="share of the tokens to look at (default: as in training)"
@@ -245,5 +252,7 @@ def _add_data(commands: Any) -> None:
         "--workers", type=_num_workers, default=-1, metavar="N", help="clips at a time (default: the cores)"
     )
     flow.add_argument("--time-limit", type=_seconds, default=300.0, metavar="S", help="seconds without progress")
+    for parser in (check, pack, flow):
+        add_engine(parser)
     for parser in (index, check, pack, verify, flow):
         _add_json(parser)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from everest import commands_features as do
+from everest.cli_engine import add_engine
 
 
 def add_features(commands: Any, add: Callable[..., Any]) -> None:
@@ -24,4 +25,5 @@ def add_features(commands: Any, add: Callable[..., Any]) -> None:
     )
     embed.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
     embed.add_argument("--decoder", choices=("auto", "pyav", "torchcodec"), help="what reads the files")
+    add_engine(embed)
     embed.add_argument("--json", action="store_true", help="print the result as JSON")

@@ -92,41 +92,6 @@ def evaluate(options: Namespace) -> int:
     return EXIT_FAILURES if result.failures else EXIT_OK
 
 
-def predict(options: Namespace) -> int:
-    """Name what happens in videos; what cannot be read is said, and the rest is predicted."""
-    from everest import api
-    from everest.evaluation import parse_views
-    from everest.inference import DEFAULT_VIEWS, FailedPrediction
-    from everest.training.progress import Progress
-
-    predictor = api.load(options.checkpoint, device=options.device, keep_ratio=options.keep_ratio)
-    views = DEFAULT_VIEWS if options.views is None else parse_views(options.views)
-    if options.decoder is not None:
-        views = views.model_copy(update={"decoder": options.decoder})
-    with Progress("predicting", len(options.videos)) as progress:
-        results = predictor.predict_many(
-            options.videos, lambda done, _: progress.update(done), views=views, top=options.top, num_workers=-1
-        )
-    lines: list[str] = []
-    rows: list[dict[str, Any]] = []
-    failed = [result for result in results if isinstance(result, FailedPrediction)]
-    for result in results:
-        if isinstance(result, FailedPrediction):
-            rows.append({"video": str(result.source), "error": result.reason})
-            continue
-        classes = [{"name": name, "probability": probability} for name, probability in result.classes]
-        rows.append({"video": str(result.source), "classes": classes})
-        lines.append(str(result.source))
-        lines += [f"  {c['probability']:6.1%}  {c['name']}" for c in classes]
-    if lines or options.json:
-        print_result(options, rows, "\n".join(lines))
-    for failure in failed:
-        print(f"error: {failure.source}: {failure.reason}", file=sys.stderr)
-    if len(failed) == len(results):
-        return EXIT_UNUSABLE
-    return EXIT_FAILURES if failed else EXIT_OK
-
-
 def recipe_list(options: Namespace) -> int:
     """List the recipes."""
     from everest.recipes import list_recipes
@@ -180,6 +145,7 @@ def data_index(options: Namespace) -> int:
 def data_check(options: Namespace) -> int:
     """Decode every video."""
     from everest.datasets import check_manifest, default_report, load_data, write_quarantine
+    from everest.datasets.engine import open_engine
     from everest.training.progress import Progress
 
     manifest = load_data(options.manifest)
@@ -188,14 +154,18 @@ def data_check(options: Namespace) -> int:
     if options.quarantine is not None and not options.quarantine.absolute().parent.is_dir():
         raise ConfigError(f"{options.quarantine}: its folder does not exist; make it first")
     kept = options.report or default_report(options.manifest)
-    with Progress("checking", len({record.source for record in manifest.records})) as progress:
+    num_files = len({record.source for record in manifest.records})
+    with (
+        open_engine(options.engine, options.workers, options.ray_address) as engine,
+        Progress("checking", num_files) as progress,
+    ):
         report = check_manifest(
             manifest,
-            options.workers,
-            lambda done, _: progress.update(done),
+            on_progress=lambda done, _: progress.update(done),
             report=kept,
             time_limit_seconds=options.time_limit,
             on_skip=progress.skip,
+            engine=engine,
         )
     values, lines = {**report.to_dict(), "report": str(kept)}, [report.summary(), f"one line for each file: {kept}"]
     try:
@@ -211,19 +181,23 @@ def data_check(options: Namespace) -> int:
 def data_pack(options: Namespace) -> int:
     """Re-encode clips into shards."""
     from everest.datasets import PackSettings, load_data, pack_manifest
+    from everest.datasets.engine import open_engine
     from everest.training.progress import Progress
 
     manifest = load_data(options.manifest)
     settings = PackSettings(options.short_side, options.keyframe_interval, options.crf, options.clips_per_shard)
-    with Progress("packing", len(manifest)) as progress:
+    with (
+        open_engine(options.engine, options.workers, options.ray_address) as engine,
+        Progress("packing", len(manifest)) as progress,
+    ):
         report = pack_manifest(
             manifest,
             options.out,
             settings,
-            num_workers=options.workers,
             time_limit_seconds=options.time_limit,
             on_progress=lambda done, _: progress.update(done),
             on_skip=progress.skip,
+            engine=engine,
         )
     print_result(options, report.to_dict(), f"{report.summary()}\nwritten: {report.manifest.source}")
     return EXIT_FAILURES if report.failures else EXIT_OK
@@ -232,17 +206,21 @@ def data_pack(options: Namespace) -> int:
 def data_flow(options: Namespace) -> int:
     """Compute optical flow."""
     from everest.datasets import compute_flow, load_data
+    from everest.datasets.engine import open_engine
     from everest.training.progress import Progress
 
     manifest = load_data(options.manifest)
-    with Progress("optical flow", len(manifest)) as progress:
+    with (
+        open_engine(options.engine, options.workers, options.ray_address) as engine,
+        Progress("optical flow", len(manifest)) as progress,
+    ):
         report = compute_flow(
             manifest,
             options.out,
-            options.workers,
-            lambda done, _: progress.update(done),
+            on_progress=lambda done, _: progress.update(done),
             time_limit_seconds=options.time_limit,
             on_skip=progress.skip,
+            engine=engine,
         )
     print_result(options, report.to_dict(), f"{report.summary()}\nwritten: {report.folder}")
     return EXIT_FAILURES if report.failures else EXIT_OK

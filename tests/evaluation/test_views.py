@@ -1,11 +1,12 @@
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from evaluation_models import a_classifier, an_info, some_clips
 
 from everest.config import EvaluationConfig, SelectionConfig
-from everest.datasets import Manifest, ViewClips
+from everest.datasets import ClipRecord, Manifest, ViewClips
 from everest.errors import ConfigError, DataError, WeightsError
 from everest.evaluation import VideoProbabilities, classify_videos, evaluation_mode, parse_views
 from everest.models import classify_clips
@@ -146,3 +147,21 @@ def test_a_clip_gets_the_same_answer_in_any_batch(method: str) -> None:
     together = classify_clips(model, clips, info)
     alone = torch.cat([classify_clips(model, clip[None], info) for clip in clips])
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
+
+
+def test_each_video_is_told_of_once_with_what_is_said_of_it_at_the_end(tmp_path: Path) -> None:
+    (tmp_path / "text.mp4").write_text("no video")
+    clips = some_clips(5)
+    records = (*clips.records[:3], ClipRecord(tmp_path / "text.mp4"), *clips.records[3:])
+    told: dict[int, torch.Tensor | str] = {}
+
+    def tell(index: int, outcome: torch.Tensor | str) -> None:
+        assert index not in told
+        told[index] = outcome
+
+    views = VIEWS.model_copy(update={"batch_size": 3})  # batches end within videos
+    found = classify(replace(clips, records=records), views, on_video=tell)
+    assert told.pop(3) == found.failures[3]
+    for index, expected in zip(found.record_indices.tolist(), found.probabilities, strict=True):
+        torch.testing.assert_close(told.pop(index), expected)
+    assert told == {}

@@ -10,7 +10,8 @@ from pathlib import Path
 from everest.datasets.check_file import CheckTask, check_file
 from everest.datasets.check_report import CheckReport
 from everest.datasets.check_rows import CheckRow, ReportFile
-from everest.datasets.pool import Lost, num_cores, run_parallel
+from everest.datasets.engine import Engine, LocalEngine
+from everest.datasets.pool import Lost
 from everest.datasets.records import ClipRecord, Manifest
 from everest.datasets.source import BUNDLED
 from everest.video.backends import describe_decoder
@@ -25,6 +26,7 @@ def check_manifest(
     report: str | Path | None = None,
     time_limit_seconds: float = 60.0,
     on_skip: Callable[[int], None] = lambda _: None,
+    engine: Engine | None = None,
 ) -> CheckReport:
     """Open and decode every file of a manifest: all of it, or the parts that clips are taken from.
 
@@ -37,6 +39,7 @@ def check_manifest(
             same. None: nowhere.
         time_limit_seconds: A file that does not give some 64 MiB of frames in this time is stopped, and faulty.
         on_skip: Called with the number of files that the report knows already, before they count as finished.
+        engine: What does the work; None: ``num_workers`` processes of this machine.
 
     Returns:
         One row per distinct file, in the order of the manifest.
@@ -64,10 +67,9 @@ def check_manifest(
             if on_progress is not None:
                 on_progress(len(rows), len(tasks))
 
-        outcomes = run_parallel(
+        outcomes = (engine or LocalEngine(num_workers)).run(
             check_file,
             [tasks[index] for index in remaining],
-            num_workers=num_cores() if num_workers < 0 else num_workers,
             time_limit_seconds=time_limit_seconds,
             on_done=keep,
             look_ahead=len(remaining),  # rows are small, and one long video must not hold up the others

@@ -5,8 +5,9 @@ from collections.abc import Callable, Generator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from everest.datasets.engine import Engine, LocalEngine
 from everest.datasets.flow_files import FlowHeader, default_flow, flow_name, header_of, read_header, write_flow
-from everest.datasets.pool import Lost, num_cores, run_parallel
+from everest.datasets.pool import Lost
 from everest.datasets.records import ClipRecord, Manifest
 from everest.datasets.spans import chunked, span_of
 from everest.errors import DataError, VideoError
@@ -97,6 +98,7 @@ def compute_flow(
     *,
     time_limit_seconds: float = 300.0,
     on_skip: Callable[[int], None] = lambda _: None,
+    engine: Engine | None = None,
 ) -> FlowReport:
     """Compute the optical flow of every span of a manifest and keep it in a folder.
 
@@ -109,6 +111,7 @@ def compute_flow(
         on_progress: Called with the number of finished spans and the number of all.
         time_limit_seconds: A span that does not get on for so long is given up.
         on_skip: Called with the number of spans that have flow already, before they count as finished.
+        engine: What does the work; None: ``num_workers`` processes of this machine.
 
     Raises:
         ConfigError: OpenCV is not installed.
@@ -137,13 +140,13 @@ def compute_flow(
         if on_progress is not None:
             on_progress(len(rows), len(tasks))
 
-    outcomes = run_parallel(
+    outcomes = (engine or LocalEngine(num_workers)).run(
         compute_span,
         [tasks[index] for index in remaining],
-        num_workers=min(num_cores() if num_workers < 0 else num_workers, len(remaining)),
         time_limit_seconds=time_limit_seconds,
         on_done=keep,
         look_ahead=len(remaining),
+        has_files=True,
     )
     for _ in outcomes:
         pass

@@ -8,21 +8,21 @@ failures.
 import hashlib
 import io
 import json
-import os
 import shutil
 import tarfile
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from everest.datasets.check_report import printable
+from everest.datasets.engine import Engine, LocalEngine
 from everest.datasets.lock import Lock
 from everest.datasets.manifest import write_manifest
-from everest.datasets.packing import PackedClip, PackSettings, PackTask, pack_clip
-from everest.datasets.pool import Lost, num_cores, run_parallel
+from everest.datasets.pack_work import Outcome, PackWork, Row, keep_clip, sync, write_text
+from everest.datasets.packing import PackedClip, PackSettings
+from everest.datasets.pool import Lost
 from everest.datasets.records import ClipRecord, Manifest, relative_path
 from everest.errors import DataError
 from everest.video.source import ShardMember
@@ -89,6 +89,7 @@ def pack_manifest(
     time_limit_seconds: float = 300.0,
     on_progress: OnProgress | None = None,
     on_skip: Callable[[int], None] = lambda _: None,
+    engine: Engine | None = None,
 ) -> PackReport:
     """Re-encode every clip of a manifest into shards.
 
@@ -104,6 +105,7 @@ def pack_manifest(
         time_limit_seconds: A clip that makes no progress for so long is given up.
         on_progress: Called with the number of finished and of all clips.
         on_skip: Called with the number of clips that an earlier start has packed, before they count as finished.
+        engine: What does the work; None: ``num_workers`` processes of this machine.
 
     Returns:
         What was packed, and what could not be.
@@ -123,36 +125,32 @@ def pack_manifest(
     try:
         with lock:
             _prepare(folder, manifest, settings)
-            return _pack(folder, manifest, settings, num_workers, time_limit_seconds, on_progress, on_skip)
+            order = sorted(range(len(manifest)), key=lambda index: hashlib.sha256(f"shard {index}".encode()).digest())
+            size = settings.clips_per_shard
+            shards = [tuple(order[start : start + size]) for start in range(0, len(order), size)]
+            work = PackWork(manifest, settings, folder / _WORK, shards, partial(_finished_rows, folder))
+            with work.encoding(engine or LocalEngine(num_workers), time_limit_seconds):
+                rows, num_reused = _write_shards(folder, manifest, work, on_progress, on_skip)
+            shutil.rmtree(folder / _WORK, ignore_errors=True)
+            return _finish(folder, manifest, settings, rows, num_reused)
     except OSError as error:
         raise DataError(f"{folder}: packing stopped: {error.strerror or error}; run it again to go on") from None
 
 
-def _pack(  # noqa: PLR0917
-    folder: Path,
-    manifest: Manifest,
-    settings: PackSettings,
-    num_workers: int,
-    time_limit_seconds: float,
-    on_progress: OnProgress | None,
-    on_skip: Callable[[int], None],
-) -> PackReport:
-    """Write all shards that are not there yet."""
-    order = sorted(range(len(manifest)), key=lambda index: hashlib.sha256(f"shard {index}".encode()).digest())
-    size = settings.clips_per_shard
-    shards = [tuple(order[start : start + size]) for start in range(0, len(order), size)]
-    rows: dict[int, dict[str, Any]] = {}
+def _write_shards(
+    folder: Path, manifest: Manifest, work: PackWork, on_progress: OnProgress | None, on_skip: Callable[[int], None]
+) -> tuple[dict[int, Row], int]:
+    """Write all shards that are not there yet; give what is written down of every clip, and how many were there."""
+    rows: dict[int, Row] = {}
     num_reused = 0
-    for number, indices in enumerate(shards):
-        encode = partial(_encode, manifest, folder / _WORK, settings, num_workers, time_limit_seconds)
-        found = _finished_rows(folder, number)
-        failed = tuple(row["index"] for row in found or () if "failure" in row)
-        packed = set(_kept_clips(folder / _WORK, indices))  # those of a shard that was begun
-        packed |= {row["index"] for row in found or () if "failure" not in row}
+    for number, indices in enumerate(work.shards):
+        plan = work.plan(number)
+        packed, found = plan.packed, plan.rows or []
         num_reused += len(packed)
-        if found is None or (failed and _mended(folder, number, found, encode(failed))):
+        clips = _clips(folder, number, indices, work)
+        if clips is not None:
             found = []
-            for row in _write_shard(folder, number, manifest, encode(indices)):
+            for row in _write_shard(folder, number, manifest, clips):
                 found.append(row)
                 on_skip(int(row["index"] in packed))
                 if on_progress is not None:
@@ -162,8 +160,19 @@ def _pack(  # noqa: PLR0917
         rows |= {row["index"]: row for row in found}
         if on_progress is not None:
             on_progress(len(rows), len(manifest))
-    shutil.rmtree(folder / _WORK, ignore_errors=True)
-    return _finish(folder, manifest, settings, rows, num_reused)
+    return rows, num_reused
+
+
+def _clips(folder: Path, number: int, indices: tuple[int, ...], work: PackWork) -> Iterator[tuple[int, Outcome]] | None:
+    """Give the clips of a shard in their order; None where it is finished and nothing can be added to it."""
+    plan = work.plan(number)
+    if plan.rows is None:
+        return ((index, plan.kept[index] if index in plan.kept else work.take(index)) for index in indices)
+    clips: dict[int, Outcome] = {**plan.kept, **{index: work.take(index) for index in plan.missing}}
+    if not any(isinstance(outcome, PackedClip) for outcome in clips.values()):
+        return None
+    clips |= _take_out(folder, number, plan.rows)
+    return ((index, clips[index]) for index in indices)
 
 
 def _what_is_packed(manifest: Manifest, settings: PackSettings) -> dict[str, Any]:
@@ -189,62 +198,23 @@ def _prepare(folder: Path, manifest: Manifest, settings: PackSettings) -> None:
     """Begin in the folder, or go on in it; somebody may have begun there since it was looked at."""
     _refuse_foreign(folder, manifest, settings)
     if not (folder / SUMMARY).is_file():
-        _write_text(folder / SUMMARY, json.dumps(_what_is_packed(manifest, settings), indent=2) + "\n")
+        write_text(folder / SUMMARY, json.dumps(_what_is_packed(manifest, settings), indent=2) + "\n")
     (folder / _WORK).mkdir(exist_ok=True)
 
 
-def _encode(  # noqa: PLR0917
-    manifest: Manifest, work: Path, settings: PackSettings, num_workers: int, limit: float, indices: tuple[int, ...]
-) -> Iterator[tuple[int, PackedClip | Lost]]:
-    """Encode clips in parallel, and give them in order; those that were finished before are taken as they are."""
-    kept = _kept_clips(work, indices)
-    missing = [index for index in indices if index not in kept]
-    tasks = [PackTask(manifest.records[index], work / f"{index:08d}.mp4", settings) for index in missing]
-    workers = num_cores() if num_workers < 0 else num_workers  # this process waits, so its core is free
-    function: Callable[[PackTask], Any] = pack_clip
-
-    def keep(place: int, outcome: PackedClip | Lost) -> None:
-        if isinstance(outcome, PackedClip):
-            _keep_clip(work, missing[place], outcome)
-
-    done = run_parallel(function, tasks, num_workers=workers, time_limit_seconds=limit, on_done=keep)
-    for index in indices:
-        yield index, kept[index] if index in kept else next(done)[1]
-
-
-def _keep_clip(work: Path, index: int, clip: PackedClip) -> None:
-    """Write down that a clip is finished, for a run that goes on after this one."""
-    _write_text(work / f"{index:08d}.json", json.dumps({k: v for k, v in asdict(clip).items() if k != "path"}) + "\n")
-
-
-def _kept_clips(work: Path, indices: Iterable[int]) -> dict[int, PackedClip]:
-    """Give the clips that are finished and not yet in a shard."""
-    kept = {}
-    for index in indices:
-        path = work / f"{index:08d}.mp4"
-        with suppress(OSError, json.JSONDecodeError, TypeError):
-            values = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-            if path.is_file():
-                kept[index] = PackedClip(path, **values)
-    return kept
-
-
-def _mended(
-    folder: Path, number: int, rows: list[dict[str, Any]], again: Iterator[tuple[int, PackedClip | Lost]]
-) -> bool:
-    """Whether a clip of a finished shard that could not be packed now can be; then all of it is taken out again."""
-    if not any(isinstance(outcome, PackedClip) for outcome in [outcome for _, outcome in again]):
-        return False
+def _take_out(folder: Path, number: int, rows: list[Row]) -> dict[int, Outcome]:
+    """Take the clips out of a finished shard again, to which one that had failed can be added."""
+    clips: dict[int, Outcome] = {}
     with (folder / f"{number:06d}.tar").open("rb") as shard:
         for row in rows:
             if "failure" not in row:
-                clip = PackedClip(
-                    folder / _WORK / f"{row['index']:08d}.mp4", **{f.name: row[f.name] for f in fields(PackedClip)[1:]}
-                )
+                path = folder / _WORK / f"{row['index']:08d}.mp4"
+                clip = PackedClip(path, **{f.name: row[f.name] for f in fields(PackedClip)[1:]})
                 shard.seek(row["offset"])
-                clip.path.write_bytes(shard.read(row["num_bytes"]))
-                _keep_clip(folder / _WORK, row["index"], clip)
-    return True
+                path.write_bytes(shard.read(row["num_bytes"]))
+                keep_clip(path, clip)
+                clips[row["index"]] = clip
+    return clips
 
 
 def _write_shard(
@@ -273,9 +243,9 @@ def _write_shard(
                 rows.append({"index": index, "shard": name, "offset": offset, "num_bytes": num_bytes, **values})
             yield rows[-1]
     listed = {"shard": {"name": name, "bytes": part.stat().st_size, "sha256": sha256_of(part)}, "rows": rows}
-    _sync(part)
+    sync(part)
     part.replace(folder / name)
-    _write_text(folder / f"{number:06d}.json", json.dumps(listed) + "\n")
+    write_text(folder / f"{number:06d}.json", json.dumps(listed) + "\n")
     for row in rows:
         for ending in ("mp4", "json"):
             (folder / _WORK / f"{row['index']:08d}.{ending}").unlink(missing_ok=True)
@@ -325,7 +295,7 @@ def _finish(
         "shards": shards,
         "failures": [{"source": source, "reason": reason} for source, reason in failures],
     }
-    _write_text(folder / SUMMARY, json.dumps(values, indent=2) + "\n")
+    write_text(folder / SUMMARY, json.dumps(values, indent=2) + "\n")
     return PackReport(result, failures, num_reused, values)
 
 
@@ -362,16 +332,3 @@ def sha256_of(path: Path) -> str:
     """Hash a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-
-
-def _write_text(path: Path, text: str) -> None:
-    """Write a file that is either whole or not there."""
-    partial = path.with_name(f"{path.name}.part")
-    partial.write_text(text, encoding="utf-8")
-    _sync(partial)
-    partial.replace(path)

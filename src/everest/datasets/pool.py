@@ -37,11 +37,13 @@ class Lost:
         reason: Why, in one line.
         error: What the task raised; None where its process was stopped or died.
         has_died: The process died by itself.
+        was_stopped: It took too long.
     """
 
     reason: str
     error: EverestError | None = None
     has_died: bool = False
+    was_stopped: bool = False
 
 
 def run_parallel(
@@ -213,7 +215,7 @@ class _Pool(Generic[Item, Result]):
                 "`if __name__ == '__main__':`; or use 0 workers"
             )
         if is_late:
-            return Lost(f"took longer than {self._limit:g} s and was stopped")
+            return Lost(f"took longer than {self._limit:g} s and was stopped", was_stopped=True)
         return Lost(f"its process {_fate(code)}", has_died=True)
 
     def _start(self) -> _Worker:

@@ -17,7 +17,15 @@ _FIELDS = 3  # of a worker: its process, the record that it reads or -1, and sin
 _PIDS = re.compile(r"pid(?:\(s\))?:? ([0-9, ]+)")
 _LOOK_SECONDS = 0.2  # between two looks at the workers
 _DEATH_SECONDS = 1.0  # in which a process that has closed its connections counts as ended
-_GRACE = 1.25  # a reader notices by itself that its time is up, unless it hangs: only then it is stopped from outside
+GRACE = 1.25  # a reader notices by itself that its time is up, unless it hangs: only then it is stopped from outside
+
+
+DIED = "the process that read it died: the decoder crashed, or memory ran out"
+
+
+def say_stopped(limit_seconds: float) -> str:
+    """Say that reading was stopped from outside."""
+    return f"reading took longer than {limit_seconds:g} s and was stopped"
 
 
 @dataclass(frozen=True)
@@ -79,7 +87,7 @@ class Watch:
             thread.join()
 
     def _look(self, over: threading.Event) -> None:
-        limit = int(self.time_limit_seconds * _GRACE * 1e9)
+        limit = int(self.time_limit_seconds * GRACE * 1e9)
         while not over.wait(min(_LOOK_SECONDS, self.time_limit_seconds / 4)):
             for row in range(0, len(self._table), _FIELDS):
                 pid, record_index, since = self._table[row : row + _FIELDS]

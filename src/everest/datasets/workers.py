@@ -17,7 +17,7 @@ from torch.utils.data._utils import signal_handling
 
 from everest.datasets.handover import PREFETCH_FACTOR, Taker
 from everest.datasets.pool_worker import end_with_parent
-from everest.datasets.watch import DeadWorker, Watch, Watched
+from everest.datasets.watch import DIED, DeadWorker, Watch, Watched, say_stopped
 from everest.errors import DataError
 
 MAX_AUTO_WORKERS = 8
@@ -131,11 +131,7 @@ class Workers:
         if dead.record_index is None:
             _LOG.warning("a worker process died while it read nothing; it is replaced")
             return
-        reason = (
-            f"reading took longer than {self._time_limit_seconds:g} s and was stopped"
-            if dead.was_stopped
-            else "the process that read it died: the decoder crashed, or memory ran out"
-        )
+        reason = say_stopped(self._time_limit_seconds) if dead.was_stopped else DIED
         self._watched.mark_unreadable(dead.record_index, reason)
 
 

@@ -5,6 +5,7 @@ K classes.
 """
 
 import re
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from everest.training.processes import gather_rows, gather_values, this_process
 from everest.training.stopping import asked_to_stop, stop_if_asked
 
 OnProgress = Callable[[int, int], None]  # videos that are done, all videos
+OnVideo = Callable[[int, Tensor | str], None]  # record index; mean over its views [K], float64, or why there is none
 
 MAX_VIEWS = 100  # segments, and crops of each
 VIEWS = re.compile(r"([1-9][0-9]{0,3})\s*[xX×]\s*([1-9][0-9]{0,3})")
@@ -81,6 +83,7 @@ def classify_videos(
     num_workers: int = 0,
     on_progress: OnProgress | None = None,
     divided: bool = False,
+    on_video: OnVideo | None = None,
 ) -> VideoProbabilities:
     """Classify every video by the mean of the probabilities of its views.
 
@@ -98,6 +101,7 @@ def classify_videos(
         on_progress: Called after each video.
         divided: The processes of a run share the videos out, each video to one of them, and all get all results; every
             process must call it.
+        on_video: Called with what is said of each video as soon as it is known.
 
     Raises:
         WeightsError: The model's output is not finite.
@@ -120,12 +124,14 @@ def classify_videos(
     owners: list[int] = []  # record of each view, in the order of the outputs
     outputs: list[Tensor] = []  # each [B,K]; they stay on the device, so that it need not be waited for
     failures: dict[int, str] = {}
+    told = _Told(on_video)
 
     def forward(num_views: int) -> None:
         clips = torch.stack(waiting[:num_views])  # [B,C,T,H,W]
         del waiting[:num_views]
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
             outputs.append(classify_clips(model, clips, info))
+        told.take(outputs[-1])
 
     with evaluation_mode(model):
         for done, video in enumerate(loader, start=1):
@@ -133,6 +139,7 @@ def classify_videos(
                 break
             if video.error is not None:
                 failures[video.record_index] = video.error
+            told.expect(video.record_index, video.num_views, video.error)
             waiting.extend(video.to(device).unbind())
             owners.extend([video.record_index] * video.num_views)
             while len(waiting) >= views.batch_size:
@@ -144,6 +151,44 @@ def classify_videos(
     stop_if_asked(*(gather_values(asked_to_stop()) if divided else ()))  # all of them, for each waits for the others
     found = _average(outputs, owners, failures, len(info.class_names))
     return _check(_gather(found) if divided else found)
+
+
+def refuse_infinite(outputs: Tensor) -> Tensor:
+    """Give outputs back.
+
+    Raises:
+        WeightsError: One is not finite.
+    """
+    if not bool(outputs.isfinite().all()):
+        raise WeightsError("the model's output is not finite: the weights are damaged or training has diverged")
+    return outputs
+
+
+class _Told:
+    """Tells of each video once the outputs of all its views are there; does nothing where nobody asked."""
+
+    def __init__(self, on_video: OnVideo | None) -> None:
+        self._on_video = on_video
+        self._waiting: deque[tuple[int, int]] = deque()  # record and number of views, in the order of the outputs
+        self._outputs: list[Tensor] = []  # of views, [K] each, that were not told of
+
+    def expect(self, record_index: int, num_views: int, error: str | None) -> None:
+        if self._on_video is None:
+            return
+        if error is not None:
+            self._on_video(record_index, error)
+        elif num_views:
+            self._waiting.append((record_index, num_views))
+
+    def take(self, outputs: Tensor) -> None:
+        """Take the outputs of some views [B, K]."""
+        if self._on_video is None:
+            return
+        self._outputs += refuse_infinite(outputs.cpu().double()).unbind()
+        while self._waiting and len(self._outputs) >= self._waiting[0][1]:
+            record_index, num_views = self._waiting.popleft()
+            self._on_video(record_index, torch.stack(self._outputs[:num_views]).mean(dim=0))  # [K]
+            del self._outputs[:num_views]
 
 
 def _average(
@@ -169,6 +214,5 @@ def _gather(found: VideoProbabilities) -> VideoProbabilities:
 
 def _check(found: VideoProbabilities) -> VideoProbabilities:
     """Refuse what is not a number: in all processes together, so that none waits for another."""
-    if not bool(found.probabilities.isfinite().all()):
-        raise WeightsError("the model's output is not finite: the weights are damaged or training has diverged")
+    refuse_infinite(found.probabilities)
     return found

@@ -15,10 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from everest.config import EvaluationConfig, num_sampled_frames
+from everest.config import CheckpointInfo, EvaluationConfig, num_sampled_frames
 from everest.datasets import ClipRecord, Manifest, build_view_loader
 from everest.datasets.clips import Views
-from everest.errors import ConfigError, DataError, VideoError
+from everest.datasets.engine import Engine, LocalEngine
+from everest.datasets.pool import Lost
+from everest.datasets.ray_engine import RayEngine
+from everest.errors import ConfigError, DataError
+from everest.evaluation.many import Computed, compute_views
 from everest.inference.feature_rows import FeatureRow, Features, read_features, require_format, write_features
 from everest.inference.windows import Windows
 from everest.models.features import ClipFeatures, FeatureModel
@@ -26,7 +30,7 @@ from everest.training.files import atomic_write
 
 ROWS_OF_PART = 512
 SECONDS_OF_PART = 60.0
-VIDEOS_TOGETHER = 64  # that are opened before the first of them is read, to be cut
+VIDEOS_TOGETHER, VIDEOS_ON_RAY = 64, 8192  # that are opened before the first of them is read, to be cut
 PROGRESS_NAME = "progress.json"
 
 OnProgress = Callable[[int, int], None]  # videos that are done, all videos
@@ -126,6 +130,8 @@ def embed(
     num_workers: int = -1,
     on_progress: OnProgress | None = None,
     on_skip: Callable[[int], None] | None = None,
+    engine: RayEngine | None = None,
+    device: str = "auto",
 ) -> EmbedReport:
     """Write the features of videos into a file.
 
@@ -142,6 +148,8 @@ def embed(
         num_workers: Decoding processes; 0 decodes in this one, -1 takes one process per spare core.
         on_progress: Called after each video with the number of videos done and of all.
         on_skip: Called once with the number of videos that an earlier start has done.
+        engine: A Ray cluster, which does all the work; None: this process and ``num_workers``.
+        device: Where the model of its workers computes: ``auto`` takes the GPUs that the cluster has.
 
     Raises:
         ConfigError: The file cannot be of this name, exists, or its beginning is of something else; tokens are asked
@@ -160,7 +168,7 @@ def embed(
     parts.go_on()
     if on_skip is not None:
         on_skip(parts.done)
-    reader = _Reader(model, manifest, windows, views, num_workers)
+    reader = _Reader(model, manifest, windows, views, num_workers, engine, device)
     for done, rows, failures in reader.read_from(parts.done):
         parts.failures |= failures
         parts.add(rows, done)
@@ -187,6 +195,8 @@ class _Reader:
         windows: How they are cut.
         views: Of each video or span.
         num_workers: Decoding processes.
+        engine: What does the work instead of them and this process, if any.
+        device: Where its workers compute.
     """
 
     model: FeatureModel
@@ -194,6 +204,8 @@ class _Reader:
     windows: Windows | None
     views: EvaluationConfig
     num_workers: int
+    engine: RayEngine | None
+    device: str
 
     def read_from(self, first: int) -> Iterator[tuple[int, list[FeatureRow], dict[str, str]]]:
         """Give one video after another: its number from 1, its rows, and why it cannot be read if so."""
@@ -201,21 +213,36 @@ class _Reader:
         if self.windows is None:
             yield from self._read([[record] for record in records[first:]], first)
             return
-        for start in range(first, len(records), VIDEOS_TOGETHER):
-            yield from self._read([self._cut(record) for record in records[start : start + VIDEOS_TOGETHER]], start)
+        together = VIDEOS_TOGETHER if self.engine is None else VIDEOS_ON_RAY
+        for start in range(first, len(records), together):
+            yield from self._read(self._cut(records[start : start + together], self.windows), start)
 
-    def _cut(self, record: ClipRecord) -> list[ClipRecord] | str:
-        """Give the spans of a video, or why it cannot be opened."""
-        assert self.windows is not None  # noqa: S101 - for the type checker: only asked where there are windows
-        try:
-            return self.windows.cut(record, self.model.info)
-        except VideoError as error:
-            return str(error)
+    def _cut(self, records: Sequence[ClipRecord], windows: Windows) -> list[list[ClipRecord] | str]:
+        """Give the spans of each video, or why it cannot be opened."""
+        cut = Cut(windows, self.model.info)
+        limit = self.views.time_limit_seconds
+        engine: Engine = self.engine or LocalEngine(0)
+        found = engine.run(cut, records, time_limit_seconds=limit)
+        return [spans.reason if isinstance(spans, Lost) else spans for _, spans in found]
 
     def _read(
         self, videos: Sequence[list[ClipRecord] | str], first: int
     ) -> Iterator[tuple[int, list[FeatureRow], dict[str, str]]]:
         records = tuple(span for video in videos if not isinstance(video, str) for span in video)
+        found = self._on_ray(records) if self.engine is not None else self._here(records)
+        for number, video in enumerate(videos, start=first):
+            if isinstance(video, str):
+                yield number + 1, [], {str(self.manifest.records[number].path): video}
+                continue
+            rows, failures = [], {}
+            for span, (error, features) in zip(video, found, strict=False):
+                if error is not None:
+                    failures[str(span.path)] = error
+                else:
+                    rows.append(_row(self.manifest, span, features))
+            yield number + 1, rows, failures
+
+    def _here(self, records: tuple[ClipRecord, ...]) -> Iterator[Computed]:
         info = self.model.info
         loader = build_view_loader(
             replace(self.manifest, records=records),
@@ -225,32 +252,55 @@ class _Reader:
             num_workers=self.num_workers,
             pin_memory=self.model.device.type == "cuda",
         )
-        found = _in_batches(self.model, loader, self.views.batch_size)
-        for number, video in enumerate(videos, start=first):
-            if isinstance(video, str):
-                yield number + 1, [], {str(self.manifest.records[number].path): video}
-                continue
-            rows, failures = [], {}
-            for span, (read, features) in zip(video, found, strict=False):
-                if read.error is not None:
-                    failures[str(span.path)] = read.error
-                else:
-                    rows.append(_row(self.manifest, span, features))
-            yield number + 1, rows, failures
+        yield from _in_batches(self.model, loader, self.views.batch_size)
+
+    def _on_ray(self, records: tuple[ClipRecord, ...]) -> Iterator[Computed]:
+        assert self.engine is not None  # noqa: S101 - for the type checker: only asked where there is one
+        function = Describe(self.model)
+        return compute_views(self.engine, function, records, self.model.info, self.views, device=self.device)
 
 
-def _in_batches(
-    model: FeatureModel, loader: Iterable[Views], batch_size: int
-) -> Iterator[tuple[Views, list[ClipFeatures]]]:
-    """Run full batches of views, whatever the number of views of a video, and give them back video by video."""
+@dataclass(frozen=True)
+class Cut:
+    """The task of a worker: finds the spans of a video."""
+
+    windows: Windows
+    info: CheckpointInfo
+
+    def __call__(self, record: ClipRecord) -> list[ClipRecord]:
+        """Cut a video."""
+        return self.windows.cut(record, self.info)
+
+
+@dataclass(frozen=True)
+class Describe:
+    """A feature model as a :class:`~everest.evaluation.many.ViewFunction`."""
+
+    model: FeatureModel
+
+    def to(self, device: torch.device) -> None:
+        """Move the model."""
+        self.model.model.to(device)
+
+    def __call__(self, clips: Tensor) -> list[ClipFeatures]:
+        """Describe each clip."""
+        return self.model(clips)
+
+    def combine(self, outputs: list[ClipFeatures]) -> list[ClipFeatures]:
+        """Send back those of all views."""
+        return outputs
+
+
+def _in_batches(model: FeatureModel, loader: Iterable[Views], batch_size: int) -> Iterator[Computed]:
+    """Run full batches of views, whatever the number of views of a video, and give their features video by video."""
     clips: list[Tensor] = []  # each [C,T,H,W]
     waiting: list[Views] = []
     features: list[ClipFeatures] = []
 
-    def finished() -> Iterator[tuple[Views, list[ClipFeatures]]]:
+    def finished() -> Iterator[Computed]:
         while waiting and len(features) >= waiting[0].num_views:
             video = waiting.pop(0)
-            yield video, features[: video.num_views]
+            yield video.error, features[: video.num_views]
             del features[: video.num_views]
 
     for video in loader:

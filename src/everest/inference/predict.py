@@ -3,10 +3,11 @@
 Shapes: K classes.
 """
 
+import copy
 import math
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -15,10 +16,12 @@ from torch import Tensor
 
 from everest.config import CheckpointInfo, EvaluationConfig
 from everest.datasets import ClipRecord, Manifest
+from everest.datasets.ray_engine import RayEngine
 from everest.errors import ConfigError, VideoError, WeightsError
 from everest.evaluation import choose_device, classify_videos, with_keep_ratio
+from everest.evaluation.many import Classify, compute_views
 from everest.evaluation.metrics import rank_classes
-from everest.evaluation.views import OnProgress
+from everest.evaluation.views import OnProgress, OnVideo
 from everest.models import Classifier, load_model
 
 DEFAULT_VIEWS = EvaluationConfig(num_segments=3, num_crops=1)  # start, middle and end; the centre of the picture
@@ -58,6 +61,9 @@ class FailedPrediction:
 
     source: Path
     reason: str
+
+
+OnResult = Callable[[int, ClipPrediction | FailedPrediction], None]  # place of the file, what is said of it
 
 
 class Predictor:
@@ -138,69 +144,107 @@ class Predictor:
         """
         _check_span(start_seconds, end_seconds)
         span = ClipRecord(Path(path), start_seconds=start_seconds, end_seconds=end_seconds)
-        prediction = self._predict([span], views, top, 0, None)[0]
+        prediction = self._predict([span], views, top)[0]
         if isinstance(prediction, FailedPrediction):
             raise VideoError(f"{prediction.source}: {prediction.reason}")
         return prediction
 
     def predict_many(
         self,
-        paths: Sequence[str | Path],
+        paths: Sequence[str | Path | ClipRecord],
         on_progress: OnProgress | None = None,
         *,
         views: EvaluationConfig | None = None,
         top: int = 5,
         num_workers: int = 0,
+        on_result: OnResult | None = None,
+        engine: RayEngine | None = None,
+        device: str = "auto",
     ) -> list[ClipPrediction | FailedPrediction]:
         """Name the classes of several videos; one that cannot be read does not stop the others.
 
         Args:
-            paths: The files; none is allowed.
+            paths: The files, or records of a manifest; none is allowed.
             on_progress: Called after each file with the number of files that are done and the number of all.
             views: As for :meth:`predict`.
             top: As for :meth:`predict`.
             num_workers: Decoding processes; 0 decodes in this one, -1 takes one process per spare core.
+            on_result: Called with the place and the prediction of each file as soon as there is one.
+            engine: A Ray cluster, which does all the work; None: this process and ``num_workers``.
+            device: Where the model of its workers computes: ``auto`` takes the GPUs that the cluster has.
 
         Returns:
             One entry per file, in their order.
 
         Raises:
-            ConfigError: ``top`` makes no sense.
+            ConfigError: ``top`` makes no sense, or the cluster has no such device.
         """
-        return self._predict([ClipRecord(Path(path)) for path in paths], views, top, num_workers, on_progress)
+        given = [path if isinstance(path, ClipRecord) else ClipRecord(Path(path)) for path in paths]
+        spans = [replace(record, label=None) for record in given]  # labels of classes that may not be ours
+
+        def work(manifest: Manifest, chosen: EvaluationConfig, on_video: OnVideo) -> None:
+            if engine is None:
+                self._classify(manifest, chosen, on_video, num_workers, on_progress)
+                return
+            function = Classify(copy.deepcopy(self.model).cpu(), self.info, self.dtype)
+            computed = compute_views(engine, function, manifest.records, self.info, chosen, device=device)
+            for index, (error, probabilities) in enumerate(computed):
+                on_video(index, torch.from_numpy(probabilities) if error is None else error)
+                if on_progress is not None:
+                    on_progress(index + 1, len(manifest))
+
+        return self._predict(spans, views, top, on_result, work)
+
+    def _classify(
+        self,
+        manifest: Manifest,
+        views: EvaluationConfig,
+        on_video: OnVideo,
+        num_workers: int = 0,
+        on_progress: OnProgress | None = None,
+    ) -> None:
+        classify_videos(
+            self.model,
+            self.info,
+            manifest,
+            views,
+            device=self.device,
+            dtype=self.dtype,
+            num_workers=num_workers,
+            on_progress=on_progress,
+            on_video=on_video,
+        )
 
     def _predict(
         self,
         spans: list[ClipRecord],
         views: EvaluationConfig | None,
         top: int,
-        num_workers: int,
-        on_progress: OnProgress | None,
+        on_result: OnResult | None = None,
+        work: Callable[[Manifest, EvaluationConfig, OnVideo], None] | None = None,
     ) -> list[ClipPrediction | FailedPrediction]:
         if top < 1:
             raise ConfigError(f"top must be at least 1, given: {top}")
         if not spans:
             return []
         start = time.perf_counter()
-        found = classify_videos(
-            self.model,
-            self.info,
-            Manifest(tuple(spans), (), Path.cwd()),
-            views or DEFAULT_VIEWS,
-            device=self.device,
-            dtype=self.dtype,
-            num_workers=num_workers,
-            on_progress=on_progress,
-        )
-        seconds = (time.perf_counter() - start) / len(spans)
-        predictions: list[ClipPrediction | FailedPrediction] = [
-            FailedPrediction(span.path, found.failures.get(index, "")) for index, span in enumerate(spans)
-        ]
-        for index, probabilities in zip(found.record_indices.tolist(), found.probabilities, strict=True):
+        predictions: dict[int, ClipPrediction | FailedPrediction] = {}
+
+        def take(index: int, outcome: Tensor | str) -> None:
             span = spans[index]
-            classes = self._named(probabilities, top)
-            predictions[index] = ClipPrediction(span.path, classes, span.start_seconds, span.end_seconds, seconds)
-        return predictions
+            if isinstance(outcome, str):
+                predictions[index] = FailedPrediction(span.path, outcome)
+            else:
+                seconds = (time.perf_counter() - start) / (len(predictions) + 1)
+                classes = self._named(outcome, top)
+                predictions[index] = ClipPrediction(span.path, classes, span.start_seconds, span.end_seconds, seconds)
+            if on_result is not None:
+                on_result(index, predictions[index])
+
+        (work or self._classify)(Manifest(tuple(spans), (), Path.cwd()), views or DEFAULT_VIEWS, take)
+        seconds = (time.perf_counter() - start) / len(spans)
+        in_order = (predictions[index] for index in range(len(spans)))
+        return [replace(p, seconds=seconds) if isinstance(p, ClipPrediction) else p for p in in_order]
 
     def _named(self, probabilities: Tensor, top: int) -> tuple[tuple[str, float], ...]:
         """Name the most probable classes: [K] to pairs."""

@@ -1,0 +1,116 @@
+"""What ``everest predict`` does with its options."""
+
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from everest.commands import EXIT_FAILURES, EXIT_OK, EXIT_UNUSABLE, print_result
+
+LISTS = (".csv", ".tsv")  # what is one, not a video
+
+if TYPE_CHECKING:
+    from everest.config import EvaluationConfig
+    from everest.datasets import ClipRecord
+    from everest.inference import ClipPrediction, FailedPrediction, Predictor
+
+    Prediction = ClipPrediction | FailedPrediction
+
+
+def predict(options: Namespace) -> int:
+    """Name what happens in videos; what cannot be read is said, and the rest is predicted."""
+    from everest import api
+    from everest.evaluation import parse_views
+    from everest.inference import DEFAULT_VIEWS, FailedPrediction
+    from everest.inference.kept import to_row
+
+    on_ray = options.engine == "ray"
+    records = _records(options.videos)
+    predictor = api.load(options.checkpoint, device="cpu" if on_ray else options.device, keep_ratio=options.keep_ratio)
+    views = DEFAULT_VIEWS if options.views is None else parse_views(options.views)
+    if options.decoder is not None:
+        views = views.model_copy(update={"decoder": options.decoder})
+    results = _predict(options, predictor, records, views)
+    failed = [result for result in results if isinstance(result, FailedPrediction)]
+    if options.out is None:
+        rows = [to_row(record, result) for record, result in zip(records, results, strict=True)]
+        if len(failed) < len(results) or options.json:
+            print_result(options, rows, "\n".join(_told(rows)))
+    else:
+        values = {"out": str(options.out), "num_videos": len(results), "num_failed": len(failed)}
+        print_result(options, values, f"{len(results) - len(failed):,} of {len(results):,} predicted: {options.out}")
+    for failure in failed:
+        print(f"error: {failure.source}: {failure.reason}", file=sys.stderr)
+    if len(failed) == len(results):
+        return EXIT_UNUSABLE
+    return EXIT_FAILURES if failed else EXIT_OK
+
+
+def _records(videos: list[str]) -> "Sequence[ClipRecord]":
+    """List the clips: a manifest and a folder stand for all of theirs."""
+    from everest.datasets import ClipRecord, load_data
+    from everest.datasets.source import BUNDLED
+
+    records: list[ClipRecord] = []
+    for video in videos:
+        path = Path(video).expanduser()
+        is_list = video == BUNDLED or path.suffix.lower() in LISTS or path.is_dir()
+        records += load_data(video).records if is_list else [ClipRecord(Path(video))]
+    return records
+
+
+def _predict(
+    options: Namespace, predictor: "Predictor", records: "Sequence[ClipRecord]", views: "EvaluationConfig"
+) -> "Sequence[Prediction]":
+    """Predict what an earlier start has not predicted."""
+    from everest.datasets.engine import open_engine
+    from everest.datasets.ray_engine import RayEngine
+    from everest.inference.kept import PredictionFile
+    from everest.training.progress import Progress
+
+    with ExitStack() as stack:
+        kept = None
+        if options.out is not None:
+            kept = stack.enter_context(PredictionFile(options.out, predictor, views, options.top))
+        found: dict[int, Prediction] = {}
+        for index, record in enumerate(records):
+            known = None if kept is None else kept.known(record)
+            if known is not None:
+                found[index] = known
+        left, num_known = [index for index in range(len(records)) if index not in found], len(found)
+
+        def take(place: int, prediction: "Prediction") -> None:
+            found[left[place]] = prediction
+            if kept is not None:
+                kept.add(records[left[place]], prediction)
+
+        engine = stack.enter_context(open_engine(options.engine, address=options.ray_address))
+        progress = stack.enter_context(Progress("predicting", len(records)))
+        progress.skip(num_known)
+        predictor.predict_many(
+            [records[index] for index in left],
+            lambda done, _: progress.update(num_known + done),
+            views=views,
+            top=options.top,
+            num_workers=-1,
+            on_result=take,
+            engine=engine if isinstance(engine, RayEngine) else None,
+            device=options.device,
+        )
+        results = [found[index] for index in range(len(records))]
+        if kept is not None:
+            kept.finish(records, results)
+    return results
+
+
+def _told(rows: list[dict[str, Any]]) -> list[str]:
+    """Write predictions for a person."""
+    lines = []
+    for row in rows:
+        if "classes" in row:
+            end = "the end" if row.get("end") is None else f"{row['end']:g} s"
+            lines.append(row["video"] + (f" from {row['start'] or 0:g} s to {end}" if "start" in row else ""))
+            lines += [f"  {c['probability']:6.1%}  {c['name']}" for c in row["classes"]]
+    return lines

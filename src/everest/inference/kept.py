@@ -1,0 +1,142 @@
+"""Predictions as JSON lines, each written as soon as it is known, so that many of them can go on where they stopped."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Self, TextIO
+
+import torch
+
+from everest.config import EvaluationConfig
+from everest.datasets import ClipRecord
+from everest.datasets.check import stat_source
+from everest.datasets.lock import Lock
+from everest.errors import DataError
+from everest.inference.predict import ClipPrediction, FailedPrediction, Predictor
+
+Key = tuple[str, float | None, float | None, int, int]  # file, span, size and time of the last change
+
+
+class PredictionFile:
+    """The file. Use it in a ``with`` statement, at the start of which it is read; until its end nobody else writes.
+
+    Its first line says what the predictions depend on. Files that could not be read are tried again by the next start.
+
+    Args:
+        path: Made where it does not exist.
+        predictor: What predicts.
+        views: How many views of each video, and what reads them.
+        top: Classes that are named.
+
+    Raises:
+        DataError: The file cannot be used, or holds predictions of other weights or settings.
+    """
+
+    def __init__(self, path: Path, predictor: Predictor, views: EvaluationConfig, top: int) -> None:
+        self._path, self._class_names = path, predictor.class_names
+        asked = {"num_segments": views.num_segments, "num_crops": views.num_crops, "decoder": views.decoder, "top": top}
+        self._header = {"model": fingerprint(predictor), **asked}
+        self._known: dict[Key, ClipPrediction] = {}
+        busy = "is predicting and writes here: wait until that is done, or name another file with --out"
+        self._lock = Lock(path.with_name(f"{path.name}.lock"), f"{path}: {{owner}} {busy}")
+
+    def __enter__(self) -> Self:
+        try:
+            with ExitStack() as stack:
+                stack.enter_context(self._lock)
+                content = self._path.read_bytes() if self._path.exists() else b""
+                whole = content[: content.rfind(b"\n") + 1]  # the last line may have been cut off
+                self._read(whole, content)
+                self._path.write_bytes(whole or _line(self._header).encode())
+                self._file: TextIO = stack.enter_context(self._path.open("a", encoding="utf-8", newline=""))
+                self._closing = stack.pop_all()
+        except OSError as error:
+            raise self._unusable(error) from None
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self._closing.close()
+        except OSError as error:  # what was not written yet did not fit on the disk
+            raise self._unusable(error) from None
+
+    def known(self, record: ClipRecord) -> ClipPrediction | None:
+        """Give what an earlier start has predicted of the same file; None where it has not, or the file has changed."""
+        return self._known.get(_key(record))
+
+    def add(self, record: ClipRecord, prediction: ClipPrediction | FailedPrediction) -> None:
+        """Write a prediction, at once."""
+        try:
+            self._file.write(_line(to_row(record, prediction) | _state(record)))
+            self._file.flush()
+        except OSError as error:
+            raise self._unusable(error) from None
+
+    def finish(self, records: Sequence[ClipRecord], predictions: Sequence[ClipPrediction | FailedPrediction]) -> None:
+        """Write all anew, in order, in place of what is in the file."""
+        self._file.close()
+        part = self._path.with_name(f"{self._path.name}.part")
+        try:
+            with part.open("w", encoding="utf-8", newline="") as file:
+                file.write(_line(self._header))
+                for record, prediction in zip(records, predictions, strict=True):
+                    file.write(_line(to_row(record, prediction) | _state(record)))
+            part.replace(self._path)
+        except OSError as error:
+            raise self._unusable(error) from None
+
+    def _read(self, whole: bytes, content: bytes) -> None:
+        try:
+            header, *rows = [json.loads(line) for line in whole.splitlines()] or [self._header if not content else None]
+            if header != self._header:
+                raise DataError(
+                    f"{self._path}: exists, but does not hold predictions of these weights with these settings: name "
+                    "another file with --out"
+                )
+            for row in rows:
+                if "classes" in row:
+                    classes = tuple((c["name"], c["probability"]) for c in row["classes"])
+                    span = row["start"], row["end"]
+                    key = (row["video"], *span, row["num_bytes"], row["modified_ns"])
+                    self._known[key] = ClipPrediction(Path(row["video"]), classes, *span, 0.0)
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{self._path}: is not a file of predictions ({error}): name another with --out") from None
+
+    def _unusable(self, error: OSError) -> DataError:
+        return DataError(f"{self._path}: cannot be written: {error.strerror}; name another file with --out")
+
+
+def to_row(record: ClipRecord, prediction: ClipPrediction | FailedPrediction) -> dict[str, Any]:
+    """Give a prediction as plain values that JSON can hold; a span only where there is one."""
+    row: dict[str, Any] = {"video": str(prediction.source)}
+    if record.start_seconds is not None or record.end_seconds is not None:
+        row |= {"start": record.start_seconds, "end": record.end_seconds}
+    if isinstance(prediction, FailedPrediction):
+        return row | {"error": prediction.reason}
+    return row | {"classes": [{"name": name, "probability": share} for name, share in prediction.classes]}
+
+
+def fingerprint(predictor: Predictor) -> str:
+    """Hash weights and what travels with them: equal where predictions are."""
+    sha = hashlib.sha256(predictor.info.model_dump_json().encode())
+    for name, tensor in sorted(predictor.model.state_dict().items()):
+        sha.update(name.encode())
+        sha.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return sha.hexdigest()
+
+
+def _key(record: ClipRecord) -> Key:
+    return str(record.path), record.start_seconds, record.end_seconds, *stat_source(record.source)
+
+
+def _state(record: ClipRecord) -> dict[str, Any]:
+    """What tells whether the file is still the same, and its span, even where it has none."""
+    num_bytes, modified_ns = stat_source(record.source)
+    span = {"start": record.start_seconds, "end": record.end_seconds}
+    return {**span, "num_bytes": num_bytes, "modified_ns": modified_ns}
+
+
+def _line(values: dict[str, Any]) -> str:
+    return json.dumps(values) + "\n"  # ASCII, so that any file name can be written

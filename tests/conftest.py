@@ -1,0 +1,32 @@
+"""What tests of more than one folder share."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ray_clusters import RayCluster
+
+
+@pytest.fixture(scope="module")
+def ray_machines() -> Iterator[RayCluster]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent / "datasets"), prepend=os.pathsep)  # tasks of tests
+        folder = tempfile.mkdtemp(prefix="everest-ray-", dir="/tmp" if Path("/tmp").is_dir() else None)
+        cluster = RayCluster(folder)
+        try:
+            yield cluster
+        finally:
+            cluster.stop()
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def ray_cluster(ray_machines: RayCluster) -> RayCluster:
+    """The cluster with both of its workers."""
+    ray_machines.mend()
+    return ray_machines

@@ -1,0 +1,32 @@
+"""A Ray cluster of processes of this machine, whose machines can be killed."""
+
+STORE_BYTES = 80 * 2**20  # of shared memory, of which there may be little
+# Machines that are gone are noticed within a second or two instead of half a minute.
+QUICK = {"health_check_initial_delay_ms": 500, "health_check_period_ms": 500, "health_check_failure_threshold": 3}
+
+
+class RayCluster:
+    """A head without cores, and two machines of one core and one made-up GPU each."""
+
+    def __init__(self, folder: str) -> None:
+        from ray.cluster_utils import Cluster
+
+        head = {"num_cpus": 0, "num_gpus": 0, "object_store_memory": STORE_BYTES, "include_dashboard": False}
+        self._cluster = Cluster(True, head_node_args={**head, "temp_dir": folder, "_system_config": QUICK})
+        self._workers = [self._add() for _ in range(2)]
+        self.address: str = self._cluster.address
+
+    def _add(self) -> object:
+        return self._cluster.add_node(num_cpus=1, num_gpus=1, object_store_memory=STORE_BYTES)
+
+    def kill_one(self) -> None:
+        """Kill everything that belongs to one of the machines."""
+        self._cluster.remove_node(self._workers.pop(0), allow_graceful=False)
+
+    def mend(self) -> None:
+        """Put a new machine in the place of one that was killed."""
+        while len(self._workers) < 2:
+            self._workers.append(self._add())
+
+    def stop(self) -> None:
+        self._cluster.shutdown()
