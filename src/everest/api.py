@@ -15,6 +15,7 @@ from everest.config import (
     EvaluationConfig,
     FinetuneConfig,
     PretrainConfig,
+    RemoteConfig,
     RunConfig,
 )
 from everest.datasets import ClipRecord, Manifest, load_data
@@ -123,6 +124,8 @@ def _finetune(config: FinetuneConfig, manifest: Manifest, out: Path, init: Path 
         views = views.model_copy(update={"decoder": config.data.decoder})
     if views.time_limit_seconds == EvaluationConfig().time_limit_seconds:
         views = views.model_copy(update={"time_limit_seconds": config.data.time_limit_seconds})
+    if views.remote == RemoteConfig():
+        views = views.model_copy(update={"remote": config.data.remote})
     assess = partial(_evaluate, views=views, run=config.run, num_workers=config.data.num_workers)
     every, num_epochs = config.run.evaluate_every_epochs, config.optim.epochs
 

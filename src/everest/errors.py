@@ -5,6 +5,7 @@
     ├── DataError
     │   ├── ManifestError    a list of clips that cannot be used
     │   ├── VideoError       one video file that cannot be read
+    │   │   └── RemoteError  one thing at a URL that cannot be fetched
     │   └── UnreadableError  too many of them, one after the other
     ├── SelectionError       a token or frame selection that is impossible
     ├── WeightsError         a checkpoint that does not fit
@@ -37,6 +38,22 @@ class ManifestError(DataError):
 
 class VideoError(DataError):
     """A video file cannot be read."""
+
+
+class RemoteError(VideoError):
+    """Something at a URL cannot be fetched.
+
+    Attributes:
+        is_passing: Asked at another time it may be there: the connection broke, or the server was busy.
+        http_status: What the server answered with; None where none did.
+    """
+
+    def __init__(self, message: str, is_passing: bool = False, http_status: int | None = None) -> None:
+        super().__init__(message, is_passing, http_status)
+        self.is_passing, self.http_status = is_passing, http_status
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class UnreadableError(DataError):

@@ -22,7 +22,7 @@ from everest.config.names import (
     SelectionMethod,
     Task,
 )
-from everest.config.running import AugmentConfig, DataConfig, EvaluationConfig, OptimConfig, RunConfig
+from everest.config.running import AugmentConfig, DataConfig, EvaluationConfig, OptimConfig, RemoteConfig, RunConfig
 from everest.config.runs import (
     CheckpointInfo,
     FinetuneConfig,
@@ -55,6 +55,7 @@ __all__ = [
     "PositionKind",
     "PretrainConfig",
     "Ratio",
+    "RemoteConfig",
     "RunConfig",
     "Scoring",
     "SelectionConfig",

@@ -41,6 +41,21 @@ class AugmentConfig(Config):
     cutmix_alpha: float = Field(0.0, ge=0.0)
 
 
+class RemoteConfig(Config):
+    """Clips that lie in shards at URLs.
+
+    Attributes:
+        cache_dir: Folder of this machine in which they are kept for the next time, by any number of processes and
+            runs; None: every clip is fetched whenever it is needed.
+        cache_gb: Gigabytes (10^9 bytes) that are kept at most.
+        patience_seconds: How long a clip is asked for again where the server is busy or the connection breaks.
+    """
+
+    cache_dir: str | None = None
+    cache_gb: float = Field(50.0, gt=0.0)
+    patience_seconds: float = Field(300.0, gt=0.0)
+
+
 class DataConfig(Config):
     """How clips reach the device.
 
@@ -57,6 +72,7 @@ class DataConfig(Config):
         time_limit_seconds: A video that takes longer to decode counts as one that cannot be read.
         augment_on: Where RandAugment and erasing are done: by the ``workers`` or on the ``device``; ``auto`` takes the
             device where it is a GPU of NVIDIA or AMD. Crops, resizing and flips are always done by the workers.
+        remote: Clips at URLs.
     """
 
     batch_size: int = Field(16, ge=1)
@@ -69,6 +85,7 @@ class DataConfig(Config):
     decoder: Decoder = "auto"
     time_limit_seconds: float = Field(60.0, gt=0.0)
     augment_on: Literal["auto", "workers", "device"] = "auto"
+    remote: RemoteConfig = RemoteConfig()
 
 
 class OptimConfig(Config):
@@ -116,6 +133,7 @@ class EvaluationConfig(Config):
         batch_size: Views per forward pass.
         decoder: What reads the files, as in training.
         time_limit_seconds: A video that takes longer to decode is listed as one that cannot be read.
+        remote: Clips at URLs, as in training.
     """
 
     num_segments: int = Field(5, ge=1, le=100)
@@ -123,6 +141,7 @@ class EvaluationConfig(Config):
     batch_size: int = Field(16, ge=1)
     decoder: Decoder = "auto"
     time_limit_seconds: float = Field(60.0, gt=0.0)
+    remote: RemoteConfig = RemoteConfig()
 
 
 class RunConfig(Config):

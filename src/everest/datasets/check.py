@@ -16,6 +16,7 @@ from everest.datasets.records import ClipRecord, Manifest
 from everest.datasets.source import BUNDLED
 from everest.video.backends import describe_decoder
 from everest.video.source import VideoSource, is_url, open_member, say_location
+from everest.video.urls import Url
 
 
 def check_manifest(
@@ -85,7 +86,8 @@ def check_manifest(
 def default_report(data: str | Path) -> Path:
     """Name the report of a check: beside a manifest; for a folder, a URL or bundled data in the current folder."""
     if str(data) == BUNDLED or is_url(str(data)) or Path(data).expanduser().is_dir():
-        return Path(f"{Path(data).expanduser().absolute().name}.check.jsonl")
+        name = Url(str(data)) if is_url(str(data)) else str(data)
+        return Path(f"{Path(name).expanduser().absolute().name}.check.jsonl")
     path = Path(data).expanduser()
     return path.with_name(f"{path.name}.check.jsonl")
 

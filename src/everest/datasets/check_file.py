@@ -13,7 +13,7 @@ from av.error import FFmpegError
 from everest.datasets.check_rows import CheckRow, Span
 from everest.datasets.records import ClipRecord
 from everest.datasets.spans import CHUNK_BYTES, span_of
-from everest.errors import VideoError
+from everest.errors import RemoteError, VideoError
 from everest.video.backends import Reader, open_video
 from everest.video.opening import open_stream, packets_of
 from everest.video.reader import VideoInfo
@@ -67,7 +67,8 @@ def check_file(task: CheckTask) -> Generator[None, None, CheckRow]:
             )
             faults = yield from _decode(reader, task, num_pictures)
     except VideoError as error:
-        return replace(row, fault=_reason(error, task), faulty_spans=row.spans)
+        is_passing = isinstance(error, RemoteError) and error.is_passing
+        return replace(row, fault=_reason(error, task), faulty_spans=row.spans, was_stopped=is_passing)
     row = replace(row, warnings=(*row.warnings, *_warnings(row, info)))
     if not faults:
         return row

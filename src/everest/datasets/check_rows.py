@@ -38,7 +38,8 @@ class CheckRow:
         fault: Why it cannot be used, in one line; None where it can.
         faulty_spans: The clips that cannot be used.
         warnings: What does not keep it from being used.
-        was_stopped: The fault is that reading hung or killed its process; the next check tries again.
+        was_stopped: The fault is that reading hung or killed its process, or that a server did not answer; the next
+            check tries again.
         content_hash: BLAKE2b of the bytes, where another file has as many of them; empty elsewhere.
     """
 

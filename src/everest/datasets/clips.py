@@ -21,6 +21,7 @@ from everest.datasets.handover import Places
 from everest.datasets.pool import Lost, run_parallel
 from everest.datasets.records import ClipRecord
 from everest.datasets.spans import FramePlan, chunked, read_frames, read_span, sampled_step, span_of
+from everest.datasets.store import bring
 from everest.datasets.watch import Watch, Watched
 from everest.errors import DataError, UnreadableError, VideoError
 from everest.video.augment import ClipChanges, change_clip, draw_box, draw_changes, take_box
@@ -362,6 +363,7 @@ def reading(clips: Watched, record_index: int, unreadable: dict[int, str]) -> It
     """
     if record_index in unreadable:
         raise VideoError(unreadable[record_index])
+    bring(clips.records[record_index].source)
     with clips.watch.reading(record_index) if clips.watch is not None else nullcontext():
         yield
 

@@ -26,6 +26,7 @@ from everest.datasets.flow_files import MotionReader
 from everest.datasets.handover import NoSharedMemoryError, Places
 from everest.datasets.records import ClipRecord, Manifest
 from everest.datasets.sampler import BatchPlan, EpochSampler, plan_batches
+from everest.datasets.store import ClipStore, fetch_ahead, through_store
 from everest.datasets.workers import Workers, resolve_num_workers
 from everest.draws import seeds_of_clips
 from everest.errors import DataError, UnreadableError
@@ -91,6 +92,7 @@ class _MicroBatches(Dataset["Batch | DataError"]):
             return error
 
     def _read(self, keys: tuple[SampleKey, ...]) -> Batch:
+        fetch_ahead([self.clips.records[index].source for _, _, index in keys])
         samples = [self.clips[key] for key in keys]
         repeats = self.clips.clips_per_video
         labels = torch.tensor([s.label for s in samples]).repeat_interleave(repeats)  # [B]
@@ -110,7 +112,10 @@ class TrainLoader:
     Attributes:
         sampler: Decides which video is read when.
         failed: Reason by path of every file that could not be read so far.
+        store: What clips at URLs are read through; None where none lies at one.
     """
+
+    store: ClipStore | None = None
 
     def __init__(
         self,
@@ -234,8 +239,8 @@ class PlacedViews(Dataset["Views | DataError"]):
         self._places = Places()
 
     def __getitem__(self, index: int) -> "Views | DataError":
-        views = self.clips[index]
         try:
+            views = self.clips[index]
             return replace(views, scaled=self._places.empty(views.scaled.shape).copy_(views.scaled))
         except DataError as error:
             return error
@@ -321,8 +326,12 @@ def build_train_loader(
     has_gpu = config.run.device in {"auto", "cuda"} and torch.cuda.is_available()
     is_mixed = isinstance(config, FinetuneConfig) and max(config.augment.mixup_alpha, config.augment.cutmix_alpha) > 0
     plan = plan_batches(config.optim.global_batch_size, config.data.batch_size, world_size, repeats, in_pairs=is_mixed)
+    num_workers = resolve_num_workers(config.data.num_workers)
+    records, store = through_store(
+        manifest.records, config.data.remote, num_workers, brings=not config.data.memory_cache
+    )
     clips = TrainClips(
-        manifest.records,
+        records,
         config.clip,
         config.augment,
         num_sampled_frames=num_sampled_frames(config),
@@ -336,13 +345,12 @@ def build_train_loader(
         change_later=has_gpu if config.data.augment_on == "auto" else config.data.augment_on == "device",
         motion=_motion_reader(manifest, config),
     )
-    num_workers = resolve_num_workers(config.data.num_workers)
     if config.data.memory_cache and num_workers:
         clips.preload(num_workers)
     sampler = EpochSampler(
         len(clips), plan, clips_per_video=repeats, seed=config.run.seed, rank=rank, world_size=world_size
     )
-    return TrainLoader(
+    loader = TrainLoader(
         clips,
         sampler,
         num_workers=num_workers,
@@ -351,6 +359,8 @@ def build_train_loader(
         pin_memory=has_gpu,
         on_failure=on_failure,
     )
+    loader.store = store
+    return loader
 
 
 def _motion_reader(manifest: Manifest, config: TrainConfig) -> MotionReader | None:
@@ -385,7 +395,8 @@ def build_view_loader(
         rank: This device, which takes every ``world_size``-th record.
         world_size: Number of devices.
     """
-    clips = ViewClips(manifest.records, clip, evaluation, num_sampled_frames=num_sampled_frames)
-    indices = range(rank, len(clips), world_size)
+    indices = range(rank, len(manifest), world_size)
     workers = min(resolve_num_workers(num_workers), len(indices))
+    records, _ = through_store(manifest.records, evaluation.remote, workers)
+    clips = ViewClips(records, clip, evaluation, num_sampled_frames=num_sampled_frames)
     return ViewLoader(clips, indices, num_workers=workers, pin_memory=pin_memory)

@@ -9,16 +9,20 @@ import csv
 import io
 import math
 import os
+import re
 from pathlib import Path
 
 from everest.datasets.records import ClipRecord, Manifest, natural_sorted, relative_path, split_name
-from everest.datasets.rows import INTEGER, Problems, Row, read_rows, read_text
+from everest.datasets.rows import INTEGER, Problems, Row, read_rows, read_text, read_text_if_there
+from everest.datasets.store import SHARED
 from everest.errors import ManifestError, nearest
-from everest.video.source import Location, ShardMember, exists_url, is_url
+from everest.video.source import Location, ShardMember, is_url
+from everest.video.urls import Url
 
 CLASSES_FILE = "classes.txt"
 _COLUMNS = ("path", "label", "class_name", "split", "start", "end")
-_SHARD_COLUMNS = ("shard", "offset", "num_bytes")
+_SHARD_COLUMNS = ("shard", "offset", "num_bytes", "sha256")
+_HASH = re.compile("[0-9a-f]{64}")
 MAX_CLASSES = 100_000  # a larger integer is an identifier, not a class index
 
 
@@ -32,17 +36,18 @@ def read_manifest(path: str | Path) -> Manifest:
 
     Args:
         path: The list, UTF-8. Fields are separated by tabs, commas or spaces; fields may be quoted. At a URL that
-            fsspec can open, such as ``s3://bucket/packed/manifest.csv``, all clips have to be parts of shards.
+            fsspec can open, such as ``s3://bucket/packed/manifest.csv``, all clips have to be parts of shards. What
+            the URL has of passwords and queries belongs to the shards beside it as well, and is shown nowhere.
 
     Raises:
         ManifestError: The list cannot be read as a whole; every message names file and line, five at most.
     """
-    source: Location = path if isinstance(path, str) and is_url(path) else Path(path).absolute()
-    folder = source.rpartition("/")[0] if isinstance(source, str) else source.parent
+    source = Url(path) if isinstance(path, str) and is_url(path) else Path(path).absolute()
     problems = Problems(source)
     rows = read_rows(source, problems)
     class_names, indices = _resolve_labels(source, rows, problems)
-    records = tuple(_record(folder, row, indices.get(row.line), problems) for row in rows)
+    shards: dict[str, str] = {}  # each name once, however many clips lie in it
+    records = tuple(_record(source, row, indices.get(row.line), problems, shards) for row in rows)
     _check_contradictions(rows, records, problems)
     problems.raise_any()
     return Manifest(records, class_names, Path(source))
@@ -113,12 +118,17 @@ def _as_csv(manifest: Manifest, folder: Path) -> str:
     return buffer.getvalue()
 
 
-def _shard_values(record: ClipRecord, folder: Path) -> tuple[str, int, int] | tuple[None, None, None]:
+def _shard_values(record: ClipRecord, folder: Path) -> tuple[str | int | None, ...]:
     member = record.member
     if member is None:
-        return None, None, None
+        return (None,) * len(_SHARD_COLUMNS)
+    if isinstance(member.shard, Url) and member.shard.has_secret:
+        raise ManifestError(
+            f"{member.shard}: belongs to a URL with a password or a query, which is not written down: use the list "
+            "where it is"
+        )
     shard = member.shard if is_url(member.shard) else relative_path(Path(member.shard), folder)
-    return shard, member.offset, member.num_bytes
+    return shard, member.offset, member.num_bytes, member.sha256 or None
 
 
 def _resolve_labels(source: Location, rows: list[Row], problems: Problems) -> tuple[tuple[str, ...], dict[int, int]]:
@@ -195,15 +205,16 @@ def _names_by_column(rows: list[Row], indices: dict[int, int], num_classes: int,
 def _read_classes(source: Location) -> tuple[tuple[str, ...], str]:
     """Read the class names that belong to a list, and say in which file; nothing where there is none."""
     places: list[Location]
-    if isinstance(source, str):
-        folder, _, name = source.rpartition("/")
-        places = [f"{folder}/{name.rpartition('.')[0] or name}.{CLASSES_FILE}", f"{folder}/{CLASSES_FILE}"]
+    if isinstance(source, Url):
+        name = source.rpartition("/")[2]
+        places = [source.beside(f"{name.rpartition('.')[0] or name}.{CLASSES_FILE}"), source.beside(CLASSES_FILE)]
     else:
         places = [source.with_suffix(f".{CLASSES_FILE}"), source.parent / CLASSES_FILE]
     for path in places:
-        if not (exists_url(path) if isinstance(path, str) else path.is_file()):
+        text = read_text_if_there(path)
+        if text is None:
             continue
-        names = tuple(line.strip() for line in read_text(path).splitlines() if line.strip())
+        names = tuple(line.strip() for line in text.splitlines() if line.strip())
         if len(set(names)) != len(names):
             twice = next(name for name in names if names.count(name) > 1)
             raise ManifestError(f"{path}: class name {twice!r} occurs twice")
@@ -211,30 +222,42 @@ def _read_classes(source: Location) -> tuple[tuple[str, ...], str]:
     return (), CLASSES_FILE
 
 
-def _record(folder: Location, row: Row, label: int | None, problems: Problems) -> ClipRecord:
+def _record(source: Location, row: Row, label: int | None, problems: Problems, shards: dict[str, str]) -> ClipRecord:
     start = _seconds(row, "start", row.start, problems)
     end = _seconds(row, "end", row.end, problems)
     if end is not None and end <= (start or 0.0):
         problems.add(row.line, f"end ({end:g} s) must come after start ({start or 0.0:g} s)")
     if not row.path.strip():
         problems.add(row.line, "the path is empty")
-    member = _member(folder, row, problems) if row.shard else None
-    if member is None and isinstance(folder, str):
+    member = _member(source, row, problems, shards) if row.shard else None
+    if member is not None:
+        path = Path(member.shard) / member.name
+    elif isinstance(source, Path):
+        path = Path(os.path.normpath(source.parent / row.path))
+    else:
+        path = Path(source.beside(row.path))
         problems.add(row.line, "a list at a URL needs the columns shard, offset and num_bytes: pack the videos first")
-    path = Path(os.path.normpath(Path(folder) / row.path)) if member is None else Path(member.shard) / member.name
     return ClipRecord(path, label, split_name(row.split) or None, start, end, member)
 
 
-def _member(folder: Location, row: Row, problems: Problems) -> ShardMember | None:
+def _member(source: Location, row: Row, problems: Problems, shards: dict[str, str]) -> ShardMember | None:
     """Read where in which shard a clip lies."""
     if not (row.offset.isdecimal() and row.num_bytes.isdecimal() and int(row.num_bytes)):
         problems.add(row.line, f"offset and num_bytes must be whole numbers, not {row.offset!r} and {row.num_bytes!r}")
         return None
-    if is_url(row.shard):
-        shard = row.shard
-    else:
-        shard = f"{folder}/{row.shard}" if isinstance(folder, str) else os.path.normpath(folder / row.shard)
-    return ShardMember(shard, row.path, int(row.offset), int(row.num_bytes))
+    if row.sha256 and not _HASH.fullmatch(row.sha256):
+        problems.add(row.line, f"sha256 must be 64 digits 0 to 9 and a to f, not {row.sha256!r}")
+    if row.shard not in shards:
+        shards[row.shard] = _shard(source, row.shard)
+    shard = shards[row.shard]
+    store = SHARED if is_url(shard) else None
+    return ShardMember(shard, row.path, int(row.offset), int(row.num_bytes), row.sha256, store)
+
+
+def _shard(source: Location, given: str) -> str:
+    if is_url(given):
+        return Url.with_mark(given)
+    return os.path.normpath(source.parent / given) if isinstance(source, Path) else source.beside(given)
 
 
 def _seconds(row: Row, column: str, text: str, problems: Problems) -> float | None:

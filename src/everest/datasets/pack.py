@@ -236,11 +236,11 @@ def _write_shard(
             else:
                 description = _describe(manifest, record, outcome)
                 _add(tar, f"{index:08d}.json", json.dumps(description, indent=1).encode())
-                offset = tar.offset + _BLOCK
-                _add(tar, f"{index:08d}.mp4", outcome.path.read_bytes())
-                num_bytes = outcome.path.stat().st_size
+                content, offset = outcome.path.read_bytes(), tar.offset + _BLOCK
+                _add(tar, f"{index:08d}.mp4", content)
                 values = {k: v for k, v in asdict(outcome).items() if k != "path"}
-                rows.append({"index": index, "shard": name, "offset": offset, "num_bytes": num_bytes, **values})
+                place = {"index": index, "shard": name, "offset": offset, "num_bytes": len(content)}
+                rows.append({**place, "sha256": hashlib.sha256(content).hexdigest(), **values})
             yield rows[-1]
     listed = {"shard": {"name": name, "bytes": part.stat().st_size, "sha256": sha256_of(part)}, "rows": rows}
     sync(part)
@@ -263,6 +263,12 @@ def _finished_rows(folder: Path, number: int) -> list[dict[str, Any]] | None:
     if values["shard"]["bytes"] != shard.stat().st_size:
         return None
     rows: list[dict[str, Any]] = values["rows"]
+    if any("failure" not in row and "sha256" not in row for row in rows):  # as earlier versions left them
+        with shard.open("rb") as file:
+            for row in (row for row in rows if "failure" not in row):
+                file.seek(row["offset"])
+                row["sha256"] = hashlib.sha256(file.read(row["num_bytes"])).hexdigest()
+        _write_text(listed, json.dumps({**values, "rows": rows}) + "\n")
     return rows
 
 
@@ -301,7 +307,7 @@ def _finish(
 
 def _record(folder: Path, source: ClipRecord, row: dict[str, Any]) -> ClipRecord:
     shard, name = folder / row["shard"], f"{row['index']:08d}.mp4"
-    member = ShardMember(str(shard), name, row["offset"], row["num_bytes"])
+    member = ShardMember(str(shard), name, row["offset"], row["num_bytes"], row["sha256"])
     return replace(source, path=shard / name, start_seconds=None, end_seconds=None, member=member)
 
 

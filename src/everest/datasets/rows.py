@@ -2,14 +2,17 @@
 
 import csv
 import io
+import logging
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 
 from everest.datasets.records import VIDEO_EXTENSIONS, is_video
-from everest.errors import ManifestError
-from everest.video.source import Location, read_url
+from everest.errors import ManifestError, RemoteError
+from everest.video.remote import OnRetry, read_url, read_url_if_there
+from everest.video.source import Location
+from everest.video.urls import Url
 
 COLUMNS = {
     "path": "path",
@@ -27,7 +30,9 @@ COLUMNS = {
     "shard": "shard",
     "offset": "offset",
     "num_bytes": "num_bytes",
+    "sha256": "sha256",
 }  # as written in the header -> what it means
+_LOG = logging.getLogger("everest")
 NUM_LISTED = 5  # problems that a message spells out
 
 _EXTENSION = rf"\.(?:{'|'.join(sorted(VIDEO_EXTENSIONS))})"
@@ -49,6 +54,7 @@ class Row:
     shard: str = ""
     offset: str = ""
     num_bytes: str = ""
+    sha256: str = ""
 
 
 @dataclass
@@ -103,13 +109,32 @@ def read_rows(source: Location, problems: Problems) -> list[Row]:
 def read_text(source: Location) -> str:
     """Read a text file in UTF-8, with or without a byte order mark; also from a URL."""
     try:
-        if isinstance(source, str):
-            return read_url(source).decode("utf-8-sig")
+        if isinstance(source, Url):
+            return read_url(source, on_retry=_say_waiting(source)).decode("utf-8-sig")
         return source.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise ManifestError(f"{source}: not a text file in UTF-8; save the list as UTF-8 CSV") from None
-    except (OSError, ValueError, ImportError) as error:  # the last two: of a URL that nothing here can open
+    except RemoteError as error:
+        raise ManifestError(f"{source}: cannot be read: {error}") from None
+    except (OSError, ValueError) as error:  # the latter: a name that cannot be one
         raise ManifestError(f"{source}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+
+
+def read_text_if_there(source: Location) -> str | None:
+    """Read a text file that need not be there, as :func:`read_text` does; None where it is not."""
+    if not isinstance(source, Url):
+        return read_text(source) if source.is_file() else None
+    try:
+        content = read_url_if_there(source, on_retry=_say_waiting(source))
+        return None if content is None else content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise ManifestError(f"{source}: not a text file in UTF-8; save the list as UTF-8 CSV") from None
+    except RemoteError as error:
+        raise ManifestError(f"{source}: cannot be read: {error}") from None
+
+
+def _say_waiting(source: str) -> OnRetry:
+    return lambda problem, seconds: _LOG.warning("%s: %s; asking again in %.1f s", source, problem.text, seconds)
 
 
 def _split_fields(line: str, delimiter: str) -> list[str]:

@@ -11,6 +11,7 @@ from everest.datasets.manifest import read_manifest
 from everest.datasets.records import Manifest, is_video, relative_path
 from everest.errors import ConfigError, DataError
 from everest.video.source import is_url
+from everest.video.urls import Url
 
 BUNDLED = "bundled"
 FOLDER_MANIFEST = "manifest.csv"
@@ -36,9 +37,8 @@ def load_data(path: str | Path, holdout: float | None = None) -> Manifest:
 
 def _load(path: str | Path) -> Manifest:
     if isinstance(path, str) and is_url(path):
-        return read_manifest(
-            path if path.endswith((".csv", ".tsv", ".txt")) else f"{path.rstrip('/')}/{FOLDER_MANIFEST}"
-        )
+        url = Url(path)
+        return read_manifest(url if url.endswith((".csv", ".tsv", ".txt")) else url.below(FOLDER_MANIFEST))
     if str(path) == BUNDLED:
         bundled = Path(str(files("everest").joinpath("assets", "falls", "windows.csv")))
         if not bundled.is_file():

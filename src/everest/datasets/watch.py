@@ -6,12 +6,14 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Protocol
 
 from torch.utils.data import get_worker_info
+
+from everest.datasets.records import ClipRecord
 
 _FIELDS = 3  # of a worker: its process, the record that it reads or -1, and since when in nanoseconds
 _PIDS = re.compile(r"pid(?:\(s\))?:? ([0-9, ]+)")
@@ -145,6 +147,10 @@ class Watched(Protocol):
     """A data set that notes what it reads, and can be told what not to read any more."""
 
     watch: Watch | None
+
+    @property
+    def records(self) -> Sequence[ClipRecord]:
+        """What it reads from."""
 
     def mark_unreadable(self, record_index: int, reason: str) -> None:
         """Treat a record as one that cannot be read, for this reason, from now on."""

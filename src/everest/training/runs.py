@@ -259,7 +259,9 @@ class _Run:
         self.tell(f"{len(self.data)} clips of {self.data.num_files} videos from {self.data.source}")
         if config.optim.global_batch_size > len(self.data) * config.data.clips_per_video:
             self.tell(f"a step takes {config.optim.global_batch_size} clips, more than there are: some come again")
-        for line in (self.data.note, *started, describe_decoder(config.data.decoder), *trainer.describe()):
+        store = loader.store
+        remote = "" if store is None else store.describe()
+        for line in (self.data.note, remote, *started, describe_decoder(config.data.decoder), *trainer.describe()):
             self.tell(line)
         for line in self.news:
             self.tell(line)
@@ -276,6 +278,7 @@ class _Run:
             engine.wait()  # launchers end all processes when one has ended
             error.is_told = True
             raise
+        self.tell("" if store is None else store.summary())
         self.tell(f"weights: {self.folder.weights}")
         engine.wait()
         trained = trainer.trained.to("cpu").eval()
