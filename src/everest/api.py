@@ -156,6 +156,7 @@ def evaluate(
     num_workers: int = -1,
     decoder: Decoder | None = None,
     keep_ratio: float | None = None,
+    cache_dir: str | None = None,
 ) -> Evaluation:
     """Evaluate a classifier on labelled clips, every video decoded once for all its views.
 
@@ -169,6 +170,7 @@ def evaluate(
         num_workers: Decoding processes; -1 takes one per spare core.
         decoder: What reads the files; None: as ``views`` say, or PyAV.
         keep_ratio: Share of the tokens to look at; None: as in training.
+        cache_dir: Folder in which clips from URLs are kept; None: as ``views`` say, or nowhere.
 
     Raises:
         EverestError: Something given cannot be used. Videos that cannot be read are listed in the result instead.
@@ -184,6 +186,8 @@ def evaluate(
     manifest = evaluation_data(path, data, split)
     views = parse_views(views) if isinstance(views, str) else views
     views = views if decoder is None else views.model_copy(update={"decoder": decoder})
+    if cache_dir is not None:
+        views = views.model_copy(update={"remote": views.remote.model_copy(update={"cache_dir": cache_dir})})
     return _evaluate(model, info, manifest, views=views, run=run or RunConfig(), num_workers=num_workers)
 
 

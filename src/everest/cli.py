@@ -174,6 +174,7 @@ def _add_use(commands: Any) -> None:
     evaluate.add_argument("--split", default="test", help="part of the data (default: test); all for everything")
     evaluate.add_argument("--views", metavar="SxC", help="segments x crops, such as 5x3 (default: the recipe's)")
     evaluate.add_argument("--out", type=Path, metavar="DIR", help="also write evaluation.json and confusion.png here")
+    evaluate.add_argument("--cache-dir", metavar="DIR", help="keep clips that come over the network here")
     predict = _add(commands, "predict", do_predict, "name what happens in videos")
     predict.add_argument("checkpoint", metavar="CHECKPOINT", help="a run folder or a weights file")
     predict.add_argument("videos", nargs="+", metavar="VIDEO", help="a video; or a manifest or folder, for all of it")
@@ -217,6 +218,7 @@ def _add_data(commands: Any) -> None:
     index.add_argument(
         "--fold", type=int, default=1, metavar="N", help="split of UCF101 or HMDB51, 1 to 3 (default: 1)"
     )
+    index.add_argument("--hashes", action="store_true", help="read every clip of the shards, and note its hash")
     index.add_argument("--out", required=True, type=Path, metavar="MANIFEST", help="a CSV file that does not exist yet")
     check = _add(actions, "check", do.data_check, "decode every video and report those that cannot be read")
     check.add_argument("manifest", metavar="MANIFEST", help="a manifest, a folder, or the word bundled")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from everest import commands_bench as do
+from everest.cli_scaling import add_scaling
 from everest.config import SelectionMethod
 
 Add = Callable[[Any, str, Callable[[argparse.Namespace], int], str], argparse.ArgumentParser]
@@ -36,6 +37,7 @@ def add_bench(commands: Any, add: Add) -> None:
     scores = add(actions, "scores", do.bench_scores, "compare cheaper ways to find the tokens that change")
     selections = add(actions, "selections", do.bench_selections, "say what each selection keeps of clips, and its cost")
     dial = add(actions, "dial", do.bench_dial, "measure accuracy and cost of a classifier by its keep ratio")
+    add_scaling(actions, add)
     parity = add(actions, "parity", do.bench_parity, "compare with recorded numbers of the official release")
     for parser in (step, macs, peers, methods, growth, scores):
         parser.add_argument("--size", default="base", choices=_SIZES)

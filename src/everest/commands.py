@@ -78,6 +78,7 @@ def evaluate(options: Namespace) -> int:
         run=run,
         decoder=options.decoder,
         keep_ratio=options.keep_ratio,
+        cache_dir=options.cache_dir,
     )
     if this_process()[0] > 0:  # the main one prints and writes
         return EXIT_OK
@@ -129,12 +130,12 @@ def recipe_show(options: Namespace) -> int:
 
 def data_index(options: Namespace) -> int:
     """Write one manifest."""
-    from everest.datasets import index_source, read_manifest, write_manifest
+    from everest.datasets import index_source, read_manifest, with_hashes, write_manifest
 
     index = index_source(
         options.source, options.format, annotations=options.annotations, videos=options.videos, fold=options.fold
     )
-    write_manifest(index.manifest, options.out)
+    write_manifest(with_hashes(index.manifest) if options.hashes else index.manifest, options.out)
     written = replace(index, manifest=replace(read_manifest(options.out), note=index.manifest.note))
     print_result(
         options, {"manifest": str(options.out)} | written.to_dict(), f"{written.summary()}\nwritten: {options.out}"

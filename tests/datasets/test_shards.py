@@ -1,3 +1,4 @@
+import hashlib
 import io
 import json
 import tarfile
@@ -5,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from everest.cli import main
 from everest.datasets import Manifest, index_source, load_data, pack_manifest, write_manifest
 from everest.datasets.shards import index_shards
 from everest.errors import ManifestError
@@ -69,3 +71,19 @@ def test_videos_with_and_without_class_are_not_mixed(tmp_path: Path) -> None:
     write_tar(tmp_path / "a.tar", {"1.mp4": VIDEO, "1.cls": b"0", "2.mp4": VIDEO})
     with pytest.raises(ManifestError, match=r"such as .*2\.mp4"):
         index_shards(tmp_path)
+
+
+def test_hashes_are_noted_where_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_tar(tmp_path / "a.tar", {"1.mp4": VIDEO, "2.mp4": VIDEO[:-1]})
+    index = ["data", "index", str(tmp_path), "--format", "shards"]
+    assert main([*index, "--out", str(tmp_path / "plain.csv")]) == 0
+    assert main([*index, "--out", str(tmp_path / "hashed.csv"), "--hashes"]) == 0
+    plain, hashed = (load_data(tmp_path / f"{name}.csv") for name in ("plain", "hashed"))
+    assert plain.records == hashed.records
+    assert plain.digest == hashed.digest
+    assert [r.member.sha256 for r in plain.records if r.member is not None] == ["", ""]
+    expected = [hashlib.sha256(content).hexdigest() for content in (VIDEO, VIDEO[:-1])]
+    assert [r.member.sha256 for r in hashed.records if r.member is not None] == expected
+    capsys.readouterr()
+    assert main(["data", "index", "bundled", "--out", str(tmp_path / "x.csv"), "--hashes"]) == 2
+    assert "none of these lies in one" in capsys.readouterr().err

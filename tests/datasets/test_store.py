@@ -272,8 +272,11 @@ def test_a_run_learns_the_same_from_a_url_and_tells_no_secret(
         path.unlink()
     options = ["--data", url, "--out", str(tmp_path / "far2"), *(f"--set={setting}" for setting in settings)]
     assert main(["pretrain", "--recipe", "own", *options, "--set=data.max_failed_share=1"]) == 0
+    assert main(["data", "index", url, "--out", str(tmp_path / "list.csv")]) == 2
+    assert main(["data", "check", url, "--report", str(tmp_path / "far-check.jsonl"), "--workers", "0"]) == 1
     out, err = capsys.readouterr()
-    written = [path.read_bytes() for path in tmp_path.glob("far*/**/*") if path.is_file()]
+    files = [*tmp_path.glob("far*"), *tmp_path.glob("far*/**/*")]
+    written = [path.read_bytes() for path in files if path.is_file()]
     for told in (out.encode(), err.encode(), *written):
         assert b"hunter2" not in told
         assert b"TOKEN" not in told

@@ -20,6 +20,7 @@ from everest.datasets.pack import PackReport, pack_manifest
 from everest.datasets.packing import PackSettings
 from everest.datasets.records import VIDEO_EXTENSIONS, ClipRecord, Manifest
 from everest.datasets.sampler import BatchPlan, EpochSampler, plan_batches
+from everest.datasets.shards import with_hashes
 from everest.datasets.source import hold_out, load_data
 from everest.datasets.verify import verify_shards
 
@@ -59,6 +60,7 @@ __all__ = [
     "plan_batches",
     "read_manifest",
     "verify_shards",
+    "with_hashes",
     "write_manifest",
     "write_quarantine",
 ]

@@ -1,14 +1,16 @@
 """Other people's WebDataset shards as manifests: the headers are read, and nothing is unpacked."""
 
+import hashlib
 import json
 import tarfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from everest.datasets.records import VIDEO_EXTENSIONS, ClipRecord, Manifest, natural_sorted, split_name
 from everest.errors import ManifestError
-from everest.video.source import ShardMember
+from everest.video.source import ShardMember, open_member
 
 _CLASS_KEYS = ("class_name", "class", "label_name", "label")
 MAX_TEXT_BYTES = 2**20  # of a description
@@ -56,6 +58,25 @@ def index_shards(source: str | Path) -> Manifest:
         for member, label, split in found
     )
     return Manifest(records, class_names, folder)
+
+
+def with_hashes(manifest: Manifest) -> Manifest:
+    """Read every clip that lies in a shard and whose hash is not known, and note it: for a cache, and against damage.
+
+    Raises:
+        ManifestError: No clip lies in a shard.
+        VideoError: One cannot be read.
+    """
+    if all(record.member is None for record in manifest.records):
+        raise ManifestError(f"{manifest.source}: hashes belong to clips in shards, and none of these lies in one")
+    return replace(manifest, records=tuple(_with_hash(record) for record in manifest.records))
+
+
+def _with_hash(record: ClipRecord) -> ClipRecord:
+    if record.member is None or record.member.sha256:
+        return record
+    content = open_member(record.member).getvalue()
+    return replace(record, member=replace(record.member, sha256=hashlib.sha256(content).hexdigest()))
 
 
 def _number(classes: "set[Class]") -> tuple[dict[Class, int], tuple[str, ...]]:
