@@ -23,7 +23,7 @@ def add_scaling(actions: Any, add: Callable[..., argparse.ArgumentParser]) -> No
     store.add_argument(
         "--rate", type=float, default=100.0, metavar="MB", help="megabytes a second of a connection (default: 100)"
     )
-    store.add_argument("--batch", type=int, default=16, metavar="N", help="clips (default: 16)")
+    store.add_argument("--batch", type=int, default=8, metavar="N", help="clips (default: 8)")
     store.add_argument("--workers", type=int, default=1, metavar="N", help="worker processes (default: 1)")
     store.add_argument("--epochs", type=int, default=2, metavar="N", help="of each way (default: 2)")
     store.add_argument("--frames", type=int, default=16, metavar="N", help="frames of a clip (default: 16)")

@@ -30,7 +30,7 @@ def test_ways_are_measured_by_what_the_server_sent(packed: Path, capsys: pytest.
     values = json.loads(capsys.readouterr().out)
     requests = {(row["name"].split(" (")[0], row["epoch"]): row["requests"] for row in values["rows"]}
     assert requests["disk", 1] == requests["disk", 2] == 0
-    for way in ("one request after the other", "those of a batch at once"):
+    for way in ("one request after the other", "fetched ahead"):
         assert requests[way, 1] == requests[way, 2] == 8
     assert (requests["cache", 1], requests["cache", 2]) == (8, 0)
     assert 0 < requests["cache for half of the clips", 2] < 8

@@ -65,7 +65,14 @@ def test_what_passes_is_asked_for_again(server: FailingServer, fault: Fault) -> 
 
 
 @pytest.mark.parametrize(
-    ("status", "told"), [(404, "404 Not Found"), (403, "403 Forbidden"), (401, "401 Unauthorized"), (400, "400 Bad")]
+    ("status", "told"),
+    [
+        (404, "404 Not"),
+        (403, "403 Forbidden"),
+        (401, "401 Unauthorized"),
+        (400, "400 Bad"),
+        (501, "501 Not Implemented"),
+    ],
 )
 def test_what_does_not_pass_is_said_at_once(server: FailingServer, status: int, told: str) -> None:
     server.fault_of = lambda request: Fault(status=status)

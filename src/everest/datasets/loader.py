@@ -21,12 +21,13 @@ from everest.config import (
     TrainConfig,
     num_sampled_frames,
 )
+from everest.datasets.ahead import LookAhead
 from everest.datasets.clips import SampleKey, TrainClips, ViewClips, Views, stack_clips
 from everest.datasets.flow_files import MotionReader
 from everest.datasets.handover import NoSharedMemoryError, Places
 from everest.datasets.records import ClipRecord, Manifest
 from everest.datasets.sampler import BatchPlan, EpochSampler, plan_batches
-from everest.datasets.store import ClipStore, fetch_ahead, through_store
+from everest.datasets.store import ClipStore, through_store
 from everest.datasets.workers import Workers, resolve_num_workers
 from everest.draws import seeds_of_clips
 from everest.errors import DataError, UnreadableError
@@ -81,8 +82,9 @@ class Batch:
 class _MicroBatches(Dataset["Batch | DataError"]):
     """Whole batches as items: a worker hands over finished batches. Errors travel as values, to stay readable."""
 
-    def __init__(self, clips: TrainClips) -> None:
+    def __init__(self, clips: TrainClips, ahead: LookAhead | None) -> None:
         self.clips = clips
+        self._ahead = ahead
         self._places = Places()
 
     def __getitem__(self, keys: tuple[SampleKey, ...]) -> "Batch | DataError":
@@ -92,7 +94,8 @@ class _MicroBatches(Dataset["Batch | DataError"]):
             return error
 
     def _read(self, keys: tuple[SampleKey, ...]) -> Batch:
-        fetch_ahead([self.clips.records[index].source for _, _, index in keys])
+        if self._ahead is not None:
+            self._ahead.begin(keys)
         samples = [self.clips[key] for key in keys]
         repeats = self.clips.clips_per_video
         labels = torch.tensor([s.label for s in samples]).repeat_interleave(repeats)  # [B]
@@ -115,8 +118,6 @@ class TrainLoader:
         store: What clips at URLs are read through; None where none lies at one.
     """
 
-    store: ClipStore | None = None
-
     def __init__(
         self,
         clips: TrainClips,
@@ -127,11 +128,13 @@ class TrainLoader:
         time_limit_seconds: float = 60.0,
         pin_memory: bool = False,
         on_failure: OnFailure | None = None,
+        store: ClipStore | None = None,
     ) -> None:
         self.sampler = sampler
+        self.store = store
         self.failed: dict[str, str] = {}
         self._clips = clips
-        self._passes = _MicroBatches(clips)
+        self._passes = _MicroBatches(clips, None if store is None else LookAhead(sampler, clips.records))
         self._num_files = len({record.path for record in clips.records})
         self._asked: set[Path] = set()
         self._max_failed_share = max_failed_share
@@ -350,7 +353,7 @@ def build_train_loader(
     sampler = EpochSampler(
         len(clips), plan, clips_per_video=repeats, seed=config.run.seed, rank=rank, world_size=world_size
     )
-    loader = TrainLoader(
+    return TrainLoader(
         clips,
         sampler,
         num_workers=num_workers,
@@ -358,9 +361,8 @@ def build_train_loader(
         time_limit_seconds=config.data.time_limit_seconds,
         pin_memory=has_gpu,
         on_failure=on_failure,
+        store=store,
     )
-    loader.store = store
-    return loader
 
 
 def _motion_reader(manifest: Manifest, config: TrainConfig) -> MotionReader | None:

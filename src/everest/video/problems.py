@@ -38,7 +38,9 @@ _DRIVER_ERRORS = {
     "huggingface_hub.errors": ("HfHubHTTPError",),
     "paramiko.ssh_exception": ("SSHException",),
 }
-_PASSING_STATUSES = {408, 425, 429}  # and those from 500 on
+_PASSING_STATUSES = {408, 425, 429}
+_OWN_FAULTS = 500  # from here on it is the server's fault, which passes
+_LASTING_STATUSES = {501, 505}  # what it cannot do
 _ADVICE = {
     401: "name and password are missing or wrong",
     403: "it may not be read with these credentials, or a signature has run out",
@@ -97,7 +99,7 @@ def problem_of(error: BaseException) -> Problem:
     if status is not None:
         text = " ".join(filter(None, (str(int(status)), _phrase(status))))
         advice = f": {_ADVICE[status]}" if status in _ADVICE else ""
-        is_passing = status in _PASSING_STATUSES or status >= http.HTTPStatus.INTERNAL_SERVER_ERROR
+        is_passing = status in _PASSING_STATUSES or (status >= _OWN_FAULTS and status not in _LASTING_STATUSES)
         return Problem(text + advice, is_passing, int(status), _retry_after(headers))
     if isinstance(error, ImportError):
         return Problem(str(error), is_passing=False)
