@@ -17,8 +17,8 @@ from everest.config import AugmentConfig, ClipConfig, Decoder, EvaluationConfig
 from everest.datasets import ClipRecord, Manifest, TrainClips, ViewClips
 from everest.datasets.clips import SampleKey, Views, make_generator, stack_clips
 from everest.datasets.handover import Places
-from everest.datasets.loader import PlacedViews
 from everest.datasets.spans import FramePlan, read_span, span_of
+from everest.datasets.view_loader import PlacedViews
 from everest.errors import DataError, VideoError
 from everest.video import normalize, open_video, view_crops
 from everest.video.augment import crop_clip

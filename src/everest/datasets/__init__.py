@@ -8,13 +8,7 @@ from everest.datasets.flow import FlowReport, compute_flow
 from everest.datasets.flow_files import default_flow
 from everest.datasets.folder import index_folder
 from everest.datasets.index import FORMATS, Index, index_source
-from everest.datasets.loader import (
-    Batch,
-    TrainLoader,
-    ViewLoader,
-    build_train_loader,
-    build_view_loader,
-)
+from everest.datasets.loader import Batch, TrainLoader, build_train_loader
 from everest.datasets.manifest import read_manifest, write_manifest
 from everest.datasets.pack import PackReport, pack_manifest
 from everest.datasets.packing import PackSettings
@@ -23,6 +17,7 @@ from everest.datasets.sampler import BatchPlan, EpochSampler, plan_batches
 from everest.datasets.shards import with_hashes
 from everest.datasets.source import hold_out, load_data
 from everest.datasets.verify import verify_shards
+from everest.datasets.view_loader import ViewLoader, build_view_loader
 
 __all__ = [
     "FORMATS",

@@ -268,7 +268,7 @@ def _finished_rows(folder: Path, number: int) -> list[dict[str, Any]] | None:
             for row in (row for row in rows if "failure" not in row):
                 file.seek(row["offset"])
                 row["sha256"] = hashlib.sha256(file.read(row["num_bytes"])).hexdigest()
-        _write_text(listed, json.dumps({**values, "rows": rows}) + "\n")
+        write_text(listed, json.dumps({**values, "rows": rows}) + "\n")
     return rows
 
 
