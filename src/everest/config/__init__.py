@@ -21,6 +21,7 @@ from everest.config.names import (
     Scoring,
     SelectionMethod,
     Task,
+    TrackerName,
 )
 from everest.config.running import AugmentConfig, DataConfig, EvaluationConfig, OptimConfig, RemoteConfig, RunConfig
 from everest.config.runs import (
@@ -61,6 +62,7 @@ __all__ = [
     "SelectionConfig",
     "SelectionMethod",
     "Task",
+    "TrackerName",
     "TrainConfig",
     "num_candidate_pairs",
     "num_sampled_frames",

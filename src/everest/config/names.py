@@ -16,6 +16,7 @@ Task = Literal["pretrain", "finetune"]
 ObjectiveName = Literal["pixels", "mme", "mvd"]
 PositionKind = Literal["sine", "sine_3d"]
 Decoder = Literal["auto", "pyav", "torchcodec"]
+TrackerName = Literal["wandb", "mlflow"]
 Beta = Annotated[float, Field(ge=0.0, lt=1.0)]
 Count = Annotated[int, Field(ge=1)]
 

@@ -1,10 +1,10 @@
 """Settings of how it is computed: augmentation, data, optimiser, evaluation, devices."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from everest.config.names import Beta, Config, Decoder
+from everest.config.names import Beta, Config, Decoder, TrackerName
 
 
 class AugmentConfig(Config):
@@ -163,6 +163,7 @@ class RunConfig(Config):
         tensorboard: Write TensorBoard events beside metrics.jsonl.
         max_skipped_steps: Steps in a row that may be skipped because loss or gradient are not finite; one more stops
             the run.
+        trackers: Where settings and metrics go as well: ``wandb``, ``mlflow``, or ``wandb,mlflow``.
     """
 
     seed: int = Field(0, ge=0, lt=2**31)
@@ -178,3 +179,11 @@ class RunConfig(Config):
     evaluate_every_epochs: int = Field(0, ge=0)
     tensorboard: bool = True
     max_skipped_steps: int = Field(10, ge=0)
+    trackers: tuple[TrackerName, ...] = ()
+
+    @field_validator("trackers", mode="before")
+    @classmethod
+    def _split(cls, given: Any) -> Any:
+        """Take names with commas between them, as they are written after ``--set``."""
+        names = [name.strip() for name in given.split(",")] if isinstance(given, str) else given
+        return tuple(dict.fromkeys(names)) if isinstance(names, list | tuple) else () if names is None else names

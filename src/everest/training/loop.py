@@ -204,12 +204,13 @@ class Trainer:
         """
         first_epoch, first_step = divmod(self.step, self.loader.num_steps)
         self._on_epoch = on_epoch
+        run = self.config.run
         with ExitStack() as stack:
             stack.enter_context(self._health.watching())
             stack.enter_context(patiently())
             log = progress = None
             if self.engine.is_main:  # one process writes and shows
-                log = stack.enter_context(MetricsLog(self.folder, tensorboard=self.config.run.tensorboard))
+                log = stack.enter_context(MetricsLog(self.folder, tensorboard=run.tensorboard, trackers=run.trackers))
                 log.truncate_from(self.step)
                 progress = stack.enter_context(Progress(description, self.num_steps, first_step=self.step))
             if first_epoch and not first_step:  # was the evaluation of this epoch finished, before the run stopped?

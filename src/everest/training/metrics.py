@@ -1,40 +1,47 @@
-"""The numbers of a run: one JSON line per logged step, and TensorBoard."""
+"""The numbers of a run: one JSON line per logged step, TensorBoard, and what trackers there are."""
 
 import json
 import math
 import os
 import threading
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TextIO
 
+from everest.config import TrackerName
 from everest.errors import RunError
 from everest.training.files import atomic_write, writing
 from everest.training.rundir import RunFolder
+from everest.training.trackers import Trackers
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 
 class MetricsLog:
-    """Appends to ``metrics.jsonl`` and, if asked for, writes TensorBoard events.
+    """Appends to ``metrics.jsonl`` and, if asked for, writes TensorBoard events and sends the same to trackers.
 
     A line is on its way to the disk when :meth:`write` returns. What a killed process left of a line is removed.
     """
 
-    def __init__(self, folder: RunFolder, *, tensorboard: bool) -> None:
+    def __init__(self, folder: RunFolder, *, tensorboard: bool, trackers: Sequence[TrackerName] = ()) -> None:
         """Open the log of a run for appending.
 
         Args:
             folder: The folder of the run.
             tensorboard: Write events as well.
+            trackers: Send the lines there as well.
         """
         self._path = folder.metrics
         self._events_folder = folder.tensorboard if tensorboard else None
         self._events: SummaryWriter | None = None
         self._purge_step: int | None = None
         self._thread_hook = threading.excepthook
+        self._sent: set[tuple[int, frozenset[str]]] = set()  # by an earlier start
         self._file = self._open()
+        self._trackers = Trackers(folder, trackers)
 
     def truncate_from(self, step: int) -> None:
         """Drop what an earlier start wrote at this step and later, before the run does these steps again.
@@ -44,7 +51,9 @@ class MetricsLog:
         """
         with writing(self._path):
             self._file.close()
-        kept = [line for line in read_metrics(self._path) if line["step"] < step]
+        lines = read_metrics(self._path)
+        kept = [line for line in lines if line["step"] < step]
+        self._sent = {_what_it_says(line) for line in lines if line["step"] >= step}
         with atomic_write(self._path) as file:
             file.writelines((json.dumps(line) + "\n").encode() for line in kept)
         self._file = self._open()
@@ -63,18 +72,20 @@ class MetricsLog:
             RunError: The line cannot be written.
         """
         values = {name: None if value is None else float(value) for name, value in scalars.items()}
-        line: dict[str, Any] = {"step": step, "epoch": round(epoch, 6)}
+        line: dict[str, Any] = {"step": step, "epoch": round(epoch, 6), "time": round(time.time(), 3)}
         line |= {n: v if v is not None and math.isfinite(v) else None for n, v in values.items()}
         with writing(self._path):
             self._file.write(json.dumps(line) + "\n")
             self._file.flush()
-        if self._events_folder is None:
-            return
-        with writing(self._events_folder):
-            events = self._open_events(self._events_folder)
-            for name, value in values.items():
-                if value is not None:
-                    events.add_scalar(name, value, step)
+        if self._events_folder is not None:
+            with writing(self._events_folder):
+                events = self._open_events(self._events_folder)
+                for name, value in values.items():
+                    if value is not None:
+                        events.add_scalar(name, value, step)
+        if _what_it_says(line) not in self._sent:  # a tracker keeps what an earlier start told it
+            numbers = {n: v for n, v in line.items() if v is not None and n not in {"step", "time"}}
+            self._trackers.write(step, numbers)
 
     def holds_evaluation(self, step: int) -> bool:
         """Whether there is a line of this step that is not of training."""
@@ -93,12 +104,16 @@ class MetricsLog:
             with writing(self._events_folder):
                 self._events.flush()
 
-    def close(self) -> None:
+    def close(self, *, failed: bool = False) -> None:
         """Close the files; events are on the disk afterwards.
+
+        Args:
+            failed: Whether the run ended before its end, which trackers show.
 
         Raises:
             RunError: What is left cannot be written.
         """
+        self._trackers.close(failed=failed)
         try:
             with writing(self._path):
                 self._file.close()
@@ -117,7 +132,7 @@ class MetricsLog:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            self.close()
+            self.close(failed=error is not None)
         except RunError:
             if error is None:
                 raise  # else it is what went wrong in the first place that has to be said
@@ -151,7 +166,8 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
         path: A ``metrics.jsonl`` file.
 
     Returns:
-        One dict per line with ``step``, ``epoch`` and the numbers logged there. A last line without its end, which is
+        One dict per line with ``step``, ``epoch``, ``time`` (seconds since 1970, where known) and the numbers logged
+        there. A last line without its end, which is
         still being written or was cut off, is left out.
 
     Raises:
@@ -171,6 +187,11 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
             raise RunError(f"{path}, line {number}: expected a JSON object with a step, not {line[:60]!r}")
         lines.append(values)
     return lines
+
+
+def _what_it_says(line: dict[str, Any]) -> tuple[int, frozenset[str]]:
+    """Step and names of a line: there may be two of one step, as where an epoch is evaluated."""
+    return line["step"], frozenset(line) - {"time"}
 
 
 def _drop_partial_line(path: Path) -> None:

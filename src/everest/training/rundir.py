@@ -6,6 +6,7 @@ RUN/
 ├── metrics.jsonl         one line per logged step
 ├── log.txt               what was printed
 ├── tensorboard/          event files
+├── trackers.json         its runs in Weights & Biases and MLflow, where asked for; the former's files in wandb/
 ├── checkpoints/          training states for resuming
 ├── ranks/                signs of life of every process, while it runs and where it was killed
 ├── replays/              steps that were skipped, to be repeated by `everest replay`
@@ -17,6 +18,7 @@ RUN/
 
 import json
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -27,6 +29,7 @@ from typing import Any, Literal
 from everest.config import FinetuneConfig, PretrainConfig, TrainConfig
 from everest.datasets.lock import Lock
 from everest.errors import ConfigError, DataError, RunError
+from everest.process import describe_process
 from everest.settings import flatten, parse
 from everest.training.environment import describe_environment
 from everest.training.files import atomic_write
@@ -61,6 +64,7 @@ FREE_KEYS = frozenset(
         "run.evaluate_every_epochs",
         "run.tensorboard",
         "run.max_skipped_steps",
+        "run.trackers",
     }
 )
 
@@ -99,6 +103,11 @@ class RunFolder:
     def tensorboard(self) -> Path:
         """Folder of the TensorBoard events."""
         return self.path / "tensorboard"
+
+    @property
+    def trackers(self) -> Path:
+        """Its runs in Weights & Biases and MLflow."""
+        return self.path / "trackers.json"
 
     @property
     def checkpoints(self) -> Path:
@@ -151,7 +160,8 @@ class RunFolder:
             folder._remove_leftovers()
         else:
             folder.write_json(folder.config_file, config.model_dump(mode="json"))
-        entry = describe_environment() | ({"changed_settings": changed} if changed else {})
+        entry = describe_environment() | {"process": describe_process(), "command": sys.argv}
+        entry |= {"changed_settings": changed} if changed else {}
         folder.write_json(folder.environment, [*folder.starts(), entry])
         folder.interruption.unlink(missing_ok=True)
         return folder
@@ -195,11 +205,11 @@ class RunFolder:
 
     def remove(self) -> None:
         """Delete what a run that has not learnt anything wrote, and its folder if nothing else is in it."""
-        for folder in (self.tensorboard, self.checkpoints, self.replays, self.path / "ranks"):
+        for folder in (self.tensorboard, self.checkpoints, self.replays, self.path / "ranks", self.path / "wandb"):
             shutil.rmtree(folder, ignore_errors=True)
         files = (self.config_file, self.environment, self.metrics, self.log, self.interruption, self.path / DATA_NAME)
         with suppress(OSError):  # the disk may have become one that is only read, or somebody else's files are in it
-            for file in files:
+            for file in (*files, self.trackers):
                 file.unlink(missing_ok=True)
             self.path.rmdir()
 

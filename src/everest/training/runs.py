@@ -19,12 +19,14 @@ from everest.objectives import build_objective, describe_objective, with_objecti
 from everest.tokens import count_tokens
 from everest.training.best import keep_best
 from everest.training.engine import Engine, seed_everything
-from everest.training.files import atomic_write, cannot_write, writing
+from everest.training.files import atomic_write, cannot_write
 from everest.training.loop import EpochHook, LossFunction, Trainer
 from everest.training.losses import finetuning_loss, pretraining_loss
+from everest.training.notes import append_line, warnings_kept
 from everest.training.restarting import require_same_data, since_last_start
 from everest.training.rundir import DATA_NAME, RunFolder
 from everest.training.stopping import stoppable
+from everest.training.trackers import describe_trackers, expect_trackers
 from everest.video import describe_decoder
 
 Resume = Literal["auto", "never"]
@@ -178,6 +180,7 @@ class _Run:
     ) -> None:
         self.config, self.data, self.resume, self.say = config, data, resume, say
         self.news: list[str] = []  # since the last start
+        expect_trackers(config.run.trackers)
         self.start: dict[str, Any] | None = None  # what became of the tensors of a checkpoint
         self._is_new = False  # whether the folder was made by this start
         count_tokens(grid_of(config.model, config.clip), config.selection, config.task)  # some must be left to predict
@@ -232,7 +235,13 @@ class _Run:
             self._write_data()
             self.news = since_last_start(self.folder)
         engine.wait()
-        return self._train_in_folder(model, info, loss, loader, on_epoch, *started)
+        try:
+            with warnings_kept(self._note):
+                return self._train_in_folder(model, info, loss, loader, on_epoch, *started)
+        except BaseException as error:
+            if not isinstance(error, RunInterruptedError):  # it has its own line
+                self._note(f"stopped: {' '.join(str(error).split()) or type(error).__name__}")
+            raise
 
     def _train_in_folder(
         self,
@@ -263,7 +272,7 @@ class _Run:
         remote = "" if store is None else store.describe()
         for line in (self.data.note, remote, *started, describe_decoder(config.data.decoder), *trainer.describe()):
             self.tell(line)
-        for line in self.news:
+        for line in (*self.news, describe_trackers(config.run.trackers)):
             self.tell(line)
         if trainer.step == trainer.num_steps:
             self.tell(f"finished before: all {trainer.num_steps:,} steps are done, nothing is trained again")
@@ -291,8 +300,12 @@ class _Run:
         """Say a line and write it into the log, once for all processes."""
         if line and self.engine.is_main:
             self.say(line)
-            with writing(self.folder.log), self.folder.log.open("a", encoding="utf-8") as log:
-                log.write(line + "\n")
+            self._note(line)
+
+    def _note(self, line: str) -> None:
+        """Write a line into the log."""
+        if self.engine.is_main:
+            append_line(self.folder.log, line)
 
     def _write_data(self) -> None:
         """Record which data, and which weights, the run learns from."""
