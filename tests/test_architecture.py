@@ -28,6 +28,7 @@ FOLDERS = (
     "visualize",
     "bench",
     "recipes",
+    "history",
 )
 FREE = ("config", "draws", "errors", "process", "settings")  # may be imported by all, and import nothing but each other
 TOP = len(FOLDERS)  # everest/__init__.py, cli.py, demo.py, doctor.py: may import everything

@@ -18,6 +18,7 @@ from everest.cli_bench import add_bench
 from everest.cli_engine import add_engine
 from everest.cli_features import add_features
 from everest.cli_replay import add_replay
+from everest.cli_runs import add_runs
 from everest.cli_weights import add_weights
 from everest.commands_predict import predict as do_predict
 from everest.errors import EverestError, RunInterruptedError, is_lost_connection, is_out_of_memory
@@ -101,6 +102,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_recipe(commands)
     _add_data(commands)
     add_features(commands, _add)
+    add_runs(commands, _add)
     add_weights(commands, _add)
     add_replay(commands, _add)
     add_bench(commands, _add)

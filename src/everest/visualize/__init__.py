@@ -2,6 +2,7 @@
 
 from everest.visualize.charts import accuracy_bars, confusion, curves
 from everest.visualize.report import Figure, Report, Section, Table, encode_picture
+from everest.visualize.run_curves import RunCurves, draw_runs
 from everest.visualize.sections import (
     FramesExample,
     SelectionExample,
@@ -19,6 +20,7 @@ __all__ = [
     "Figure",
     "FramesExample",
     "Report",
+    "RunCurves",
     "Section",
     "SelectionExample",
     "Table",
@@ -27,6 +29,7 @@ __all__ = [
     "curves",
     "curves_section",
     "draw_pairs",
+    "draw_runs",
     "draw_scores",
     "draw_selection",
     "encode_picture",

@@ -4,6 +4,7 @@ Shapes: K classes.
 """
 
 import io
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -34,14 +35,14 @@ def curves(series: Mapping[str, Points], title: str, x_label: str, y_label: str)
     drawn = {name: points for name, points in series.items() if points}
     for number, (name, points) in enumerate(drawn.items()):
         x, y = zip(*points, strict=True)
-        axes.plot(x, y, label=name, color=COLORS[number % len(COLORS)], linewidth=1.6)
-    axes.set(title=title, xlabel=x_label, ylabel=y_label)
+        axes.plot(x, y, label=plain(name), color=COLORS[number % len(COLORS)], linewidth=1.6)
+    axes.set(title=plain(title), xlabel=plain(x_label), ylabel=plain(y_label))
     axes.grid(alpha=0.3)
     if drawn:
         axes.legend(frameon=False)
     else:
         axes.text(0.5, 0.5, "nothing to show", ha="center", transform=axes.transAxes)
-    return _png(figure)
+    return as_png(figure)
 
 
 def confusion(matrix: Tensor | Sequence[Sequence[int]], class_names: Sequence[str]) -> bytes:
@@ -60,7 +61,7 @@ def confusion(matrix: Tensor | Sequence[Sequence[int]], class_names: Sequence[st
     figure.colorbar(image, ax=axes, fraction=0.046, label="share of the true class")
     every = max(1, -(-num_classes // MAX_NAMED_CLASSES))
     ticks = range(0, num_classes, every)
-    names = [class_names[tick] for tick in ticks]
+    names = [plain(class_names[tick]) for tick in ticks]
     axes.set_xticks(ticks, names, rotation=90 if num_classes > 6 else 35, ha="right" if num_classes <= 6 else "center")
     axes.set_yticks(ticks, names)
     axes.set(xlabel="predicted", ylabel="true")
@@ -69,7 +70,7 @@ def confusion(matrix: Tensor | Sequence[Sequence[int]], class_names: Sequence[st
             for column in range(num_classes):
                 color = "black" if shares[row, column] > 0.6 else "white"
                 axes.text(column, row, f"{int(counts[row, column])}", ha="center", va="center", color=color)
-    return _png(figure)
+    return as_png(figure)
 
 
 def accuracy_bars(
@@ -87,12 +88,12 @@ def accuracy_bars(
         axes.plot([low, high], [place, place], color="black", linewidth=1.5)
         axes.text(min(high, 0.93) + 0.015, place, f"{value:.0%}", va="center")
     if reference is not None:
-        axes.axvline(reference[1], color="black", linestyle="--", label=reference[0])
+        axes.axvline(reference[1], color="black", linestyle="--", label=plain(reference[0]))
         axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, 1.0 + 0.42 / max(1, len(rows))))
-    axes.set_yticks(range(len(rows)), [name for name, _, _ in rows])
+    axes.set_yticks(range(len(rows)), [plain(name) for name, _, _ in rows])
     axes.invert_yaxis()
     axes.set(xlim=(0, 1), xlabel="accuracy; the black line is its 95 % interval")
-    return _png(figure)
+    return as_png(figure)
 
 
 def _figure(width: float, height: float) -> "tuple[Figure, Axes]":
@@ -105,7 +106,15 @@ def _figure(width: float, height: float) -> "tuple[Figure, Axes]":
         return figure, figure.subplots()
 
 
-def _png(figure: "Figure") -> bytes:
+def plain(text: str) -> str:
+    """Keep a name from being read as a formula, which it need not be, or as one that a legend leaves out."""
+    return f"{' ' if text.startswith('_') else ''}{text}".replace("$", r"\$")
+
+
+def as_png(figure: "Figure") -> bytes:
+    """Turn a figure into the bytes of a PNG file."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)  # it draws a box
+        figure.savefig(buffer, format="png")
     return buffer.getvalue()
