@@ -35,6 +35,7 @@ from everest.settings import override
 from everest.training import TrainedRun, run_finetuning, run_pretraining
 from everest.training.best import keep_best
 from everest.training.engine import Engine, choose_dtype
+from everest.training.notes import append_line
 from everest.training.progress import Progress
 from everest.training.rundir import RunFolder
 from everest.training.runs import Resume
@@ -142,6 +143,7 @@ def _finetune(config: FinetuneConfig, manifest: Manifest, out: Path, init: Path 
         if run.is_main and every:
             keep_best(run.folder, run.model, run.info, epoch=num_epochs, top1=evaluation.top1)
         if run.is_main:
+            append_line(run.folder.log, evaluation.summary())
             RunFolder.write_json(run.folder.path / EVALUATION_NAME, evaluation.to_dict())
     return FinetunedRun(run, evaluation)
 

@@ -8,6 +8,7 @@ import argparse
 import errno
 import math
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -86,9 +87,20 @@ def _explain(error: Exception) -> str:
 def program() -> int:
     """Run as a program of its own, which may arrange its process as it likes."""
     options = build_parser().parse_args()
+    warnings.formatwarning = _format_warning
     if not getattr(options, "peer", None):  # what others are is measured as they come
         keep_freed_memory()
     return _run(options)
+
+
+def _format_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """Write a warning in one line; those of libraries with the place that they come from."""
+    del lineno, line
+    text = " ".join(str(message).split())
+    ours = Path(filename).is_relative_to(Path(__file__).parent)
+    return f"warning: {text}\n" if ours else f"warning: {text} ({category.__name__} of {filename})\n"
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -101,6 +101,25 @@ def test_a_terminal_gets_one_live_line(monkeypatch: pytest.MonkeyPatch, capsys: 
     assert "result" not in shown
 
 
+def test_a_loop_inside_of_another_is_shown_on_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "150")
+    file = Terminal()
+    with Progress("fine-tuning", 4, file=file) as outer:
+        outer.update(2, loss=0.25)
+        with Progress("evaluating", 9, file=file) as inner:
+            inner.update(5)
+            outer._live.refresh()
+        assert "fine-tuning" in file.getvalue().rpartition("\r")[2]
+        assert file.getvalue().rpartition("\r")[2].count("evaluating 5/9") == 1
+        assert "\n" not in file.getvalue()
+        outer.update(3, loss=0.125)
+    assert "evaluating" not in file.getvalue().rpartition("\r")[2]
+    with Progress("evaluating", 9, file=file) as alone:
+        alone.update(9)
+    assert "9/9" in file.getvalue().rpartition("evaluating")[2]
+
+
 def test_a_terminal_that_cannot_move_its_cursor_gets_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "dumb")
     file = Terminal()

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TextIO
+from typing import TYPE_CHECKING, ClassVar, Self, TextIO
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
@@ -25,8 +25,11 @@ class Progress:
     """Shows the progress of a loop on stderr, so that stdout stays free for results.
 
     On a terminal one line is kept up to date; elsewhere (a log file, a batch job) a plain line is written at the
-    start, then at most every 10 seconds, and at the end. Use it as a context manager.
+    start, then at most every 10 seconds, and at the end. A loop inside of another one, such as an evaluation on the
+    way, is shown on the line of the outer one. Use it as a context manager.
     """
+
+    _shown: ClassVar[list["Progress"]] = []  # live ones, the outer one first
 
     def __init__(
         self,
@@ -47,17 +50,23 @@ class Progress:
             clock: Seconds from any fixed moment.
         """
         self._description, self._num_steps, self._first_step = description, num_steps, first_step
-        self._file, self._clock = file or sys.stderr, clock
+        given = file or sys.stderr
+        self._file: TextIO = getattr(given, "rich_proxied_file", given)  # which stands for stderr while a line is live
+        self._clock = clock
         self._step, self._values = first_step, ""
         self._started = self._last_line = clock()
         self._shown_step: int | None = None
         self._live: RichProgress | None = None
         self._task: TaskID | None = None
+        self._outer: Progress | None = None
+        self._inside = ""  # what goes on within a step
 
     def __enter__(self) -> Self:
         self._started = self._last_line = self._clock()
-        self._live = self._open_live()
+        self._outer = next((shown for shown in self._shown[:1] if shown._file is self._file), None)
+        self._live = None if self._outer is not None else self._open_live()
         if self._live is not None:
+            self._shown.append(self)
             self._live.start()
             self._task = self._live.add_task(
                 self._description, total=self._num_steps, completed=self._first_step, values=""
@@ -77,8 +86,10 @@ class Progress:
             _FORMATS[name](value) if name in _FORMATS else f"{name.replace('_', ' ')} {value:.4g}"
             for name, value in values.items()
         )
-        if self._live is not None and self._task is not None:
-            self._live.update(self._task, completed=num_steps_done, values=self._values)
+        if self._outer is not None:
+            self._outer._show_inside(f"{self._description} {self._step:,}/{self._num_steps:,}")
+        elif self._live is not None:
+            self._show_live()
         elif self._shown_step is None or self._clock() - self._last_line >= PLAIN_INTERVAL_SECONDS:
             self._write_line()
 
@@ -95,10 +106,23 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._live is not None:
+        if self._outer is not None:
+            self._outer._show_inside("")
+        elif self._live is not None:
+            self._shown.remove(self)
             self._live.stop()
         elif self._shown_step != self._step and not (error is not None and self._shown_step is None):
             self._write_line()  # but for what ended before it began: its error says all there is to say
+
+    def _show_inside(self, text: str) -> None:
+        """Say what goes on within a step."""
+        self._inside = text
+        self._show_live()
+
+    def _show_live(self) -> None:
+        if self._live is not None and self._task is not None:
+            values = self._inside or self._values
+            self._live.update(self._task, completed=self._step, values=values)
 
     def _open_live(self) -> "RichProgress | None":
         from rich.console import Console

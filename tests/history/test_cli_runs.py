@@ -1,15 +1,12 @@
 """``everest runs`` as a user meets it."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
+from run_folders import make_run
 
 from everest.cli import main
-
-sys.path.insert(0, str(Path(__file__).parent / "history"))
-from run_folders import make_run
 
 
 @pytest.fixture
