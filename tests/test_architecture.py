@@ -33,7 +33,19 @@ FOLDERS = (
 FREE = ("config", "draws", "errors", "process", "settings")  # may be imported by all, and import nothing but each other
 TOP = len(FOLDERS)  # everest/__init__.py, cli.py, demo.py, doctor.py: may import everything
 OTHERWISE = {"mlflow": "mlflow-skinny"}  # optional packages that are called otherwise than what installs them
-PICKLES = ("pickle", "cloudpickle", "dill", "marshal", "shelve")
+PICKLES = ("pickle", "_pickle", "cloudpickle", "dill", "joblib", "jsonpickle", "marshal", "runpy", "shelve")
+# Calls that run code from files or write where a file says; those with a keyword are harmless with this value of it.
+RUNNING: dict[str, tuple[str, bool] | None] = {
+    **dict.fromkeys(("eval", "exec", "compile", "__import__", "os.system", "os.popen", "shutil.unpack_archive")),
+    **dict.fromkeys(("torch.jit.load", "torch.hub.load", "torch.serialization.add_safe_globals")),
+    **dict.fromkeys(("yaml.load", "yaml.unsafe_load", "yaml.full_load", "pandas.read_pickle", "pd.read_pickle")),
+    "torch.load": ("weights_only", True),
+    **dict.fromkeys(("np.load", "numpy.load"), ("allow_pickle", False)),
+    "jinja2.Environment": ("autoescape", True),
+}
+UNPACKING = ("extract", "extractall")  # of archives, whatever they are called
+NEVER = {"shell": True, "trust_remote_code": True, "weights_only": False, "allow_pickle": True, "autoescape": False}
+NAMED_BY_USERS = ("__init__.py", "bench/foreign.py")  # modules that import what is named elsewhere: lazily, --peer
 HEAVY = (
     *("accelerate", "cv2", "matplotlib", "mlflow", "ray", "tensorboard", "torch.utils.tensorboard", "transformers"),
     "wandb",
@@ -102,18 +114,24 @@ def eager_imports(tree: ast.Module) -> list[str]:
     return found
 
 
+def running(node: ast.Call) -> list[str]:
+    """Say what a call may run or write that a file names."""
+    called = ast.unparse(node.func)
+    given = {k.arg: k.value.value for k in node.keywords if isinstance(k.value, ast.Constant)}
+    found = [f"{name}={value}" for name, value in NEVER.items() if given.get(name) is value]
+    if called in RUNNING:
+        needed = RUNNING[called]
+        found += [called] if needed is None or given.get(needed[0]) is not needed[1] else []
+    is_method = isinstance(node.func, ast.Attribute) and node.func.attr in UNPACKING
+    return found + ([called] if is_method else [])
+
+
 def dangers(tree: ast.AST) -> list[str]:
     """List calls that run code from files, and handlers that hide errors."""
     found = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
-            called = ast.unparse(node.func)
-            safe = any(
-                k.arg == "weights_only" and isinstance(k.value, ast.Constant) and k.value.value is True
-                for k in node.keywords
-            )
-            if called in {"eval", "exec"} or (called == "torch.load" and not safe):
-                found.append(f"line {node.lineno}: {called}")
+            found += [f"line {node.lineno}: {problem}" for problem in running(node)]
         elif isinstance(node, ast.Import | ast.ImportFrom):
             names = {alias.name for alias in node.names}  # the error class alone is needed to catch it
             if any(target in PICKLES for target, _ in imported(node)) and names != {"UnpicklingError"}:
@@ -156,6 +174,22 @@ def test_heavy_packages_wait_until_they_are_needed(module: str) -> None:
 @pytest.mark.parametrize("module", MODULES)
 def test_nothing_runs_code_from_files_or_hides_errors(module: str) -> None:
     assert dangers(parsed(module)) == []
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_modules_are_imported_by_name(module: str) -> None:
+    """What is imported stands in the source, but for what a user names on the command line."""
+    for node in ast.walk(parsed(module)):
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
+            assert isinstance(node.args[0], ast.Constant) or module in NAMED_BY_USERS
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_pages_are_made_by_templates(module: str) -> None:
+    """Which escape what users wrote, as strings that are put together do not."""
+    for node in ast.walk(parsed(module)):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            assert not re.search(r"<(html|body|svg|script|table|div|img)\b", node.value, re.IGNORECASE), node.lineno
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -230,6 +264,20 @@ def test_an_eager_import_is_found(source: str, wrong: bool) -> None:
         ("torch.load(path, weights_only=True)", False),
         ("eval(text)", True),
         ("model.eval()", False),
+        ("module.compile()", False),
+        ("np.load(path)", True),
+        ("np.load(path, allow_pickle=False)", False),
+        ("numpy.load(path, allow_pickle=True)", True),
+        ("yaml.load(text)", True),
+        ("yaml.safe_load(text)", False),
+        ("subprocess.run(line, shell=True)", True),
+        ("subprocess.run(words)", False),
+        ("tar.extractall(folder)", True),
+        ("tar.extractfile(member)", False),
+        ("Model.from_pretrained(name, trust_remote_code=True)", True),
+        ("jinja2.Environment()", True),
+        ("jinja2.Environment(autoescape=True)", False),
+        ("import joblib", True),
         ("import pickle", True),
         ("from pickle import loads", True),
         ("from pickle import UnpicklingError", False),

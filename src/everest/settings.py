@@ -100,5 +100,5 @@ def _parse(text: str) -> Any:
         return words[text.lower()]
     try:
         return json.loads(text)
-    except json.JSONDecodeError:
+    except ValueError:
         return text

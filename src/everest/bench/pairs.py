@@ -48,6 +48,6 @@ def _place(record: ClipRecord) -> int | None:
 def _source_digest(summary: Path) -> str | None:
     try:
         digest = json.loads(summary.read_text(encoding="utf-8")).get("source_digest")
-    except (OSError, json.JSONDecodeError, AttributeError):
+    except (OSError, ValueError, AttributeError):
         return None
     return digest if isinstance(digest, str) else None

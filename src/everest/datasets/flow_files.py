@@ -115,7 +115,7 @@ def read_header(path: Path) -> FlowHeader | None:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             header = FlowHeader(**json.loads((file.metadata() or {})[_KEY]))
-    except (OSError, safetensors.SafetensorError, KeyError, TypeError, json.JSONDecodeError):
+    except (OSError, safetensors.SafetensorError, KeyError, TypeError, ValueError):
         return None
     return header if header.format == FORMAT else None
 

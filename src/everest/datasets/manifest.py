@@ -16,6 +16,7 @@ from everest.datasets.records import ClipRecord, Manifest, natural_sorted, relat
 from everest.datasets.rows import INTEGER, Problems, Row, read_rows, read_text, read_text_if_there
 from everest.datasets.store import SHARED
 from everest.errors import ManifestError, nearest
+from everest.video.protocols import is_of_this_machine
 from everest.video.source import Location, ShardMember, is_url
 from everest.video.urls import Url
 
@@ -85,6 +86,7 @@ def write_manifest(manifest: Manifest, path: str | Path, overwrite: bool = False
     try:
         for file, content in outputs.items():
             partial = file.with_name(f"{file.name}.part")
+            partial.unlink(missing_ok=True)  # it may be a link to something else
             partial.write_text(content, encoding="utf-8", newline="")
             partial.replace(file)
     except OSError as error:
@@ -250,6 +252,9 @@ def _member(source: Location, row: Row, problems: Problems, shards: dict[str, st
     if row.shard not in shards:
         shards[row.shard] = _shard(source, row.shard)
     shard = shards[row.shard]
+    is_foreign = isinstance(source, Url) and not is_of_this_machine(source)
+    if is_foreign and is_url(shard) and is_of_this_machine(shard):
+        problems.add(row.line, f"a list from elsewhere cannot name files of this machine, such as {shard}")
     store = SHARED if is_url(shard) else None
     return ShardMember(shard, row.path, int(row.offset), int(row.num_bytes), row.sha256, store)
 

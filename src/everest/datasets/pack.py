@@ -190,7 +190,7 @@ def _refuse_foreign(folder: Path, manifest: Manifest, settings: PackSettings) ->
                 raise DataError(f"{folder} holds another manifest, or other settings: choose a new or empty folder")
         elif folder.exists() and (not folder.is_dir() or any(path.name not in _BEGUN for path in folder.iterdir())):
             raise DataError(f"{folder} holds files that are not those of a pack: choose a new or empty folder")
-    except (OSError, json.JSONDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise DataError(f"{folder}: cannot be used: {error}") from None
 
 
@@ -199,6 +199,8 @@ def _prepare(folder: Path, manifest: Manifest, settings: PackSettings) -> None:
     _refuse_foreign(folder, manifest, settings)
     if not (folder / SUMMARY).is_file():
         write_text(folder / SUMMARY, json.dumps(_what_is_packed(manifest, settings), indent=2) + "\n")
+    if (folder / _WORK).is_symlink():
+        raise DataError(f"{folder / _WORK}: is a link, through which nothing is written; delete it")
     (folder / _WORK).mkdir(exist_ok=True)
 
 
@@ -227,6 +229,7 @@ def _write_shard(
     name = f"{number:06d}.tar"
     part = folder / f"{name}.part"
     rows: list[dict[str, Any]] = []
+    part.unlink(missing_ok=True)  # it may be a link to something else
     with tarfile.open(part, "w", format=tarfile.USTAR_FORMAT) as tar:
         for index, outcome in work:
             record = manifest.records[index]
@@ -258,7 +261,7 @@ def _finished_rows(folder: Path, number: int) -> list[dict[str, Any]] | None:
         return None
     try:
         values = json.loads(listed.read_text(encoding="utf-8"))
-    except json.JSONDecodeError:
+    except ValueError:
         return None
     if values["shard"]["bytes"] != shard.stat().st_size:
         return None

@@ -121,7 +121,7 @@ def kept_clips(folder: Path, indices: Iterable[int]) -> dict[int, PackedClip]:
     kept = {}
     for index in indices:
         path = folder / f"{index:08d}.mp4"
-        with suppress(OSError, json.JSONDecodeError, TypeError):
+        with suppress(OSError, ValueError, TypeError):
             values = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
             if path.is_file():
                 kept[index] = PackedClip(path, **values)
@@ -131,6 +131,7 @@ def kept_clips(folder: Path, indices: Iterable[int]) -> dict[int, PackedClip]:
 def write_text(path: Path, text: str) -> None:
     """Write a file that is either whole or not there."""
     partial = path.with_name(f"{path.name}.part")
+    partial.unlink(missing_ok=True)  # it may be a link to something else
     partial.write_text(text, encoding="utf-8")
     sync(partial)
     partial.replace(path)

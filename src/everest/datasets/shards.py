@@ -105,6 +105,8 @@ def _videos(path: Path) -> Iterator[tuple[ShardMember, Class | None, str | None]
                 continue
             name = PurePosixPath(info.name)
             stem, _, extension = name.name.partition(".")
+            if not stem:  # such as ._clip.mp4, which macOS puts beside clip.mp4
+                continue
             key = str(name.with_name(stem))
             if extension.lower() in VIDEO_EXTENSIONS:
                 videos[key] = ShardMember(str(path), info.name, info.offset_data, info.size)
@@ -132,6 +134,6 @@ def _parse(text: str, extension: str) -> dict[str, Any]:
         return {"label": int(text) if text.isdecimal() else text or None}
     try:
         values = json.loads(text)
-    except json.JSONDecodeError:
+    except ValueError:
         return {}
     return values if isinstance(values, dict) else {}

@@ -1,12 +1,15 @@
 """See whether packed shards are still what was written."""
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from everest.datasets.manifest import read_manifest
 from everest.datasets.pack import MANIFEST, SUMMARY, sha256_of
 from everest.errors import DataError, ManifestError
+
+_SHARD = re.compile(r"[0-9]{6,}\.tar")
 
 
 @dataclass(frozen=True)
@@ -31,8 +34,8 @@ def verify_shards(out: str | Path) -> Verification:
     folder, problems = Path(out), list[str]()
     try:
         summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
-        shards, digest = summary["shards"], summary["digest"]
-    except (OSError, json.JSONDecodeError, KeyError):
+        shards, digest = list(summary["shards"]), str(summary["digest"])
+    except (OSError, ValueError, TypeError, KeyError):
         raise DataError(
             f"{folder}: no folder of packed shards on this machine, or packing has not come to its end"
         ) from None
@@ -42,9 +45,13 @@ def verify_shards(out: str | Path) -> Verification:
     except ManifestError as error:
         problems.append(str(error))
     for shard in shards:
-        path = folder / shard["name"]
+        name = shard.get("name") if isinstance(shard, dict) else None
+        if not isinstance(name, str) or not _SHARD.fullmatch(name):
+            problems.append(f"{folder / SUMMARY}: {name!r} is no name of a shard")
+            continue
+        path = folder / name
         if not path.is_file():
             problems.append(f"{path}: is missing")
-        elif sha256_of(path) != shard["sha256"]:
+        elif sha256_of(path) != shard.get("sha256"):
             problems.append(f"{path}: was changed or damaged after it was written")
     return Verification(digest, tuple(problems))

@@ -22,7 +22,7 @@ def read_json(path: Path, problems: list[str]) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         problems.append(f"{path.name} cannot be read: {_reason(error)}")
         return None
 
@@ -57,7 +57,7 @@ def read_before(path: Path, key: str, problems: list[str]) -> dict[str, Any]:
         return dict(json.loads(content[: content.index(mark)].rstrip().removesuffix(b",") + b"}"))
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         problems.append(f"{path.name} cannot be read: {_reason(error)}")
         return {}
 
@@ -87,7 +87,7 @@ def read_lines(path: Path, problems: list[str], *, tail: bool = False) -> list[d
     for content in whole[1:] if first else whole:
         try:
             line = json.loads(content)
-        except ValueError:
+        except (ValueError, RecursionError):
             line = None
         if isinstance(line, dict) and type(line.get("step")) is int:
             lines.append(line)

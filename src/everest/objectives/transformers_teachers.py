@@ -5,7 +5,9 @@ Shapes: B clips or pictures, T frames, H height, W width, N tokens, L patches of
 
 import json
 import math
+import zipfile
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -20,6 +22,10 @@ from everest.tokens import TokenGrid
 HUB_PREFIX = "hf:"
 _CLASSES = {"videomae": "VideoMAEModel", "vit": "ViTModel", "vit_mae": "ViTMAEModel"}
 _OF_KIND: dict[Kind, tuple[str, ...]] = {"image": ("vit", "vit_mae"), "video": ("videomae",)}
+_UNREADABLE = (  # what transformers raises on files that are damaged, incomplete, or not what they should be
+    *(OSError, ValueError, RuntimeError, LookupError, TypeError, AttributeError, ImportError, EOFError),
+    *(SafetensorError, UnpicklingError, zipfile.BadZipFile),
+)
 _NOT_USED = ("pooler", "layernorm")
 """Parts of a model after the features; of a block's norms the last is called otherwise."""
 
@@ -49,23 +55,27 @@ def load_transformers_teacher(given: str, kind: Kind, grid: TokenGrid) -> Teache
     """
     place = f"objective.{kind}_teacher: {given}"
     name = given.removeprefix(HUB_PREFIX) if given.startswith(HUB_PREFIX) else str(Path(given).expanduser())
+    asked = _only_asked_for(given)
     try:
         import transformers
     except ImportError as error:
         raise ConfigError(f"{place} is a model of transformers: {error}; pip install 'transformers>=4.50'") from None
     try:
-        config = transformers.AutoConfig.from_pretrained(name)
-    except (OSError, ValueError, KeyError) as error:
+        config = transformers.AutoConfig.from_pretrained(name, **asked)
+    except _UNREADABLE as error:
         raise WeightsError(f"{place} cannot be read as a model of transformers: {_first_line(error)}") from None
     accepted = _OF_KIND[kind]
     if config.model_type not in accepted:
         raise WeightsError(f"{place} is a model of type {config.model_type!r}; accepted: {', '.join(accepted)}")
+    if getattr(config, "quantization_config", None) is not None:
+        raise WeightsError(f"{place} is quantised, which needs libraries of its own; give a model as it was trained")
     expect_places(_grid_of(config, grid), kind, grid, given)
-    mean, std = _normalization(name, place)
+    mean, std = _normalization(name, place, asked["local_files_only"])
     config.dtype = torch.float32  # whatever the file was saved for
+    config._attn_implementation = None  # nor kernels that would be downloaded
     if config.model_type == "vit_mae":
         config.mask_ratio = 0.0
-    network = _Features(_load(getattr(transformers, _CLASSES[config.model_type]), name, config, place))
+    network = _Features(_load(getattr(transformers, _CLASSES[config.model_type]), name, config, place, asked))
     return Teacher(network, kind=kind, width=config.hidden_size, grid=grid, mean=mean, std=std, name=given)
 
 
@@ -93,13 +103,18 @@ class _Features(nn.Module):
         return features[:, 1:]
 
 
-def _load(kind: Any, name: str, config: Any, place: str) -> nn.Module:
+def _only_asked_for(given: str) -> dict[str, Any]:
+    """Options of transformers: no code comes with a model, and the network is used for models of the hub alone."""
+    return {"trust_remote_code": False, "local_files_only": not given.startswith(HUB_PREFIX)}
+
+
+def _load(kind: Any, name: str, config: Any, place: str, asked: dict[str, Any]) -> nn.Module:
     """Load a model, and refuse weights that do not have all of it."""
-    more = {"add_pooling_layer": False} if config.model_type == "vit" else {}
+    more = asked | {"weights_only": True} | ({"add_pooling_layer": False} if config.model_type == "vit" else {})
     try:
         with torch.random.fork_rng():  # loading does not move the random state on
             model, told = kind.from_pretrained(name, config=config, output_loading_info=True, **more)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    except _UNREADABLE as error:
         raise WeightsError(f"{place} cannot be loaded: {_first_line(error)}") from None
     missing = sorted(key for key in told["missing_keys"] if key.split(".")[0] not in _NOT_USED)
     if missing or told["mismatched_keys"]:
@@ -121,9 +136,9 @@ def _pair(size: Any) -> tuple[int, int]:
     return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
 
 
-def _normalization(name: str, place: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _normalization(name: str, place: str, is_local: bool) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation that a model was trained with; those of ImageNet, as ours, where it does not say."""
-    values = _read_preprocessing(name)
+    values = _read_preprocessing(name, is_local)
     if values is None:
         fields = CheckpointInfo.model_fields
         return fields["mean"].default, fields["std"].default
@@ -139,13 +154,13 @@ def _normalization(name: str, place: str) -> tuple[tuple[float, ...], tuple[floa
     return tuple(mean or ()), tuple(std or ())
 
 
-def _read_preprocessing(name: str) -> dict[str, Any] | None:
+def _read_preprocessing(name: str, is_local: bool) -> dict[str, Any] | None:
     """Read how a model's pixels are prepared; None where nothing says so."""
     from transformers.utils.hub import cached_file
 
     for file in ("preprocessor_config.json", "video_preprocessor_config.json"):
         try:
-            found = cached_file(name, file)
+            found = cached_file(name, file, local_files_only=is_local)
             values = json.loads(Path(found or "").read_text(encoding="utf-8"))
         except OSError:  # there is no such file
             continue

@@ -121,7 +121,8 @@ def _git_state(folder: Path) -> dict[str, Any] | None:
 
 def _git(folder: Path, *arguments: str) -> str | None:
     """Ask git about a folder, without taking its locks; None where there is no answer."""
-    command = ["git", "--no-optional-locks", "-C", str(folder), *arguments]
+    # The settings of a repository may name a program that git asks for changed files.
+    command = ["git", "--no-optional-locks", "-c", "core.fsmonitor=false", "-C", str(folder), *arguments]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.SubprocessError, UnicodeDecodeError):

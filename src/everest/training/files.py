@@ -33,6 +33,7 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     """
     temporary = path.with_name(f".{path.name}.tmp")
     try:
+        temporary.unlink(missing_ok=True)  # it may be a link to something else
         with temporary.open("wb") as file:
             yield file
             file.flush()

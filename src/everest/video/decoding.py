@@ -123,14 +123,17 @@ class FrameStream(Closing):
         if not self._can_jump:
             return False
         clock: Clock = "dts" if self._is_avi else "pts"
-        for packet in packets_of(self._container, self.stream):
-            self._head.append(packet)
-            stamp, first = getattr(packet, clock), getattr(self._head[0], clock)
-            is_plain = packet.size and stamp is not None and not packet.is_discard and stamp >= first
-            if not is_plain or not self._head[0].is_keyframe or len(self._head) > _MAX_HEAD:
-                return False
-            if self._is_avi or (packet.dts is not None and packet.dts > first):
-                break  # nothing that comes later is shown before the first packet
+        try:
+            for packet in packets_of(self._container, self.stream):
+                self._head.append(packet)
+                stamp, first = getattr(packet, clock), getattr(self._head[0], clock)
+                is_plain = packet.size and stamp is not None and not packet.is_discard and stamp >= first
+                if not is_plain or not self._head[0].is_keyframe or len(self._head) > _MAX_HEAD:
+                    return False
+                if self._is_avi or (packet.dts is not None and packet.dts > first):
+                    break  # nothing that comes later is shown before the first packet
+        except FFmpegError:
+            return False
         context: Any = self.stream.codec_context
         try:
             frames = [*self._head[0].decode(), *context.decode(None)]

@@ -1,5 +1,6 @@
 """Open a video file and learn what its header says, without decoding anything."""
 
+import errno
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from fractions import Fraction
@@ -14,6 +15,7 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from everest.errors import VideoError
+from everest.video.protocols import ffmpeg_options
 from everest.video.source import VideoSource, open_member
 from everest.video.timing import Deadline
 
@@ -45,10 +47,12 @@ def open_stream(path: VideoSource) -> tuple[InputContainer, VideoStream]:
             raise VideoError(f"{path}: the file is empty")
     # The prefix keeps a name such as "concat:x" from being taken for a network or list protocol.
     opened: Any = f"file:{path}" if isinstance(path, Path) else open_member(path)
+    options = _CODEC_OPTIONS | ffmpeg_options(is_file=isinstance(path, Path))
     try:
-        container: InputContainer = av.open(opened, options=dict(_CODEC_OPTIONS), metadata_errors="ignore")
+        container: InputContainer = av.open(opened, options=options, metadata_errors="ignore")
     except FFmpegError as error:
-        raise VideoError(f"{path}: not a readable video ({say_reason(error)})") from None
+        hint = ", as of a playlist, which is not followed" if error.errno == errno.EINVAL else ""
+        raise VideoError(f"{path}: not a readable video ({say_reason(error)}{hint})") from None
     streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     if not streams or container.format.name.endswith(_NOT_VIDEO):
         container.close()

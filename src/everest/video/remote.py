@@ -12,6 +12,7 @@ import fsspec.asyn
 
 from everest.errors import RemoteError
 from everest.video.problems import DRIVERS, Problem, driver_errors, problem_of
+from everest.video.protocols import expect_store
 from everest.video.urls import Url, address_of
 
 _CHANCE = random.SystemRandom()  # of its own: a run's random numbers stay what they are, and forked workers differ
@@ -142,7 +143,9 @@ def _filesystem(url: str) -> tuple[Any, str]:
 
     Raises:
         ImportError: The driver is not installed; the message says how to.
+        ValueError: It is no URL of a store.
     """
+    expect_store(address_of(url))
     try:
         filesystem, path = fsspec.url_to_fs(address_of(url))  # type: ignore[no-untyped-call]
     except ImportError as error:

@@ -81,8 +81,9 @@ def open_member(member: ShardMember) -> io.BytesIO:
         return io.BytesIO(fetch_member(member) if member.store is None else member.store.read(member))
     try:
         with Path(member.shard).open("rb") as file:
-            file.seek(member.offset)
-            content = file.read(member.num_bytes)
+            size = file.seek(0, io.SEEK_END)  # before memory is taken for what a list claims
+            file.seek(min(member.offset, size))
+            content = file.read(min(member.num_bytes, size))
     except (OSError, ValueError) as error:  # the latter: a name that cannot be one
         raise VideoError(f"{member}: the shard cannot be read: {error}") from None
     if len(content) != member.num_bytes:

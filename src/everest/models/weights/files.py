@@ -36,6 +36,7 @@ _INSIDE = ("model", "module", "state_dict", "model_state_dict")  # where a dict 
 _DAMAGED = (  # what PyTorch raises on bytes that are no pickle of tensors
     *(OSError, EOFError, RuntimeError, ValueError, LookupError, AttributeError, TypeError, AssertionError),
     *(ArithmeticError, ImportError, UnpicklingError, struct.error, zipfile.BadZipFile),
+    safetensors.SafetensorError,  # PyTorch goes by the name of a file as well
 )
 
 
@@ -197,7 +198,7 @@ def _read_transformers(folder: Path, weights: Path) -> Raw:
     if weights.suffix == ".json":
         places = _read_json(weights).get("weight_map")
         names = sorted({str(name) for name in places.values()}) if isinstance(places, dict) else []
-        if not names or any(Path(name).name != name for name in names):
+        if not names or any(Path(name).name != name or name == ".." for name in names):
             raise WeightsError(f"{weights}: does not say in which files of its folder the tensors are")
         parts = [read_file(folder / name) for name in names]
     else:

@@ -138,7 +138,7 @@ def info_of(path: Path, metadata: Any) -> CheckpointInfo:
     """
     try:
         return parse(CheckpointInfo, json.loads(metadata[METADATA_KEY]))
-    except (ConfigError, json.JSONDecodeError) as error:
+    except (ConfigError, ValueError) as error:
         raise WeightsError(f"{path}: written by another version of EVEREST ({error})") from None
 
 
