@@ -251,6 +251,7 @@ def test_every_command_has_help(everest: Run) -> None:
     commands += ["recipe list", "recipe show", "data index", "data check", "data pack", "data verify"]
     benches = ("step", "macs", "peers", "growth", "suite", "loader", "scores", "dial", "parity")
     commands += [f"bench {name}" for name in benches]
+    commands += ["runs list", "runs show", "runs compare"]
     for command in commands:
         code, out, _ = everest(*command.split(), "--help")
         assert code == 0

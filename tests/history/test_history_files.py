@@ -42,9 +42,10 @@ def test_an_evaluation_is_read_up_to_its_predictions(tmp_path: Path, num_predict
     predictions = [{"path": '"predictions": ', "probabilities": [0.25] * 8}] * num_predictions
     values = {"top1": 0.5, "failures": [{"path": '\n  "predictions": '}]}
     path.write_text(json.dumps(values | {"predictions": predictions, "after": 1}, indent=2))
-    started = time.process_time()
     assert read_before(path, "predictions", problems) == values
-    assert time.process_time() - started < 0.05
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size - 5)  # what comes after is not looked at
+    assert read_before(path, "predictions", problems) == values
     path.write_text(json.dumps(values))  # laid out in another way: read completely
     assert read_before(path, "predictions", problems) == values
     assert problems == []
@@ -60,13 +61,12 @@ def test_lines_that_are_no_metrics_are_counted_and_the_others_read(tmp_path: Pat
     assert problems == ["3 lines of metrics.jsonl cannot be read"]
 
 
-def test_the_end_of_a_long_file_is_read_quickly(tmp_path: Path) -> None:
+def test_the_end_of_a_long_file_is_read_alone(tmp_path: Path) -> None:
     path, problems = tmp_path / "metrics.jsonl", []
     line = '{"step": %d, "epoch": 0.5, "time": 1800000000.5, "loss": 0.123456, "clips_per_second": 12.5}\n'
     path.write_text("".join(line % step for step in range(300_000)))
-    started = time.process_time()
     tail = read_lines(path, problems, tail=True)
-    assert time.process_time() - started < 0.1
+    assert 100 < len(tail) < 1000
     assert tail[-1]["step"] == 299_999
     assert [line["step"] for line in tail] == list(range(300_000 - len(tail), 300_000))
     log = tmp_path / "log.txt"

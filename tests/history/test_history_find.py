@@ -1,7 +1,6 @@
 """The list of runs below a folder."""
 
 import json
-import time
 from pathlib import Path
 
 import pytest
@@ -55,14 +54,13 @@ def test_a_single_run_and_none_are_listed_too(tmp_path: Path) -> None:
         find_runs(tmp_path / "none")
 
 
-def test_long_runs_are_listed_quickly(tmp_path: Path) -> None:
+def test_of_long_runs_the_end_is_read(tmp_path: Path) -> None:
     line = '{"step": %d, "epoch": %f, "time": 1800000000.5, "loss": 0.123456, "clips_per_second": 12.5}\n'
     text = "".join(line % (step, (step + 1) / 1000) for step in range(100_000))
     for number in range(5):
         (make_run(tmp_path / str(number)) / "metrics.jsonl").write_text(text)
-    started = time.process_time()
     found = find_runs(tmp_path)
-    assert time.process_time() - started < 0.5
+    assert all(len(run.lines) < 1000 for run in found.runs)
     assert [run.num_done for run in found.runs] == [100_000] * 5
 
 

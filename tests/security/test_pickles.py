@@ -19,6 +19,7 @@ from everest.cli import main
 from everest.datasets import compute_flow, load_data
 
 CLIP = sorted(record.path for record in load_data("bundled").records)[0]
+TEXTS = ("archive", "pickle", "old pickle", "yaml", "python")  # for files that are read as text
 SMALL = [
     f"--set={setting}"
     for setting in (
@@ -37,13 +38,13 @@ def marker(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A list of four clips of two classes."""
+    """A list of four clips of two classes, of half a second."""
     root = tmp_path_factory.mktemp("clips")
     rows = []
     for number in range(4):
         shutil.copy(CLIP, root / f"{number}.mp4")
-        rows.append(f"{number}.mp4,{'ab'[number % 2]},train")
-    (root / "list.csv").write_text("\n".join(["path,label,split", *rows]) + "\n")
+        rows.append(f"{number}.mp4,{'ab'[number % 2]},train,0,0.5")
+    (root / "list.csv").write_text("\n".join(["path,label,split,start,end", *rows]) + "\n")
     return root / "list.csv"
 
 
@@ -176,7 +177,7 @@ def test_training_states(
     assert not marker.exists()
 
 
-@pytest.mark.parametrize("poison", POISONS)
+@pytest.mark.parametrize("poison", TEXTS)
 def test_files_of_a_run(poison: str, trained: Path, clips: Path, marker: Path, tmp_path: Path) -> None:
     for name in ("config.json", "environment.json", "metrics.jsonl", "data.json", "trackers.json", "evaluation.json"):
         run = tmp_path / name.partition(".")[0]
@@ -212,7 +213,7 @@ def test_lists_and_shards(poison: str, marker: Path, tmp_path: Path) -> None:
             assert not marker.exists(), command
 
 
-@pytest.mark.parametrize("poison", POISONS)
+@pytest.mark.parametrize("poison", TEXTS)
 def test_files_of_a_pack(poison: str, clips: Path, marker: Path, tmp_path: Path) -> None:
     out = tmp_path / "packed"
     pack = ["data", "pack", str(clips), str(out), "--workers=0", "--short-side=32"]
@@ -228,12 +229,18 @@ def test_files_of_a_pack(poison: str, clips: Path, marker: Path, tmp_path: Path)
         (out / name).write_bytes(before)
 
 
+@pytest.fixture(scope="module")
+def flow(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The flow of the clips."""
+    folder = tmp_path_factory.mktemp("flow")
+    compute_flow(load_data(clips), folder, num_workers=0)
+    return folder
+
+
 @pytest.mark.parametrize("poison", POISONS)
 def test_files_of_flow(
-    poison: str, clips: Path, marker: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    poison: str, clips: Path, flow: Path, marker: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    flow = tmp_path / "flow"
-    compute_flow(load_data(clips), flow, num_workers=0)
     for path in flow.rglob("*.safetensors"):
         path.write_bytes(POISONS[poison](marker))
     settings = ["--set=objective.name=mme", f"--set=objective.flow={flow}"]
