@@ -4,7 +4,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from everest.commands import EXIT_OK, print_result
+from everest.commands import EXIT_FAILURES, EXIT_OK, print_result
 from everest.errors import WeightsError
 
 if TYPE_CHECKING:
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
 
 def weights_show(options: Namespace) -> int:
-    """Say what a checkpoint holds."""
+    """Say what a checkpoint holds, and whether it is all of a model."""
     from everest.models.weights import show_weights
 
     shown = show_weights(options.checkpoint, _given(options))
     print_result(options, shown.to_dict(), str(shown))
-    return EXIT_OK
+    return EXIT_OK if shown.is_complete else EXIT_FAILURES
 
 
 def weights_convert(options: Namespace) -> int:

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -11,9 +11,9 @@ from small_models import jitter, tiny_info
 from torch import Tensor
 
 from everest.cli import main
-from everest.config import CheckpointInfo, ModelConfig
+from everest.config import Arch, CheckpointInfo, ModelConfig
 from everest.errors import WeightsError
-from everest.models import build_autoencoder, build_classifier, load_model, save_weights
+from everest.models import build_autoencoder, build_classifier, initialize_from, load_model, save_weights
 from everest.models.weights import convert_weights, read_info, read_weights, show_weights
 
 OPTIONS = ["--num-frames=4", "--height=32", "--width=32", "--stride=2"]
@@ -64,7 +64,7 @@ def test_what_a_checkpoint_holds_is_shown(tmp_path: Path, capsys: pytest.Capture
     convert_weights(tmp_path / "ours.safetensors", tmp_path / "out.pth", "videomae")
     assert main(["weights", "show", str(tmp_path / "out.pth")]) == 0
     text = capsys.readouterr().out
-    for words in ("EVEREST's release", "a classifier", "size tiny", "16x224x224", "assumed   names of the classes"):
+    for words in ("EVEREST's release", "a classifier", "size tiny", "16x224x224", "assumed    names of the classes"):
         assert words in text
     assert main(["weights", "show", str(tmp_path / "out.pth"), "--json", *OPTIONS]) == 0
     values = json.loads(capsys.readouterr().out)
@@ -78,6 +78,74 @@ def test_what_a_checkpoint_holds_is_shown(tmp_path: Path, capsys: pytest.Capture
     shown = show_weights(tmp_path / "ours.safetensors")
     assert "rero, 50% kept" in str(shown)
     assert shown.to_dict()["assumed"] == []
+    assert f"matched    all {len(state)} tensors of the model" in str(shown).splitlines()
+
+
+def spoil(kind: str, state: dict[str, Tensor]) -> tuple[str, str, str]:
+    """Take a tensor out, add one, or bend one; return its row, its key by our names, and what fine-tuning does."""
+    if kind == "missing":
+        del state["blocks.3.mlp.fc1.bias"]
+        return "missing", "encoder.blocks.3.mlp.fc1.bias", "refuses it too"
+    if kind == "unexpected":
+        state["blocks.2.gamma_1"] = torch.zeros(192)
+        return "unexpected", "encoder.blocks.2.gamma_1", "refuses it too"
+    if kind == "left over":
+        state["cls_token"] = torch.zeros(1, 1, 192)
+        return "unexpected", "cls_token", "takes its encoder"
+    state["head.bias"] = torch.zeros(7)
+    return "misshapen", "head.bias", "takes its encoder"
+
+
+@pytest.mark.parametrize("kind", ["missing", "unexpected", "left over", "misshapen"])
+def test_what_a_file_lacks_or_has_too_much_is_shown_as_it_is_refused(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A VideoMAE file: `show` says what `convert` and fine-tuning will, and its exit code is 1."""
+    made("finetune", tmp_path / "ours.safetensors")
+    convert_weights(tmp_path / "ours.safetensors", tmp_path / "whole.pth", "videomae")
+    state = torch.load(tmp_path / "whole.pth", weights_only=True)["model"]
+    row, key, tuning = spoil(kind, state)
+    path = tmp_path / "spoilt.pth"
+    torch.save({"model": state}, path)
+    assert main(["weights", "show", str(path), *OPTIONS]) == 1
+    rows = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert rows[row].startswith(f"1 ({key}")
+    assert rows["refused"] == f"by convert, evaluate and predict; fine-tuning (--init) {tuning}"
+    assert main(["weights", "show", str(path), "--json", *OPTIONS]) == 1
+    values = json.loads(capsys.readouterr().out)
+    assert not values["is_complete"]
+    assert {name: list(values[name]) for name in ("missing", "unexpected", "misshapen") if values[name]} == {row: [key]}
+    assert all(values[row].values())
+    assert main(["weights", "convert", str(path), str(tmp_path / "x.safetensors"), "--to=everest", *OPTIONS]) == 2
+    assert key in capsys.readouterr().err
+    info = tiny_info("finetune")
+    classifier = build_classifier(info.model, info.clip, 3)
+    if tuning == "takes its encoder":
+        initialize_from(classifier, path)
+    else:
+        with pytest.raises(WeightsError, match=key):
+            initialize_from(classifier, path)
+
+
+def test_a_description_without_a_model_is_shown_and_why_there_is_none(tmp_path: Path) -> None:
+    info = tiny_info("finetune")
+    model = build_classifier(info.model, info.clip, 3)
+    save_weights(model, info.model_copy(update={"class_names": ()}), tmp_path / "a.safetensors")
+    shown = show_weights(tmp_path / "a.safetensors")
+    assert not shown.is_complete
+    assert "names no class" in shown.to_dict()["problem"]
+    assert "refused    " in str(shown)
+
+
+@pytest.mark.parametrize("arch", get_args(Arch))
+def test_models_of_every_network_are_shown_as_complete(arch: Arch, tmp_path: Path) -> None:
+    info = tiny_info("finetune")
+    selection = info.selection.model_copy(update={"method": "all"})
+    info = info.model_copy(update={"model": ModelConfig(size="tiny", arch=arch, drop_path=0.2), "selection": selection})
+    save_weights(build_classifier(info.model, info.clip, 3), info, tmp_path / "a.safetensors")
+    before = torch.get_rng_state()
+    assert show_weights(tmp_path / "a.safetensors").is_complete
+    assert torch.equal(before, torch.get_rng_state())
 
 
 @pytest.mark.parametrize("target", ["everest", "hf", "videomae"])

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from everest.config import CheckpointInfo
-from everest.errors import WeightsError
+from everest.errors import EverestError, WeightsError
 from everest.models.weights.describe import Given
 from everest.models.weights.formats import ADAPTERS, OURS, Reading, read_weights
-from everest.models.weights.ours import build_model, save_weights, summarize
+from everest.models.weights.ours import build_model, compare_weights, save_weights, summarize
+from everest.models.weights.report import ABSENT, NO_REASON, Comparison, by_reason, some
 from everest.models.weights.writing import tell_kept
 
 Target = Literal["everest", "release", "videomae", "hf"]
@@ -24,13 +25,22 @@ _SUFFIXES: dict[Target, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Shown:
-    """What a checkpoint holds.
+    """What a checkpoint holds, and whether it is all of a model.
 
     Attributes:
         reading: The checkpoint, read.
+        compared: How its tensors fit the model that it says to be; None where that cannot be built.
+        problem: Why it cannot be built.
     """
 
     reading: Reading
+    compared: Comparison | None
+    problem: str = ""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether there is such a model, and every tensor of it, and no other, in the checkpoint."""
+        return self.compared is not None and self.compared.fits
 
     @property
     def num_parameters(self) -> int:
@@ -50,6 +60,9 @@ class Shown:
             "num_tensors": len(read.state),
             "num_parameters": self.num_parameters,
             "number_formats": dict(Counter(str(v.dtype).removeprefix("torch.") for v in read.state.values())),
+            "is_complete": self.is_complete,
+            "problem": self.problem,
+            **({} if self.compared is None else self.compared.to_dict()),
             "unused": read.unused,
             "beside": list(read.raw.beside),
             "notes": list(read.notes),
@@ -72,12 +85,39 @@ class Shown:
         if info.class_names:
             more = ", ..." if len(info.class_names) > 5 else ""
             rows.append(("classes", f"{len(info.class_names)}: {', '.join(info.class_names[:5])}{more}"))
-        rows += [("not used", f"{key}: {reason}") for key, reason in list(read.unused.items())[:5]]
+        rows += self._fit()
+        rows += [("not used", line) for line in by_reason(read.unused)]
         if read.raw.beside:
             rows.append(("beside", f"{', '.join(read.raw.beside[:10])}: not read"))
         rows += [("note", note) for note in read.notes]
         rows += [("assumed", line) for line in read.assumed]
-        return "\n".join(f"{name:9} {text}" for name, text in rows)
+        return "\n".join(f"{name:10} {text}" for name, text in rows)
+
+    def _fit(self) -> list[tuple[str, str]]:
+        """Say which tensors fit the model, and what becomes of a checkpoint of which not all do."""
+        found = self.compared
+        if found is None:
+            return [("refused", self.problem)]
+        if found.fits:
+            return [("matched", f"all {len(found.matched)} tensors of the model")]
+        own = len(found.matched) + len(found.missing) + len(found.misshapen)
+        rows = [("matched", f"{len(found.matched)} of {own} tensors of the model")]
+        if found.missing:
+            rows.append(("missing", f"{some(found.missing)}: {ABSENT}"))
+        if found.unexpected:
+            rows.append(("unexpected", f"{some(found.unexpected)}: {NO_REASON}"))
+        if found.misshapen:
+            shapes = [f"{key} {both}" for key, both in found.misshapen.items()]
+            rows.append(("misshapen", some(shapes)))
+        return [*rows, ("refused", _refusal(found))]
+
+
+def _refusal(found: Comparison) -> str:
+    """Say what takes a checkpoint that is not exactly a model: at most fine-tuning, which needs the encoder only."""
+    encoder = [key for key in (*found.missing, *found.unexpected) if not key.startswith(("encoder.norm.", "fc_norm."))]
+    encoder = [key for key in (*encoder, *found.misshapen) if key.startswith(("encoder.", "fc_norm."))]
+    tuning = "fine-tuning (--init) refuses it too" if encoder else "fine-tuning (--init) takes its encoder"
+    return f"by convert, evaluate and predict; {tuning}"
 
 
 _HOLDS = {
@@ -105,21 +145,32 @@ class Converted:
 
     def to_dict(self) -> dict[str, Any]:
         """Give everything as plain values that JSON can hold."""
-        return {"written": str(self.path), "to": self.target, "notes": list(self.notes)} | {
-            "source": Shown(self.source).to_dict()
-        }
+        source = Shown(self.source, compare_weights(self.source)).to_dict()
+        return {"written": str(self.path), "to": self.target, "notes": list(self.notes), "source": source}
 
     def __str__(self) -> str:
         read = self.source
         lines = [f"{read.title}, {_HOLDS[read.part]}, {summarize(read.info)}: {len(read.state)} tensors"]
-        lines += [f"not used: {key}: {reason}" for key, reason in read.unused.items()]
+        lines += [f"not used: {line}" for line in by_reason(read.unused)]
         lines += [*self.notes, *(f"assumed: {line}" for line in read.assumed), f"written: {self.path}"]
         return "\n".join(lines)
 
 
 def show_weights(checkpoint: Path, given: Given | None = None) -> Shown:
-    """Say what a checkpoint holds; see :func:`~everest.models.weights.read_weights`."""
-    return Shown(read_weights(checkpoint, given))
+    """Say what a checkpoint holds, and which tensors the model that it is of misses or does not know.
+
+    Args:
+        checkpoint: A checkpoint of any format, see :func:`~everest.models.weights.read_weights`.
+        given: What the file may not say.
+
+    Raises:
+        WeightsError: It cannot be read. Tensors that are missing, left over or of another shape are shown instead.
+    """
+    reading = read_weights(checkpoint, given)
+    try:
+        return Shown(reading, compare_weights(reading))
+    except EverestError as error:  # a description of ours may name a model that there is not
+        return Shown(reading, None, str(error))
 
 
 def convert_weights(source: Path, out: Path, target: Target, given: Given | None = None) -> Converted:
@@ -159,7 +210,8 @@ def _check_target(out: Path, target: Target) -> None:
 
 def _decoder(read: Reading) -> str:
     model = read.info.model
-    decoder = f", decoder of {model.decoder_depth} blocks" if read.part == "pretrain" and model.decoder_depth else ""
+    depth = model.decoder_depth if read.part == "pretrain" else None
+    decoder = f", decoder of {depth} block{'s' if depth > 1 else ''}" if depth else ""
     return decoder + (f", positions {model.positions}" if model.positions != "sine" else "")
 
 

@@ -14,13 +14,12 @@ from everest.models.weights.adapter import DECODER_UNUSED
 from everest.models.weights.describe import Given
 from everest.models.weights.files import WEIGHTS_NAME
 from everest.models.weights.formats import METADATA_KEY, Reading, info_of, read_weights
-from everest.models.weights.report import LoadReport, load_state
+from everest.models.weights.report import ABSENT, Comparison, LoadReport, compare_state, load_state
 from everest.models.weights.writing import write_safetensors
 from everest.models.zoo import build_classifier, build_masked_model, grid_of
 
 _HEAD_UNUSED = "a head for other classes"
 _UNNAMED_HEAD = "a head for classes that the file does not name: convert it with --classes FILE to keep it"
-_FRESH = "the file has none"
 _FRESH_HEAD = "that of the file is not used"
 _NOTE_KEY = "everest_note"
 
@@ -110,21 +109,41 @@ def build_model(reading: Reading) -> MaskedModel | Classifier:
     Raises:
         WeightsError: Tensors are missing, left over or of another shape, or it is an encoder alone.
     """
-    info, path = reading.info, reading.raw.path
     if reading.part == "encoder":
         raise WeightsError(
-            f"{path}: holds an encoder without a head or a decoder that we have; start fine-tuning from it (--init)"
+            f"{reading.raw.path}: holds an encoder without a head or a decoder that we have; start fine-tuning from it "
+            f"(--init)"
         )
-    if reading.part == "finetune" and not info.class_names:
-        raise WeightsError(f"{path}: says that it is a classifier, but names no class")
-    model: MaskedModel | Classifier
     with torch.random.fork_rng():  # loading does not move the random state on
-        if reading.part == "pretrain":
-            model = build_masked_model(info.model, info.clip, info.objective)
-        else:
-            model = build_classifier(info.model, info.clip, len(info.class_names))
-    load_state(model, reading.state, source=str(path), strict=True)
+        model = _build(reading)
+    load_state(model, reading.state, source=str(reading.raw.path), strict=True)
     return model.eval()
+
+
+def compare_weights(reading: Reading) -> Comparison:
+    """Compare a checkpoint with the model that it is of, without memory for the model.
+
+    An encoder alone is compared with the encoder of a classifier. It may have a last norm, or the norm before a head,
+    which fine-tuning takes over; those count as matched.
+
+    Raises:
+        ConfigError, SelectionError, WeightsError: There is no such model.
+    """
+    with torch.device("meta"), torch.random.fork_rng():
+        own = _build(reading).state_dict()
+    if reading.part == "encoder":
+        own = {key: value for key, value in own.items() if key.startswith("encoder.")}
+        own |= {key: value for key, value in reading.state.items() if key.startswith(_NORMS)}
+    return compare_state(own, reading.state)
+
+
+def _build(reading: Reading) -> MaskedModel | Classifier:
+    info = reading.info
+    if reading.part == "pretrain":
+        return build_masked_model(info.model, info.clip, info.objective)
+    if reading.part == "finetune" and not info.class_names:
+        raise WeightsError(f"{reading.raw.path}: says that it is a classifier, but names no class")
+    return build_classifier(info.model, info.clip, max(1, len(info.class_names)))
 
 
 def initialize_from(
@@ -168,11 +187,12 @@ def initialize_from(
         may_miss=("head.", "fc_norm."),
         refused=("encoder.",),
     )
-    fresh = {key: _FRESH_HEAD if key in left_out else _FRESH for key in report.missing}
+    fresh = {key: _FRESH_HEAD if key in left_out else ABSENT for key in report.missing}
     unexpected = (*report.unexpected, *left_out, *reading.unused)
     return LoadReport(report.matched, report.missing, unexpected, fresh, reasons, reading.notes)
 
 
+_NORMS = ("encoder.norm.", "fc_norm.")
 _DECODERS = ("decoder", "encoder_to_decoder.", "mask_token", "down_img.", "down_vid.")
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from everest.errors import WeightsError
 
 NO_REASON = "the model has no such tensor"
+ABSENT = "the file has none"
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,52 @@ class LoadReport:
         }
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """How the tensors of a file fit those of a model, without copying any.
+
+    Attributes:
+        matched: Keys that both have, in one shape.
+        missing: Keys of the model that the file does not have.
+        unexpected: Keys of the file that the model does not have.
+        misshapen: Both shapes by key, of what both have in different shapes.
+    """
+
+    matched: tuple[str, ...]
+    missing: tuple[str, ...]
+    unexpected: tuple[str, ...]
+    misshapen: Mapping[str, str]
+
+    @property
+    def fits(self) -> bool:
+        """Whether the file has all tensors of the model and no others."""
+        return not (self.missing or self.unexpected or self.misshapen)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give everything as plain values that JSON can hold, with a reason for each key that does not fit."""
+        return {
+            "num_matched": len(self.matched),
+            "missing": dict.fromkeys(self.missing, ABSENT),
+            "unexpected": dict.fromkeys(self.unexpected, NO_REASON),
+            "misshapen": dict(self.misshapen),
+        }
+
+
+def compare_state(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> Comparison:
+    """Compare the tensors of a file with those of a model by keys and shapes; either may lie on the meta device."""
+    misshapen = {
+        key: f"{list(state[key].shape)} instead of {list(own[key].shape)}"
+        for key in own
+        if key in state and state[key].shape != own[key].shape
+    }
+    return Comparison(
+        tuple(key for key in own if key in state and key not in misshapen),
+        tuple(key for key in own if key not in state),
+        tuple(key for key in state if key not in own),
+        misshapen,
+    )
+
+
 def load_state(
     model: nn.Module,
     state: Mapping[str, Tensor],
@@ -70,27 +117,19 @@ def load_state(
     Raises:
         WeightsError: A key is missing or of another shape (or unexpected, if strict); nothing has been changed then.
     """
-    own = model.state_dict()
-    wrong = [
-        f"{k} {list(state[k].shape)} instead of {list(own[k].shape)}"
-        for k in own
-        if k in state and state[k].shape != own[k].shape
-    ]
-    missing = tuple(k for k in own if k not in state)
-    unexpected = tuple(k for k in state if k not in own)
+    found = compare_state(model.state_dict(), state)
     problems = [
-        ("of another shape", wrong),
-        ("missing", [k for k in missing if not k.startswith(may_miss)]),
-        ("unexpected", [k for k in unexpected if strict or k.startswith(refused)]),
+        ("of another shape", [f"{key} {shapes}" for key, shapes in found.misshapen.items()]),
+        ("missing", [k for k in found.missing if not k.startswith(may_miss)]),
+        ("unexpected", [k for k in found.unexpected if strict or k.startswith(refused)]),
     ]
     if any(keys for _, keys in problems):
         told = "; ".join(f"{some(keys)} {what}" for what, keys in problems if keys)
         raise WeightsError(
             f"{source} does not fit the model: {told}; use the network, size and shape it was trained with"
         )
-    matched = {k: v for k, v in state.items() if k in own}
-    model.load_state_dict(matched, strict=False)
-    return LoadReport(tuple(matched), missing, unexpected)
+    model.load_state_dict({key: state[key] for key in found.matched}, strict=False)
+    return LoadReport(found.matched, found.missing, found.unexpected)
 
 
 def _told(keys: tuple[str, ...], reasons: Mapping[str, str]) -> str:
@@ -99,6 +138,14 @@ def _told(keys: tuple[str, ...], reasons: Mapping[str, str]) -> str:
     alone = len(counts) == 1 and counts.total() == len(keys)
     told = ", ".join(reason if alone else f"{count}: {reason}" for reason, count in counts.items())
     return f": {told}" if told else ""
+
+
+def by_reason(reasons: Mapping[str, str]) -> tuple[str, ...]:
+    """Say every reason once, with its keys: how many, and the first three."""
+    groups: dict[str, list[str]] = {}
+    for key, reason in reasons.items():
+        groups.setdefault(reason, []).append(key)
+    return tuple(f"{some(keys)}: {reason}" for reason, keys in groups.items())
 
 
 def some(keys: tuple[str, ...] | list[str]) -> str:
