@@ -21,6 +21,7 @@ ARCHS: tuple[Arch, ...] = get_args(Arch)
 SMALL = (
     *("model.size=tiny", "clip.num_frames=4", "clip.height=32", "clip.width=32", "optim.epochs=1"),
     *("optim.warmup_epochs=0", "optim.global_batch_size=2", "data.batch_size=2", "data.num_workers=0"),
+    *("model.drop_path=0.2", "model.head_dropout=0.5"),
     *("run.device=cpu", "run.tensorboard=false", "evaluation.num_segments=1", "evaluation.num_crops=1"),
 )
 
@@ -55,7 +56,7 @@ def test_it_trains_evaluates_saves_loads_and_predicts(arch: Arch, data: Path, tm
     assert finished.evaluation is not None
     assert finished.evaluation.num_clips == 2
     model, info = load_model(out)
-    assert info.model.arch == arch
+    assert (info.model.arch, info.model.drop_path, info.model.head_dropout) == (arch, 0.2, 0.5)
     for name, value in finished.run.model.state_dict().items():
         assert torch.equal(model.state_dict()[name], value), name
     again = api.evaluate(out, data, views=EvaluationConfig(num_segments=1, num_crops=1), num_workers=0)
