@@ -86,9 +86,13 @@ def finetuning(
 ) -> FinetuneConfig:
     """Build a fine-tuning run of VideoMAE, ViT-B: all tokens, mixup and cutmix, two crops of each clip.
 
+    The paper's batch of 512 is read as a count of clips: 256 videos with two crops each. The source gives the batch and
+    the repeated augmentation of 2 side by side and does not decide whether the batch counts videos or crops; for the
+    other reading double ``optim.global_batch_size``, which the learning rate follows.
+
     Args:
         base_lr: Learning rate for a batch of 256.
-        global_batch_size: Clips per optimiser step.
+        global_batch_size: Clips per optimiser step, crops of one video counted apart.
         epochs: Passes over the data.
         stride: Frames of the video from one sampled frame to the next.
         num_segments: Views over time in the evaluation; over space there are three.
