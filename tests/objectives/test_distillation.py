@@ -3,6 +3,7 @@
 Shapes: B clips, T frames, H height, W width, N tokens, M targets, D width of a teacher.
 """
 
+from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from everest.models import (
     Prediction,
     build_autoencoder,
     build_classifier,
+    build_masked_model,
     grid_of,
     save_weights,
     select_input,
@@ -104,6 +106,27 @@ def test_a_video_teacher_sees_all_tokens_and_speaks_before_its_last_norm(task: s
     clips = u8_clips()
     assert teacher.width == 192
     torch.testing.assert_close(teacher(clips / 255), before_norm(encoder, clips, info), rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["videomae.pth", "mvd.pth"])
+def test_files_of_others_teach_as_their_encoder_does(name: str, tmp_path: Path) -> None:
+    """A file of VideoMAE, and one of MVD with nothing but its encoder and its teachers' widths."""
+    clip = ClipConfig(num_frames=4, height=32, width=32)
+    is_mvd = name == "mvd.pth"
+    model = ModelConfig(size="tiny", decoder_depth=1, positions="sine_3d" if is_mvd else "sine")
+    kind = ObjectiveConfig(name="mvd", image_width=8, video_width=8) if is_mvd else ObjectiveConfig()
+    torch.manual_seed(0)
+    network = build_masked_model(model, clip, kind)
+    state = {key.removeprefix("encoder.") if is_mvd else key: value for key, value in network.state_dict().items()}
+    args = Namespace(num_frames=4, input_size=32)
+    torch.save({"model": state, "args": args}, tmp_path / name)
+    if is_mvd:
+        torch.save({"model": state | {"pos_embed": network.encoder.positions}, "args": args}, tmp_path / name)
+    clips = u8_clips()[..., :32]
+    teacher = load_teacher(str(tmp_path / name), "video", grid_of(model, clip))
+    info = info_of(model=model, clip=clip)
+    expected = before_norm(network.encoder.eval(), clips, info)
+    torch.testing.assert_close(teacher(clips / 255), expected, rtol=1e-5, atol=1e-4)
 
 
 @pytest.mark.parametrize("tubelet_size", [1, 2])

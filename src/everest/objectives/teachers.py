@@ -114,10 +114,10 @@ def teacher_of(
 
 
 def load_teacher(checkpoint: str, kind: Kind, grid: TokenGrid) -> Teacher:
-    """Load a teacher from one of our checkpoints.
+    """Load a teacher from a checkpoint of any format that :func:`~everest.models.weights.read_weights` knows.
 
     Args:
-        checkpoint: A run folder or a weights file, pre-trained or fine-tuned.
+        checkpoint: A run folder or a weights file, pre-trained or fine-tuned; not an encoder alone.
         kind: What it is asked about.
         grid: The tokens of the student.
 
