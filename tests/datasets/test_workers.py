@@ -4,6 +4,8 @@ import faulthandler
 import logging
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -331,3 +333,66 @@ def test_batches_that_are_kept_keep_no_files_open() -> None:
         kept += list(loader.epoch(epoch))
     assert sum(1 for _ in Path("/proc/self/fd").iterdir()) <= before + 1
     assert len(kept) == 16
+
+
+PROGRAM = """
+import multiprocessing
+from everest.config import *
+from everest.datasets import build_train_loader, load_data
+
+config = PretrainConfig(
+    model=ModelConfig(size="tiny"),
+    clip=ClipConfig(num_frames=4, height=32, width=32),
+    selection=SelectionConfig(keep_ratio=0.5, encode_ratio=0.25),
+    augment=AugmentConfig(),
+    data=DataConfig(batch_size=2, num_workers=2),
+    optim=OptimConfig(global_batch_size=2),
+)
+batches = build_train_loader(load_data("bundled"), config).epoch(0)
+next(batches)
+workers = multiprocessing.active_children()
+print(*(worker.pid for worker in workers), flush=True)
+input()
+workers[0].terminate()
+workers[0].join(20)
+print(workers[0].exitcode, flush=True)
+input()
+"""
+
+
+def test_workers_heed_their_program_only_and_end_with_it() -> None:
+    """Schedulers signal whole groups of processes; the program decides what that means, for its workers too."""
+    source = str(Path(workers.__file__).parents[2])
+    program = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": source, "OMP_NUM_THREADS": "1"},
+    )
+    assert program.stdin is not None
+    assert program.stdout is not None
+    first, second = (int(pid) for pid in program.stdout.readline().split())
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
+        os.kill(first, number)
+        os.kill(second, number)
+    time.sleep(0.2)
+    assert is_running(first)
+    assert is_running(second)
+    program.stdin.write("\n")
+    program.stdin.flush()
+    assert program.stdout.readline() == "1\n"
+    program.kill()
+    program.wait()
+    deadline = time.monotonic() + 10
+    while is_running(second):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process has not ended; one that nobody has collected yet has."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False

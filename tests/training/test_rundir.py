@@ -87,6 +87,54 @@ def test_a_folder_of_other_files_is_never_written(tmp_path: Path, name: str, tex
     assert contents(tmp_path) == {name: text.encode()}
 
 
+@pytest.mark.parametrize("name", [".config.json.tmp", ".lock", "interrupted.json"])
+def test_what_a_start_that_was_killed_at_once_left_is_no_obstacle(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text('{"task": "pre')
+    folder = RunFolder.create(tmp_path, CONFIG, resume="never")
+    assert folder.config() == CONFIG
+    assert not folder.interruption.exists()
+
+
+def test_what_was_not_written_to_the_end_is_deleted(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path, CONFIG, resume="auto")
+    folder.checkpoints.mkdir()
+    leftovers = (
+        tmp_path / ".environment.json.tmp",
+        tmp_path / ".weights.safetensors.partial",
+        folder.checkpoints / ".step-00000003.pt.tmp",
+    )
+    for path in leftovers:
+        path.write_text("half of i")
+    (tmp_path / ".notes").write_text("mine")
+    RunFolder.create(tmp_path, CONFIG, resume="auto")
+    assert sorted(path.name for path in tmp_path.rglob(".*")) == [".notes"]
+    assert len(folder.starts()) == 2
+
+
+def test_one_process_at_a_time_holds_a_run(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    with folder.locked():
+        RunFolder.create(folder.path, CONFIG, resume="never")
+        with pytest.raises(RunError, match="this one, is training this run; wait for it or stop it"), folder.locked():
+            pass
+    assert sorted(contents(folder.path)) == ["config.json", "environment.json"]
+    (tmp_path / "thesis.tex").write_text("x")
+    with pytest.raises(RunError, match="files that are not a run's"), RunFolder(tmp_path).locked():
+        pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "thesis.tex"]
+
+
+def test_an_interruption_is_noted_until_the_next_start(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path, CONFIG, resume="auto")
+    folder.note_interruption("stopped", 75)
+    values = json.loads(folder.interruption.read_text())
+    assert (values["message"], values["exit_code"]) == ("stopped", 75)
+    RunFolder.create(tmp_path, CONFIG, resume="auto")
+    assert not folder.interruption.exists()
+    (tmp_path / "file").write_text("x")
+    RunFolder(tmp_path / "file").note_interruption("stopped", 75)  # nowhere to leave it: no error on the way out
+
+
 def test_a_file_is_not_a_folder(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("x")
     with pytest.raises(RunError, match="is a file"):

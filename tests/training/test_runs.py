@@ -1,6 +1,7 @@
 """Whole runs on bundled clips: what they leave behind, how they go on, what they refuse."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -194,6 +195,35 @@ def test_changed_data_is_not_resumed(data: Manifest, tmp_path: Path) -> None:
     fewer = replace(data, records=data.records[:6])
     with pytest.raises(RunError, match="data has changed"):
         run_pretraining(config, fewer, tmp_path / "run", say=quiet)
+
+
+def test_a_finished_run_says_so_and_is_not_trained_again(data: Manifest, tmp_path: Path) -> None:
+    config = pretrain_config("optim.epochs=1", "run.save_every_steps=1")
+    run = run_pretraining(config, data, tmp_path / "run", say=quiet)
+    before = run.folder.weights.read_bytes(), run.folder.metrics.read_bytes()
+    said: list[str] = []
+    again = run_pretraining(config, data, tmp_path / "run", say=said.append)
+    assert "finished before: all 2 steps are done, nothing is trained again" in said
+    assert (run.folder.weights.read_bytes(), run.folder.metrics.read_bytes()) == before
+    assert torch.equal(again.model.encoder.norm.weight, run.model.encoder.norm.weight)
+    shutil.rmtree(run.folder.checkpoints)
+    with pytest.raises(RunError, match="holds weights, but its checkpoints are gone"):
+        run_pretraining(config, data, tmp_path / "run", say=quiet)
+    assert (run.folder.weights.read_bytes(), run.folder.metrics.read_bytes()) == before
+
+
+def test_how_often_is_saved_may_change_and_does_not_change_what_is_learnt(data: Manifest, tmp_path: Path) -> None:
+    plain = run_pretraining(pretrain_config(), data, tmp_path / "plain", say=quiet)
+    often = pretrain_config("run.save_every_steps=1", "run.save_every_minutes=1e-9", "run.keep_checkpoints=9")
+    run = run_pretraining(often, data, tmp_path / "often", say=quiet)
+    names = sorted(path.name for path in run.folder.checkpoints.iterdir())
+    assert names == [f"step-{step:08d}.pt" for step in (1, 2, 3, 4)]
+    assert run.folder.weights.read_bytes() == plain.folder.weights.read_bytes()
+    for name in names[2:]:
+        (run.folder.checkpoints / name).unlink()
+    again = run_pretraining(pretrain_config(), data, tmp_path / "often", say=quiet)
+    assert again.folder.starts()[-1]["changed_settings"].keys() >= {"run.save_every_steps", "run.save_every_minutes"}
+    assert again.folder.weights.read_bytes() == plain.folder.weights.read_bytes()
 
 
 def test_what_cannot_start_leaves_no_folder(data: Manifest, tmp_path: Path) -> None:

@@ -66,6 +66,27 @@ def test_half_a_line_of_a_killed_process_is_dropped(folder: RunFolder) -> None:
     assert [line["step"] for line in read_metrics(folder.metrics)] == [0, 1]
 
 
+def test_it_is_known_whether_a_step_was_evaluated(folder: RunFolder) -> None:
+    with MetricsLog(folder, tensorboard=False) as log:
+        log.write(3, 1.0, loss=1.0, grad_norm=2.0)
+        assert not log.holds_evaluation(3)
+        log.write(3, 1, top1=0.5)
+        assert log.holds_evaluation(3)
+        assert not log.holds_evaluation(2)
+
+
+def test_events_are_on_the_disk_when_the_state_is_saved(folder: RunFolder) -> None:
+    """A run that goes on from the state does not write them again."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    with MetricsLog(folder, tensorboard=True) as log:
+        log.write(0, 0.0, loss=1.0)
+        log.sync()
+        events = EventAccumulator(str(folder.tensorboard))
+        events.Reload()
+        assert [event.step for event in events.Scalars("loss")] == [0]
+
+
 @pytest.mark.parametrize("line", ["not json", "[1]", '{"loss": 1}', ""])
 def test_lines_that_are_not_a_run_s_are_refused(folder: RunFolder, line: str) -> None:
     folder.metrics.write_text('{"step": 0, "epoch": 0}\n' + line + "\n")

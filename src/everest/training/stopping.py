@@ -38,16 +38,20 @@ class Listener:
         self._pid = os.getpid()
         self._since = 0.0
 
+    def remember(self, name: str) -> None:
+        """Take down which signal it was; those that follow are no news."""
+        self.asked, self._since = name, time.monotonic()
+
     def hear(self, number: int, frame: FrameType | None = None) -> None:
         """Take in a signal; the handler of all of them."""
         if os.getpid() != self._pid:  # a forked process that has no handlers of its own yet: its parent decides
             return
-        name, now = signal.Signals(number).name, time.monotonic()
+        name = signal.Signals(number).name
         if self.asked:
-            if name == "SIGINT" and now - self._since > DEAF_SECONDS:
+            if name == "SIGINT" and time.monotonic() - self._since > DEAF_SECONDS:
                 raise KeyboardInterrupt
             return
-        self.asked, self._since = name, now
+        self.remember(name)
         if self.at_once and name == "SIGINT":
             raise KeyboardInterrupt
         if self.at_once:
@@ -140,8 +144,8 @@ def interruption(name: str, saved: str, *, is_told: bool = False) -> RunInterrup
         saved: What became of the work, a half sentence.
         is_told: See :class:`~everest.errors.RunInterruptedError`.
     """
-    if _active is not None and not _active.asked:  # another process was: the launcher's signals that follow are no news
-        _active.asked = name
+    if _active is not None and not _active.asked:  # another process was, and launchers end all of them when one ends
+        _active.remember(name)
     by, code = ("Ctrl-C", EXIT_CTRL_C) if name == "SIGINT" else (name, EXIT_AGAIN)
     message = f"stopped by {by}: {saved}; the same command goes on from there"
     return RunInterruptedError(message, code, is_told=is_told or not _is_main())
