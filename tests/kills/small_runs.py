@@ -22,12 +22,12 @@ SETTINGS = {
     "clip.num_frames": 4,
     "clip.height": 32,
     "clip.width": 32,
-    "optim.epochs": 4,  # of four steps
+    "optim.epochs": 4,
     "optim.warmup_epochs": 0.5,
     "optim.global_batch_size": 2,
     "data.batch_size": 2,
     "run.device": "cpu",
-    "run.save_every_epochs": 4,
+    "run.save_every_epochs": 100,
     "run.save_every_steps": SAVE_EVERY,
     "run.save_every_minutes": "none",
     "run.log_every_steps": 1,
@@ -37,7 +37,8 @@ VARIANTS = {
     "pretrain": {"data.num_workers": 1, "data.memory_cache": "false", "run.tensorboard": "true"},
     "finetune": {
         "data.num_workers": 0,
-        "data.batch_size": 1,
+        "optim.epochs": 8,
+        "optim.global_batch_size": 4,  # in two passes
         "optim.base_lr": 1.0,
         "optim.ema_decay": 0.5,
         "optim.label_smoothing": 0.1,
@@ -47,7 +48,7 @@ VARIANTS = {
         "augment.erase_probability": 0.5,
         "evaluation.num_segments": 1,
         "evaluation.batch_size": 2,
-        "run.evaluate_every_epochs": 1,
+        "run.evaluate_every_epochs": 2,
         "run.tensorboard": "false",
     },
 }
