@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 export OMP_NUM_THREADS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-mutations lint format clean
+.PHONY: help setup demo test test-kills test-mutations lint format clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ lint: setup  ## style, formatting and types
 
 test: lint  ## lint, then all tests; fails under 85 % coverage
 	$(BIN)/python -m pytest --cov --cov-report=term
+
+test-kills: setup  ## short runs, killed eighty times and started again: some ten minutes
+	$(BIN)/python -m pytest tests/kills/many_kills.py
 
 test-mutations: setup  ## 1,000 damaged videos through index, check and loaders: half a minute
 	$(BIN)/python -m pytest tests/mutations/many_mutations.py
