@@ -32,7 +32,7 @@ lint: setup  ## style, formatting and types
 test: lint  ## lint, then all tests; fails under 85 % coverage
 	$(BIN)/python -m pytest --cov --cov-report=term
 
-test-kills: setup  ## short runs, killed eighty times and started again: some ten minutes
+test-kills: setup  ## short runs, killed eighty times and started again: some five minutes
 	$(BIN)/python -m pytest tests/kills/many_kills.py
 
 test-mutations: setup  ## 1,000 damaged videos through index, check and loaders: half a minute

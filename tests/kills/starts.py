@@ -8,13 +8,14 @@ import io
 import json
 import multiprocessing
 import os
+import re
 import select
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
@@ -66,10 +67,28 @@ class Start:
             time.sleep(0.005)
         return True
 
+    def leaves_nothing(self, timeout: float = 10.0) -> None:
+        """Check that a process that has ended has left no worker and no shared memory."""
+        deadline = time.monotonic() + timeout
+        while any(True for _ in _group(self.pid)):
+            assert time.monotonic() < deadline, f"workers of {self.pid} go on"
+            time.sleep(0.01)
+        shared = [path.name for path in Path("/dev/shm").glob("*") if str(self.pid) in re.split(r"\D+", path.name)]
+        assert shared == []
+
     @property
     def printed(self) -> str:
         """What it printed so far."""
         return self.output.read_text() if self.output.exists() else ""
+
+
+def _group(pid: int) -> Iterator[int]:
+    """The processes of the group that a process led."""
+    for place in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            state, _, group = (place / "stat").read_text().rpartition(")")[2].split()[:3]
+            if int(group) == pid and state != "Z":
+                yield int(place.name)
 
 
 @dataclass
