@@ -4,6 +4,7 @@ import hashlib
 import logging
 import os
 import random
+import shutil
 import time
 from multiprocessing import get_context
 from pathlib import Path
@@ -188,6 +189,24 @@ def test_what_goes_wrong_later_is_said_once_and_stops_nobody(
     assert files(tmp_path) == []
     assert (tmp_path / "everest-clips" / "num_bytes").read_text() == "0"
     assert all(cache.keep(sha256, content) for sha256, content in given.items())
+
+
+def test_it_may_be_emptied_at_any_time(tmp_path: Path) -> None:
+    cache, given = made(tmp_path), clips(3)
+    for sha256, content in given.items():
+        shutil.rmtree(tmp_path / "everest-clips")
+        assert cache.keep(sha256, content)
+        assert cache.get(sha256) == content
+        assert num_bytes(tmp_path) == 1000 == int((tmp_path / "everest-clips" / "num_bytes").read_text())
+
+
+def test_a_disk_that_is_gone_is_said_once_and_not_made_up(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    cache, given = made(tmp_path / "disk"), clips(3)
+    shutil.rmtree(tmp_path / "disk")
+    assert not any(cache.keep(sha256, content) for sha256, content in given.items())
+    assert all(cache.get(sha256) is None for sha256 in given)
+    assert caplog.text.count("No such file or directory; clips are fetched instead") == 1
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_lock_that_is_held_is_not_waited_for_for_ever(

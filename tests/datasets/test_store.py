@@ -14,6 +14,7 @@ from everest import api
 from everest.cli import main
 from everest.config import (
     AugmentConfig,
+    CheckpointInfo,
     ClipConfig,
     DataConfig,
     EvaluationConfig,
@@ -36,6 +37,7 @@ from everest.datasets import (
 from everest.datasets import store as stores
 from everest.datasets.pack import PackSettings
 from everest.errors import ConfigError, DataError, ManifestError
+from everest.models import build_classifier, save_weights
 from everest.video.remote import Patience
 from failing_server import FailingServer, Fault, serving
 
@@ -324,3 +326,23 @@ def test_a_cache_that_cannot_be_written_is_said_before_the_run(server: FailingSe
         api.pretrain(recipe="own", data=f"{server.url}/data", out=tmp_path / "run", settings=given)
     assert not (tmp_path / "run").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_an_evaluation_keeps_its_clips_where_it_is_told(
+    server: FailingServer, packed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    info = CheckpointInfo(
+        task="finetune",
+        model=ModelConfig(size="tiny"),
+        clip=SMALL,
+        selection=SelectionConfig(keep_ratio=0.5, encode_ratio=0.25),
+        class_names=BUNDLED.class_names,
+    )
+    save_weights(build_classifier(info.model, info.clip, BUNDLED.num_classes), info, tmp_path / "w.safetensors")
+    found = []
+    for data in (str(packed), f"{server.url}/data", f"{server.url}/data"):
+        options = ["--split", "all", "--views", "2x1", "--cache-dir", str(tmp_path / "kept"), "--json"]
+        assert main(["evaluate", str(tmp_path / "w.safetensors"), "--data", data, *options]) == 0
+        found.append(json.loads(capsys.readouterr().out)["confusion"])
+        assert len(server.asked(".tar")) == (0 if data == str(packed) else NUM_CLIPS)
+    assert found[0] == found[1] == found[2]

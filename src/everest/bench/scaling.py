@@ -22,7 +22,7 @@ class ScalingInputs(Config):
     """What is put in. Defaults: ViT-B pre-training on Kinetics-400 from packed shards in an object store.
 
     Attributes:
-        size, task: The network, and what it is trained for; work and parameters are counted from it.
+        size, stage: The network, and what it is trained for; work and parameters are counted from it.
         global_batch: Clips of an optimiser step over all GPUs. It stays the same, and the result with it.
         num_videos: Of the data.
         epochs: Passes over them.
@@ -46,7 +46,7 @@ class ScalingInputs(Config):
     """
 
     size: ModelSize = "base"
-    task: Task = "pretrain"
+    stage: Task = "pretrain"
     global_batch: int = Field(1024, ge=1)
     num_videos: int = Field(240_000, ge=1)
     epochs: int = Field(200, ge=1)
@@ -90,7 +90,7 @@ def bench_scaling(inputs: ScalingInputs, gpus: Sequence[int] = (1, 2, 4, 8, 16, 
                 f"global_batch ({inputs.global_batch}) must be a multiple of {number} GPUs x {inputs.clips_per_video} "
                 "clips per video: its clips are divided evenly, and it is the same for any number of GPUs"
             )
-    gflop, num_parameters = _work(inputs.size, inputs.task)
+    gflop, num_parameters = _work(inputs.size, inputs.stage)
     rate = inputs.clips_per_second or 1e3 * inputs.peak_tflops * inputs.utilisation / gflop
     alone = _row(inputs, 1, rate, num_parameters)
     rows = [_row(inputs, number, rate, num_parameters) for number in gpus]
@@ -122,7 +122,7 @@ def format_scaling(values: dict[str, Any]) -> str:
     given = values["inputs"]
     rate = f"{values['clips_per_second']:.0f} clips/s of a GPU that waits for nothing"
     lines += [
-        f"ViT-{given['size']} {given['task']}: {values['num_parameters'] / 1e6:.1f} M parameters, "
+        f"ViT-{given['size']} {given['stage']}: {values['num_parameters'] / 1e6:.1f} M parameters, "
         f"{values['gflop_per_clip']:.0f} GFLOP a clip, {rate}",
         f"a training state: {values['state_mbytes']:.0f} MB, {values['state_seconds']:.1f} s to write",
         "cores/GPU, MB/s/node and requests/s are what a step would need to wait for none of them",
@@ -131,9 +131,9 @@ def format_scaling(values: dict[str, Any]) -> str:
 
 
 @functools.cache
-def _work(size: ModelSize, task: Task) -> tuple[float, int]:
+def _work(size: ModelSize, stage: Task) -> tuple[float, int]:
     """Count 10^9 operations of training on a clip, and parameters."""
-    counted = count_macs(size, task, "rero")
+    counted = count_macs(size, stage, "rero")
     return 2 * counted["gmacs_training"], counted["num_parameters"]
 
 

@@ -6,6 +6,7 @@ FOLDER/everest-clips/
 └── .lock         held for the microseconds in which that number changes, and while room is made
 """
 
+import errno
 import hashlib
 import logging
 import os
@@ -192,6 +193,8 @@ class ClipCache:
         self._total_file.write_text(str(max(0, total)), encoding="ascii")
 
     def _lock(self) -> FileLock:
+        if not self.folder.parent.is_dir():  # the lock would make it, perhaps where a disk was
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         return FileLock(self.folder / ".lock", timeout=_LOCK_SECONDS, poll_interval=0.001)
 
     def _path(self, sha256: str) -> Path:

@@ -277,7 +277,7 @@ def bring(source: VideoSource) -> None:
 
 
 def fetch_ahead(sources: Iterable[VideoSource]) -> None:
-    """Begin to fetch clips that come over the network, in this order; others that were begun before are dropped."""
+    """Begin to fetch clips that come over the network, in this order, and drop others that were begun."""
     members = [source for source in sources if isinstance(source, ShardMember)]
     store = next((member.store for member in members if isinstance(member.store, ClipStore)), None)
     if store is not None and store.brings:
