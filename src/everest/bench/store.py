@@ -3,7 +3,7 @@
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -147,7 +147,7 @@ def _measure(  # noqa: PLR0917
     url = f"simplecache::{place.url}" if way.whole else place.url
     loader = build_train_loader(load_data(url) if way.is_far else near, config)
     if loader.store is not None:
-        loader.store.brings = way.ahead
+        loader.store.settings = replace(loader.store.settings, brings=way.ahead)
     before = place.num_requests, place.num_bytes
     for epoch in range(num_epochs):
         first, rate = _read(loader, epoch)

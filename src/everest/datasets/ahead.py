@@ -10,6 +10,22 @@ from everest.datasets.records import ClipRecord
 from everest.datasets.sampler import EpochSampler
 from everest.datasets.store import fetch_ahead
 
+NUM_VIDEOS_AHEAD = 3  # in evaluation, where a batch is the views of one
+
+
+def begin_views(records: Sequence[ClipRecord], index: int, step: int) -> None:
+    """Begin to fetch a video, and those that the same worker evaluates next, if they come over the network.
+
+    Args:
+        records: The clips.
+        index: That of the video.
+        step: From one that this device evaluates to the next.
+    """
+    worker = get_worker_info()
+    if worker is not None:
+        wanted = range(index, len(records), step * worker.num_workers)[: NUM_VIDEOS_AHEAD + 1]
+        fetch_ahead([records[number].source for number in wanted])
+
 
 class LookAhead:
     """Fetches the clips of a batch, and those of the next one of the same worker.

@@ -1,9 +1,11 @@
 """Clips at URLs: from a cache nearby, from what was fetched ahead, or straight from their shard."""
 
 import functools
+import logging
 import os
 import queue
 import threading
+import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import CancelledError, Future, wait
 from dataclasses import dataclass, replace
@@ -24,7 +26,11 @@ NUM_AT_ONCE = 8  # requests of a process that are on their way
 MAX_IN_A_ROW = 5  # clips that cannot be fetched, one after the other, until it is the store that is gone
 MIN_SHARDS_GONE = 3  # in which they lie, where there are so many
 _MAX_TRIES = 1000  # of a clip: its time is what counts
+_SAY_FROM_SECONDS = 3.0  # of waiting for the next try
+_SAY_EVERY_SECONDS = 60.0
 _COUNTED = ("from_cache", "fetched", "fetched_bytes", "asked_again")
+
+_LOG = logging.getLogger("everest")
 
 _Task = tuple[ShardMember, "Future[bytes]"]
 
@@ -38,12 +44,14 @@ class StoreSettings:
         cache_bytes: How much is kept.
         patience: How long a clip is asked for, where nothing else limits the time.
         num_shards: How many there are.
+        brings: Whether clips are fetched before they are opened, by :func:`bring` and :func:`fetch_ahead`.
     """
 
     cache_folder: str | None = None
     cache_bytes: int = 0
     patience: Patience = DEFAULT_PATIENCE
     num_shards: int = MIN_SHARDS_GONE
+    brings: bool = False
 
 
 class ClipStore:
@@ -56,11 +64,10 @@ class ClipStore:
     Args:
         settings: Where clips are kept, and how long they are asked for.
         needed: The clips that will be asked for again; they make no room for each other in the cache.
-        brings: Whether clips are fetched before they are opened, by :func:`bring` and :func:`fetch_ahead`.
     """
 
-    def __init__(self, settings: StoreSettings, needed: Sequence[ClipRecord] = (), *, brings: bool = False) -> None:
-        self.settings, self.brings = settings, brings
+    def __init__(self, settings: StoreSettings, needed: Sequence[ClipRecord] = ()) -> None:
+        self.settings = settings
         self.cache = None
         if settings.cache_folder is not None:
             self.cache = ClipCache(settings.cache_folder, settings.cache_bytes)
@@ -76,6 +83,7 @@ class ClipStore:
         self._last: tuple[ShardMember, bytes] | None = None
         self._bad_shards: set[str] = set()
         self._failed_in_a_row: list[str] = []  # the shard of each
+        self._said = -_SAY_EVERY_SECONDS  # when a person was told that something is waited for
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _shared, (self.settings,)  # with a task for another process goes neither a list of all clips nor a byte
@@ -186,7 +194,7 @@ class ClipStore:
         if member.shard in self._bad_shards:
             patience = replace(patience, num_tries=1)
         try:
-            content = fetch_member(member, patience, self._count_again)
+            content = fetch_member(member, patience, functools.partial(self._asks_again, member))
         except RemoteError as error:
             if error.is_passing:
                 self._bad_shards.add(member.shard)
@@ -214,8 +222,15 @@ class ClipStore:
     def _hashes(self) -> frozenset[str]:
         return frozenset(record.member.sha256 for record in self._needed if record.member is not None)
 
-    def _count_again(self, problem: Problem, seconds: float) -> None:
+    def _asks_again(self, member: ShardMember, problem: Problem, seconds: float) -> None:
+        """Count it, and say now and then what is waited for, if it takes long."""
         self._count("asked_again")
+        with self._guard:
+            now = time.monotonic()
+            is_news = seconds >= _SAY_FROM_SECONDS and now - self._said >= _SAY_EVERY_SECONDS
+            self._said = now if is_news else self._said
+        if is_news:
+            _LOG.warning("%s: %s; asking again in %.0f s", member, problem.text, seconds)
 
     def _count(self, what: str, number: int = 1) -> None:
         worker = get_worker_info()
@@ -256,7 +271,7 @@ def through_store(
         return tuple(records), None
     folder, size = remote.cache_dir, int(remote.cache_gb * 1e9)
     patience = replace(DEFAULT_PATIENCE, total_seconds=remote.patience_seconds, num_tries=_MAX_TRIES)
-    store = ClipStore(StoreSettings(folder, size, patience, num_shards), records, brings=brings)
+    store = ClipStore(StoreSettings(folder, size, patience, num_shards, brings), records)
     if store.cache is not None:
         store.cache.prepare()
     store.count_in(num_workers)
@@ -272,7 +287,7 @@ def _through(record: ClipRecord, store: ClipStore) -> ClipRecord:
 
 def bring(source: VideoSource) -> None:
     """Wait for the bytes of a clip, if they come over the network."""
-    if isinstance(source, ShardMember) and isinstance(source.store, ClipStore) and source.store.brings:
+    if isinstance(source, ShardMember) and isinstance(source.store, ClipStore) and source.store.settings.brings:
         source.store.bring(source)
 
 
@@ -280,5 +295,5 @@ def fetch_ahead(sources: Iterable[VideoSource]) -> None:
     """Begin to fetch clips that come over the network, in this order, and drop others that were begun."""
     members = [source for source in sources if isinstance(source, ShardMember)]
     store = next((member.store for member in members if isinstance(member.store, ClipStore)), None)
-    if store is not None and store.brings:
+    if store is not None and store.settings.brings:
         store.fetch_ahead(member for member in members if member.store is store)
