@@ -113,16 +113,14 @@ def test_a_run_of_another_machine_goes_on_while_it_writes(tmp_path: Path) -> Non
 def test_a_process_is_known_again_and_no_other_is_taken_for_it() -> None:
     own = describe_process()
     assert is_alive(own) is True
-    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     code = "import json, everest.process as p; print(json.dumps(p.describe_process()), flush=True); input()"
     other = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert other.stdout is not None
     described = json.loads(other.stdout.readline())
     assert is_alive(described) is True
-    assert is_alive(described | {"pid": child.pid}) is False  # the number is taken again
-    for process in (child, other):
-        process.kill()
-        process.communicate()
+    assert is_alive(own | {"pid": described["pid"]}) is False  # the number is taken again
+    other.kill()
+    other.communicate()
     assert is_alive(described) is False
     boot, _, ticks = own["mark"].split()
     assert is_alive(own | {"mark": f"{boot} pid:[77] {ticks}"}) is None  # of another container
