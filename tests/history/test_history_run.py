@@ -36,6 +36,7 @@ def test_files_are_called_as_runs_call_them(tmp_path: Path) -> None:
     assert tmp_path / names.METRICS == folder.metrics
     assert tmp_path / names.LOG == folder.log
     assert tmp_path / names.TRACKERS == folder.trackers
+    assert tmp_path / names.INTERRUPTION == folder.interruption
     assert names.DATA == rundir.DATA_NAME
 
 
@@ -95,6 +96,8 @@ def test_a_run_goes_on_while_its_process_lives(tmp_path: Path) -> None:
     with (path / "log.txt").open("a") as log:
         log.write("going on at step 3\n")
     assert read_run(path).state == "going on"
+    (path / "interrupted.json").write_text('{"exit_code": 143, "message": "stopped by SIGTERM,\\n saved at step 3"}')
+    assert read_run(path).judge() == ("stopped", "stopped by SIGTERM, saved at step 3")
 
 
 def test_a_run_of_another_machine_goes_on_while_it_writes(tmp_path: Path) -> None:

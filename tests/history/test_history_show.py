@@ -22,6 +22,7 @@ def test_everything_is_said(tmp_path: Path) -> None:
     (path / "trackers.json").write_text('{"wandb": "abcd1234"}')
     (path / "replays").mkdir()
     (path / "replays" / "step-7.json").write_text("{}")
+    (path / "replays" / "step-7-weights.safetensors").write_text("")
     shown = show_run(path)
     text = str(shown)
     for part in (
@@ -36,7 +37,8 @@ def test_everything_is_said(tmp_path: Path) -> None:
         "recipe demo, but for 3:",
         "clip.height: 32 instead of 112",
         "/data/x\\x1b[1m.mp4: moov atom not found",
-        "1, such as replays/step-7.json",
+        "1 steps can be repeated: everest replay ",
+        "replays/step-7.json",
         "run abcd1234",
         "everest finetune --recipe demo --out 'my runs/x' --resume auto",
     ):

@@ -17,6 +17,8 @@ from safetensors.torch import save_file
 
 from everest.cli import main
 from everest.datasets import compute_flow, load_data
+from everest.errors import EverestError
+from everest.inference import read_features
 
 CLIP = sorted(record.path for record in load_data("bundled").records)[0]
 TEXTS = ("archive", "pickle", "old pickle", "yaml", "python")  # for files that are read as text
@@ -93,6 +95,7 @@ def test_weights(poison: str, clips: Path, marker: Path, tmp_path: Path, capsys:
             ["evaluate", path, "--data", clips, "--split=all"],
             ["predict", path, CLIP],
             ["bench", "dial", path, "--data", clips, "--views=1x1"],
+            ["embed", path, CLIP, "--out", tmp_path / "features.npz"],
             [*tuning, f"--init={path}"],
         ):
             refused(command, capsys)
@@ -259,4 +262,29 @@ def test_recorded_runs_of_the_release(
         save_file({"videos": torch.zeros(1)}, folder / "input.safetensors")
         (folder / name).write_bytes(POISONS[poison](marker))
         refused(["bench", "parity", folder], capsys)
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("poison", POISONS)
+def test_replay_files(
+    poison: str, trained: Path, marker: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "step-00000001-rank-0.json"
+    path.write_bytes(POISONS[poison](marker))
+    refused(["replay", path], capsys)
+    settings = json.loads((trained / "config.json").read_text())
+    weights = path.with_name("step-00000001-weights.safetensors")
+    weights.write_bytes(POISONS[poison](marker))
+    path.write_text(json.dumps({"format_version": 1, "step": 1, "config": settings, "weights": weights.name}))
+    refused(["replay", path], capsys)
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("poison", POISONS)
+@pytest.mark.parametrize("suffix", [".npz", ".parquet"])
+def test_files_of_features(suffix: str, poison: str, marker: Path, tmp_path: Path) -> None:
+    path = tmp_path / f"features{suffix}"
+    path.write_bytes(POISONS[poison](marker))
+    with pytest.raises(EverestError):
+        read_features(path)
     assert not marker.exists()

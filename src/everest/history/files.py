@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 CONFIG, STARTS, METRICS, LOG = "config.json", "environment.json", "metrics.jsonl", "log.txt"
-DATA, EVALUATION, TRACKERS = "data.json", "evaluation.json", "trackers.json"
+DATA, EVALUATION, TRACKERS, INTERRUPTION = "data.json", "evaluation.json", "trackers.json", "interrupted.json"
 TASKS = ("pretrain", "finetune")
 _TAIL_BYTES = 1 << 16  # enough for the last lines of metrics and of the log
 _PART_BYTES = 1 << 16

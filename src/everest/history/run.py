@@ -13,6 +13,7 @@ from everest.history.files import (
     CONFIG,
     DATA,
     EVALUATION,
+    INTERRUPTION,
     LOG,
     METRICS,
     STARTS,
@@ -48,6 +49,7 @@ class Run:
         lines: Lines of metrics; of a quick look the last ones only.
         log: Lines of the log; of a quick look the last ones only.
         evaluation: What ``evaluation.json`` says, without the predictions.
+        interruption: What it said when it was asked to stop and did; empty where it was not, or goes on again.
         problems: What is damaged.
         changed: When something was last written, in seconds since 1970.
         now: When it was looked at.
@@ -61,6 +63,7 @@ class Run:
     lines: list[dict[str, Any]]
     log: list[str]
     evaluation: dict[str, Any]
+    interruption: str = ""
     problems: list[str] = field(default_factory=list)
     changed: float | None = None
     now: float = 0.0
@@ -103,6 +106,7 @@ class Run:
         if self.num_steps is not None and self.num_done >= self.num_steps:
             return "finished", ""
         reason = next((line.removeprefix(_STOPPED) for line in self.log[-1:] if line.startswith(_STOPPED)), "")
+        reason = self.interruption or reason
         alive = is_alive(self.starts[-1].get("process")) if self.starts else None
         if alive is True and not reason:
             return "going on", "its process lives"
@@ -202,6 +206,7 @@ def read_run(path: Path, *, quick: bool = False) -> Run:
         lines=read_lines(path / METRICS, problems, tail=quick),
         log=read_log(path / LOG, problems, tail=quick),
         evaluation=read_before(path / EVALUATION, until, problems),
+        interruption=" ".join(str(read_object(path / INTERRUPTION, problems).get("message", "")).split()),
         problems=problems,
         changed=changed_at(path),
         now=time.time(),

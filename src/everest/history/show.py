@@ -72,6 +72,10 @@ class RunShown:
             "problems": run.problems,
         }
 
+    @property
+    def _first_replay(self) -> str:
+        return shlex.quote(str(self.run.path / self.replays[0]))
+
     def advice(self) -> str:
         """Say what can be done with the run now."""
         run = self.run
@@ -98,7 +102,8 @@ class RunShown:
         rows += self._tell_settings()
         rows += [("cannot read", f"{len(self.failed)} files")] * bool(self.failed)
         rows += [("", f"  {line}") for line in self.failed[:NUM_LISTED]]
-        rows += [("replays", f"{len(self.replays)}, such as {self.replays[0]}")] if self.replays else []
+        if self.replays:
+            rows.append(("skipped", f"{len(self.replays)} steps can be repeated: everest replay {self._first_replay}"))
         rows += [(name, f"run {value}") for name, value in self.trackers.items()]
         rows.append(("on disk", _bytes(self.num_bytes)))
         rows += [("problem", problem) for problem in run.problems]
@@ -146,7 +151,7 @@ def show_run(path: Path) -> RunShown:
         recipe=nearest_recipe(run),
         num_bytes=size_of(path),
         failed=tuple(line.removeprefix(_CANNOT_READ) for line in run.log if line.startswith(_CANNOT_READ)),
-        replays=tuple(sorted(str(p.relative_to(path)) for p in (path / "replays").glob("*") if p.is_file())),
+        replays=tuple(sorted(str(p.relative_to(path)) for p in (path / "replays").glob("*.json"))),
         trackers={name: str(value) for name, value in trackers.items()},
     )
 
