@@ -7,6 +7,7 @@ from dataclasses import replace
 from torch.utils.data import Dataset
 
 from everest.config import ClipConfig, EvaluationConfig
+from everest.datasets.ahead import begin_views
 from everest.datasets.clips import ViewClips, Views
 from everest.datasets.handover import NoSharedMemoryError, Places
 from everest.datasets.records import Manifest
@@ -18,13 +19,20 @@ _LOG = logging.getLogger("everest")
 
 
 class PlacedViews(Dataset["Views | DataError"]):
-    """Views as items, their frames where the program can see them. Errors travel as values."""
+    """Views as items, their frames where the program can see them. Errors travel as values.
 
-    def __init__(self, clips: ViewClips) -> None:
+    Args:
+        clips: The videos.
+        step: From one that this device evaluates to the next.
+    """
+
+    def __init__(self, clips: ViewClips, step: int = 1) -> None:
         self.clips = clips
+        self._step = step
         self._places = Places()
 
     def __getitem__(self, index: int) -> "Views | DataError":
+        begin_views(self.clips.records, index, self._step)
         try:
             views = self.clips[index]
             return replace(views, scaled=self._places.empty(views.scaled.shape).copy_(views.scaled))
@@ -53,7 +61,7 @@ class ViewLoader:
 
     def _start(self, num_workers: int) -> Workers:
         return Workers(
-            PlacedViews(self._clips),
+            PlacedViews(self._clips, self.indices.step),
             self._clips,
             num_workers=num_workers,
             time_limit_seconds=self._clips.evaluation.time_limit_seconds,
