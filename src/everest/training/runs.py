@@ -19,7 +19,7 @@ from everest.objectives import build_objective, describe_objective, with_objecti
 from everest.tokens import count_tokens
 from everest.training.best import keep_best
 from everest.training.engine import Engine, seed_everything
-from everest.training.files import atomic_write, cannot_write
+from everest.training.files import atomic_write, cannot_write, writing
 from everest.training.loop import EpochHook, LossFunction, Trainer
 from everest.training.losses import finetuning_loss, pretraining_loss
 from everest.training.notes import append_line, warnings_kept
@@ -183,6 +183,7 @@ class _Run:
         expect_trackers(config.run.trackers)
         self.start: dict[str, Any] | None = None  # what became of the tensors of a checkpoint
         self._is_new = False  # whether the folder was made by this start
+        self._is_open = False  # whether it is this start that writes into it
         count_tokens(grid_of(config.model, config.clip), config.selection, config.task)  # some must be left to predict
         self.engine = Engine.start(config.run)
         self.folder = RunFolder(out)
@@ -201,11 +202,13 @@ class _Run:
             try:
                 with ExitStack() as stack:
                     return self._open_and_train(stack, model, info, loss, on_epoch, *started)
-            except RunInterruptedError:
+            except RunInterruptedError:  # which has said all there is to say
                 raise
-            except EverestError:
-                if self._is_new and not self.folder.holds_results():
+            except BaseException as error:
+                if self._is_new and isinstance(error, EverestError) and not self.folder.holds_results():
                     self.folder.remove()  # nothing was learnt yet: the next try need not name another folder
+                elif self._is_open:
+                    self._note(f"stopped: {' '.join(str(error).split()) or type(error).__name__}")
                 raise
 
     def _open_and_train(
@@ -235,13 +238,9 @@ class _Run:
             self._write_data()
             self.news = since_last_start(self.folder)
         engine.wait()
-        try:
-            with warnings_kept(self._note):
-                return self._train_in_folder(model, info, loss, loader, on_epoch, *started)
-        except BaseException as error:
-            if not isinstance(error, RunInterruptedError):  # it has its own line
-                self._note(f"stopped: {' '.join(str(error).split()) or type(error).__name__}")
-            raise
+        self._is_open = True
+        with warnings_kept(self._note):
+            return self._train_in_folder(model, info, loss, loader, on_epoch, *started)
 
     def _train_in_folder(
         self,
@@ -300,10 +299,11 @@ class _Run:
         """Say a line and write it into the log, once for all processes."""
         if line and self.engine.is_main:
             self.say(line)
-            self._note(line)
+            with writing(self.folder.log), self.folder.log.open("a", encoding="utf-8") as log:
+                log.write(line + "\n")
 
     def _note(self, line: str) -> None:
-        """Write a line into the log."""
+        """Write a line into the log that is said elsewhere."""
         if self.engine.is_main:
             append_line(self.folder.log, line)
 
