@@ -10,12 +10,12 @@ from watching import run_watched
 
 from everest.cli import main
 from everest.datasets import load_data, read_manifest
-from everest.errors import ManifestError, VideoError, WeightsError
+from everest.errors import ManifestError, RemoteError, VideoError, WeightsError
 from everest.objectives.transformers_teachers import load_transformers_teacher
 from everest.tokens import TokenGrid
 from everest.video import ShardMember, VideoReader
 from everest.video.protocols import STORES, expect_store, ffmpeg_options
-from everest.video.source import exists_url, read_url
+from everest.video.remote import read_url, read_url_if_there
 
 CLIP = sorted(record.path for record in load_data("bundled").records)[0]
 
@@ -172,8 +172,10 @@ def test_only_stores_are_read_by_url() -> None:
         expect_store(url)
     refused = ("reference::https://h/refs.json", "reference://x", "filecache::https://h/x", "git://x", "dask://x")
     for url in (*refused, "zip://a::https://h/x", "jupyter://x", "simplecache::reference::https://h/x"):
-        for read in (expect_store, read_url, exists_url):
-            with pytest.raises(ValueError, match="is not a protocol that clips are read by"):
+        with pytest.raises(ValueError, match="is not a protocol that clips are read by"):
+            expect_store(url)
+        for read in (read_url, read_url_if_there):
+            with pytest.raises(RemoteError, match="is not a protocol that clips are read by"):
                 read(url)
     assert {"reference", "filecache", "cached", "python"}.isdisjoint(STORES)
 
