@@ -52,7 +52,7 @@ VARIANTS = {
         "run.tensorboard": "false",
     },
 }
-NOT_EQUAL = {"clips_per_second", "wait_share"}  # numbers of the machine, not of the run
+NOT_EQUAL = {"time", "clips_per_second", "wait_share"}  # numbers of the machine, not of the run
 _GOING_ON = re.compile(r"going on at step ([0-9,]+) of")
 _FIRST_STEP = re.compile(r"-(?:training|tuning) 1/")
 
