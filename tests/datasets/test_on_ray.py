@@ -3,6 +3,8 @@
 import json
 import shutil
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -80,22 +82,26 @@ def test_a_check_says_the_same_although_a_machine_is_killed(
     assert faults["hang.mp4"] == "took longer than 3 s and was stopped"
 
 
-def test_the_command_starts_ray_on_this_machine_and_is_quiet(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Before a cluster is reached by the tests below, which would be taken instead."""
+def test_the_command_starts_ray_on_this_machine_and_is_quiet(tmp_path: Path) -> None:
+    """In a process of its own, for one that is with a cluster does not start another Ray."""
     manifest = tmp_path / "list.csv"
     (tmp_path / "empty.mp4").touch()
-    records = (ClipRecord(FILES[0]), ClipRecord(tmp_path / "empty.mp4"))
-    write_manifest(Manifest(records, (), manifest), manifest)
-    assert main(["data", "check", str(manifest), "--engine", "ray", "--workers", "1", "--json"]) == 1
-    captured = capfd.readouterr()
-    assert json.loads(captured.out)["num_unreadable"] == 1
-    assert all(line.startswith("checking ") for line in captured.err.splitlines())
-    assert main(["data", "check", str(manifest), "--ray-address", "somewhere:1"]) == 2
+    write_manifest(Manifest((ClipRecord(FILES[0]), ClipRecord(tmp_path / "empty.mp4")), (), manifest), manifest)
+    command = [sys.executable, "-m", "everest", "data", "check", str(manifest), "--engine", "ray", "--workers", "1"]
+    found = subprocess.run([*command, "--json"], capture_output=True, text=True, timeout=300, check=False)
+    assert found.returncode == 1, found.stderr
+    assert json.loads(found.stdout)["num_unreadable"] == 1
+    assert all(line.startswith("checking ") for line in found.stderr.splitlines()), found.stderr
+
+
+def test_ray_that_is_not_asked_for_or_not_there_is_said(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ["data", "check", "bundled", "--report", str(tmp_path / "report.jsonl")]
+    assert main([*command, "--ray-address", "somewhere:1"]) == 2
     assert "add --engine ray" in capfd.readouterr().err
     monkeypatch.setattr("everest.datasets.ray_start.importlib.util.find_spec", lambda _: None)
-    assert main(["data", "check", str(manifest), "--engine", "ray"]) == 2
+    assert main([*command, "--engine", "ray"]) == 2
     assert "pip install 'everest-video[ray]'" in capfd.readouterr().err
 
 
