@@ -11,7 +11,6 @@ import pytest
 
 from ray_clusters import RayCluster
 
-
 # A cluster on a busy machine of two cores may stall for minutes: `make test-ray` runs these.
 collect_ignore = (
     []
