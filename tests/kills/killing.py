@@ -118,7 +118,7 @@ class Killer:
 
     def _kill_somewhere(self, run: Small, start: Start, before: int) -> None:
         """Kill a start at some step, and some time after it, however fast the machine is."""
-        target = self.random.randint(before, NUM_STEPS - 1)
+        target = self.random.randint(before, max(before, NUM_STEPS - 1))
         delay = self.random.uniform(0.0, DELAY_SECONDS)
         if target > before:
             start.wait_until(lambda: run.num_steps_logged() >= target)
