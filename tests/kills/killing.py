@@ -2,6 +2,7 @@
 
 import random
 import re
+import shutil
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -115,6 +116,7 @@ class Killer:
         self._check_going_on(start, before)
         assert_equal(run, self.whole)
         self.outcome.num_runs += 1
+        shutil.rmtree(run.out)  # a hundred megabytes each
 
     def _kill_somewhere(self, run: Small, start: Start, before: int) -> None:
         """Kill a start at some step, and some time after it, however fast the machine is."""
