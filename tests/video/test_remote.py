@@ -174,7 +174,7 @@ def test_missing_drivers_and_hosts_say_what_to_do(monkeypatch: pytest.MonkeyPatc
     def missing(url: str) -> None:
         raise ImportError("Install s3fs to access S3")
 
-    with pytest.raises(RemoteError, match="Protocol not known: nosuch"):
+    with pytest.raises(RemoteError, match="'nosuch' is not a protocol"):
         read_url("nosuch://x")
 
     def unknown(*_: object, **__: object) -> None:
