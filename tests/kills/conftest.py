@@ -10,7 +10,7 @@ from starts import Starts
 LINES = pytest.StashKey[list[str]]()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def starts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Starts]:
     """Starts the program in processes that can be killed."""
     server = Starts(tmp_path_factory.mktemp("starts"))
@@ -18,7 +18,7 @@ def starts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Starts]:
     server.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The manifest that all runs learn from."""
     return write_data(tmp_path_factory.mktemp("data") / "data.csv")

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 FILE_EVENTS = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate"}
+END = b"end"
 SOURCE = Path(__file__).parents[2] / "src"
 
 
@@ -169,6 +170,7 @@ class Starts:
     def close(self) -> None:
         """End the server and all that it started."""
         assert self._server.stdin is not None
+        self._server.stdin.write(END + b"\n")  # others may hold a copy of the pipe: its end may not come
         self._server.stdin.close()
         self._server.wait(60)
 
@@ -196,17 +198,20 @@ def serve() -> None:
                 print(json.dumps({"ended": child.pid, "code": child.exitcode}), file=answers)
         if 0 in ready:
             data = os.read(0, 65536)
-            if not data:
-                for child in children.values():
-                    child.kill()
-                return
             lines += data
             while b"\n" in lines:
                 line, _, lines = lines.partition(b"\n")
+                if line == END:
+                    data = b""
+                    break
                 child = context.Process(target=_run, args=(json.loads(line),))
                 child.start()
                 children[child.sentinel] = child
                 print(json.dumps({"pid": child.pid}), file=answers)
+            if not data:
+                for child in children.values():
+                    child.kill()
+                return
 
 
 def _run(request: dict[str, Any]) -> None:

@@ -74,7 +74,7 @@ def spans(first: float, last: float, window: float, hop: float) -> Iterator[tupl
     while True:
         start = first + number * hop  # not added up: errors would grow
         if start + window >= last - MIN_SECONDS:
-            yield max(first, last - window), last
+            yield max(first, min(start, last - window)), last  # no gap, even of a rounding error
             return
         yield start, start + window
         number += 1
