@@ -5,8 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-# Two threads suit the smallest machine that the tests are meant for; more would only make timings vary.
+# Two threads suit the smallest machine that all this is meant for; more would only make timings vary.
 export OMP_NUM_THREADS ?= 2
+# The tests share two cores by two processes of one thread: `make test TEST_PROCESSES=0` has all of them in one process.
+TEST_PROCESSES ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-ray test-kills test-mutations lint format clean
@@ -30,7 +32,7 @@ lint: setup  ## style, formatting and types
 	$(BIN)/mypy
 
 test: lint  ## lint, then all tests; fails under 85 % coverage
-	$(BIN)/python -m pytest --cov --cov-report=term
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --cov --cov-report=term
 
 test-kills: setup  ## short runs, killed eighty times and started again: some five minutes
 	$(BIN)/python -m pytest tests/kills/many_kills.py
