@@ -11,7 +11,7 @@ export OMP_NUM_THREADS ?= 2
 TEST_PROCESSES ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-ray test-kills test-mutations lint format clean
+.PHONY: help setup demo test test-kills test-mutations lint format clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,16 +32,13 @@ lint: setup  ## style, formatting and types
 	$(BIN)/mypy
 
 test: lint  ## lint, then all tests; fails under 85 % coverage
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --cov --cov-report=term
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadgroup --cov --cov-report=term
 
 test-kills: setup  ## short runs, killed eighty times and started again: some five minutes
 	$(BIN)/python -m pytest tests/kills/many_kills.py
 
 test-mutations: setup  ## 1,000 damaged videos through index, check and loaders: half a minute
 	$(BIN)/python -m pytest tests/mutations/many_mutations.py
-
-test-ray: setup  ## checking, packing and predicting on a Ray cluster of this machine
-	EVEREST_TEST_RAY=1 $(BIN)/python -m pytest tests/datasets/test_on_ray.py tests/datasets/test_ray_engine.py tests/inference/test_predict_on_ray.py
 
 format: setup  ## rewrite the code in the project's style
 	$(BIN)/ruff check --fix .

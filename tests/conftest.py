@@ -11,18 +11,18 @@ import pytest
 
 from ray_clusters import RayCluster
 
-# A cluster on a busy machine of two cores may stall for minutes: `make test-ray` runs these.
-collect_ignore = (
-    []
-    if os.environ.get("EVEREST_TEST_RAY")
-    else ["datasets/test_on_ray.py", "datasets/test_ray_engine.py", "inference/test_predict_on_ray.py"]
-)
-
 
 def pytest_configure() -> None:
     """Hear Ctrl-C also where the tests run in the background of a shell, which has it ignored: some are about it."""
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of several processes that run the tests, one has all tests of a file, and one all that need a Ray cluster."""
+    for item in items:
+        needs_cluster = "ray_machines" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("ray" if needs_cluster else item.path.stem))
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ import torch
 
 import everest
 from everest.cli import main
-from everest.config import CheckpointInfo, ClipConfig, EvaluationConfig, ModelConfig, SelectionConfig
+from everest.config import CheckpointInfo, ClipConfig, EvaluationConfig, ModelConfig, RemoteConfig, SelectionConfig
 from everest.datasets import ClipRecord, load_data
 from everest.datasets.ray_engine import RayEngine
 from everest.errors import ConfigError, WeightsError
@@ -25,7 +25,13 @@ from ray_clusters import RayCluster
 
 BUNDLED = load_data("bundled")
 FILES = sorted({record.path for record in BUNDLED.records})
-VIEWS = EvaluationConfig(num_segments=2, num_crops=3, batch_size=12, time_limit_seconds=3.0)
+VIEWS = EvaluationConfig(
+    num_segments=2,
+    num_crops=3,
+    batch_size=12,
+    time_limit_seconds=3.0,
+    remote=RemoteConfig(patience_seconds=5.0),  # longer than a video may take to decode
+)
 INFO = CheckpointInfo(
     task="finetune",
     model=ModelConfig(size="tiny"),

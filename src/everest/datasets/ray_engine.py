@@ -21,7 +21,6 @@ from everest.datasets.ray_worker import Job, Parcel, Then
 from everest.errors import ConfigError, DataError, EverestError
 
 Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 BLOCK_SIZE = 8  # items that a worker takes at once; Ray needs some milliseconds for each block
 WINDOW_BLOCKS = 4096  # blocks that Ray knows of at a time
@@ -66,11 +65,11 @@ class RayEngine:
 
     def run(
         self,
-        function: Callable[[Item], Result | Generator[None, None, Result]],
+        function: Callable[[Item], Any],  # what it returns comes back, or what `then` makes of it
         items: Iterable[Item],
         *,
         time_limit_seconds: float | None,
-        on_done: Callable[[int, Result | Lost], None] | None = None,
+        on_done: Callable[[int, Any], None] | None = None,
         look_ahead: int | None = None,
         has_files: bool = False,
         then: Then | None = None,

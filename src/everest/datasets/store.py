@@ -6,8 +6,9 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future, wait
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,7 +18,7 @@ from torch.utils.data import get_worker_info
 from everest.config import RemoteConfig
 from everest.datasets.clip_cache import ClipCache
 from everest.datasets.records import ClipRecord
-from everest.errors import DataError, RemoteError
+from everest.errors import ConfigError, DataError, RemoteError
 from everest.video.problems import Problem
 from everest.video.remote import DEFAULT_PATIENCE, Patience
 from everest.video.source import ShardMember, VideoSource, fetch_member, is_url
@@ -28,6 +29,7 @@ MIN_SHARDS_GONE = 3  # in which they lie, where there are so many
 _MAX_TRIES = 1000  # of a clip: its time is what counts
 _SAY_FROM_SECONDS = 3.0  # of waiting for the next try
 _SAY_EVERY_SECONDS = 60.0
+_ALIVE_SECONDS = 0.2  # between signs of life of what waits for the network
 _COUNTED = ("from_cache", "fetched", "fetched_bytes", "asked_again")
 
 _LOG = logging.getLogger("everest")
@@ -159,6 +161,10 @@ class ClipStore:
                 self._ahead[member] = Future()
                 self._threads().put((member, self._ahead[member]))
 
+    def is_known(self, member: ShardMember, timeout_seconds: float) -> bool:
+        """Wait a while for a member that is fetched ahead; says whether it is here, or is known not to come."""
+        return bool(wait([self._ahead[member]], timeout_seconds).done)
+
     def _begin(self) -> None:
         if self._pid != os.getpid():  # forked since: threads and what they fetch are the parent's
             self._forget()
@@ -241,7 +247,11 @@ class ClipStore:
 
 @functools.cache
 def _shared(settings: StoreSettings) -> ClipStore:
-    return ClipStore(settings)
+    store = ClipStore(settings)
+    if store.cache is not None:
+        with suppress(ConfigError):  # of another machine than the one that asked for it; the cache says what it lacks
+            store.cache.prepare()
+    return store
 
 
 SHARED = _shared(StoreSettings())
@@ -289,6 +299,15 @@ def bring(source: VideoSource) -> None:
     """Wait for the bytes of a clip, if they come over the network."""
     if isinstance(source, ShardMember) and isinstance(source.store, ClipStore) and source.store.settings.brings:
         source.store.bring(source)
+
+
+def arriving(source: VideoSource) -> Iterator[None]:
+    """Begin to fetch a clip, if it comes over the network, and give control back now and then until it is here."""
+    if not (isinstance(source, ShardMember) and isinstance(source.store, ClipStore) and source.store.settings.brings):
+        return
+    source.store.fetch_ahead([source])
+    while not source.store.is_known(source, _ALIVE_SECONDS):
+        yield
 
 
 def fetch_ahead(sources: Iterable[VideoSource]) -> None:

@@ -7,7 +7,7 @@ Shapes: V views of a video, S segments, F distinct frames, B views of a batch, C
 K classes.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -21,8 +21,9 @@ from everest.datasets import ClipRecord, ViewClips, Views
 from everest.datasets.pool import Lost
 from everest.datasets.ray_engine import RayEngine
 from everest.datasets.ray_worker import Then
+from everest.datasets.store import arriving, through_store
 from everest.datasets.watch import DIED, GRACE, say_stopped
-from everest.errors import ConfigError
+from everest.errors import ConfigError, VideoError
 from everest.evaluation.views import refuse_infinite
 from everest.models import Classifier, classify_clips
 
@@ -88,14 +89,19 @@ class DecodedVideo:
 
 @dataclass(frozen=True)
 class Decode:
-    """The task of a worker: reads the views of a record."""
+    """The task of a worker: reads the views of a record.
+
+    Every ``yield`` says that it gets on: the time limit is that of decoding, and the network has a patience of its own.
+    """
 
     clip: ClipConfig
     views: EvaluationConfig
     num_sampled_frames: int
 
-    def __call__(self, record: ClipRecord) -> DecodedVideo:
+    def __call__(self, record: ClipRecord) -> Generator[None, None, DecodedVideo]:
         """Read a video; one that cannot be read has no frames and says why."""
+        yield from arriving(record.source)
+        yield
         views = ViewClips((record,), self.clip, self.views, num_sampled_frames=self.num_sampled_frames)[0]
         return DecodedVideo(views.scaled.numpy(), views.rows.numpy(), views.error)
 
@@ -108,10 +114,16 @@ class ComputeBlock:
         function.to(self._device)
 
     def __call__(self, videos: list[DecodedVideo | Lost]) -> list[Computed]:
-        """Give what is made of each video, or why it cannot be read."""
+        """Give what is made of each video, or why it cannot be read.
+
+        Raises:
+            DataError: The store of the videos is gone, so that it is not for a video that one cannot be read.
+        """
         clips: list[Tensor] = []  # each [C,T,H,W], on the device
         numbers: list[int] = []  # of views of each video
         for video in videos:
+            if isinstance(video, Lost) and video.error is not None and not isinstance(video.error, VideoError):
+                raise video.error
             views = None if isinstance(video, Lost) else video.views(self._clip, self._views.num_crops)
             numbers.append(0 if views is None else views.num_views)
             if views is not None and views.num_views:
@@ -163,9 +175,10 @@ def compute_views(
     if device == "mps" or (device == "cuda" and not engine.num_gpus):
         raise ConfigError(f"device {device}: the Ray cluster has none: use auto or cpu")
     block_size = max(1, views.batch_size // (views.num_segments * views.num_crops))
+    spans, _ = through_store(records, views.remote, num_workers=1)
     outcomes = engine.run(
         Decode(info.clip, views, num_sampled_frames(info)),
-        records,
+        spans,
         time_limit_seconds=views.time_limit_seconds * GRACE,
         then=Then(ComputeBlock, (function, info.clip, views), block_size),
         on_gpus=device != "cpu" and engine.num_gpus > 0,
