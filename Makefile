@@ -32,7 +32,7 @@ lint: setup  ## style, formatting and types
 	$(BIN)/mypy
 
 test: lint  ## lint, then all tests; fails under 85 % coverage
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadgroup --cov --cov-report=term
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --cov --cov-report=term
 
 test-kills: setup  ## short runs, killed eighty times and started again: some five minutes
 	$(BIN)/python -m pytest tests/kills/many_kills.py
