@@ -88,7 +88,8 @@ def test_results_come_in_the_order_of_the_items(num_workers: int) -> None:
 )
 def test_a_task_that_fails_is_lost_and_the_others_are_not(task: str, reason: str) -> None:
     items = [0, 1, task, 3, task, 5, 6, 7]
-    found = dict(run_parallel(act, items, num_workers=2, time_limit_seconds=0.5))
+    limit = 0.5 if task == "hang" else 60.0  # a busy machine needs its time to end a process that crashed
+    found = dict(run_parallel(act, items, num_workers=2, time_limit_seconds=limit))
     assert list(found) == list(range(8))
     assert all(found[i] == i for i in (0, 1, 3, 5, 6, 7))
     for outcome in (found[2], found[4]):
