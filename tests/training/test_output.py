@@ -50,6 +50,10 @@ def said_in(run: Path) -> list[str]:
     return lines[:-3]
 
 
+def _without_codes(shown: str) -> str:
+    return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown).replace("\r", "\n")
+
+
 def test_a_terminal_shows_one_live_line(videos: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "everest", *finetune(videos, tmp_path / "run")]
     code, out, shown = run_on_terminal(command, tmp_path, WIDTH)
@@ -58,6 +62,7 @@ def test_a_terminal_shows_one_live_line(videos: Path, tmp_path: Path) -> None:
     screen = Screen(WIDTH)
     screen.feed(shown, LIVE)
     assert screen.most == {"fine-tuning": 1, "evaluating": 1}
+    assert re.search(r"fine-tuning [^\n]*[1-6]/6 [^\n]*:\d\d [^\n]*loss \d", _without_codes(shown))
     lines = [line.rstrip() for line in screen.lines]
     log = said_in(tmp_path / "run")
     joined = "".join(lines)

@@ -1,6 +1,8 @@
 """Progress goes to the given stream: live on a terminal, plain and rare elsewhere."""
 
 import io
+import itertools
+import re
 
 import pytest
 
@@ -99,6 +101,27 @@ def test_a_terminal_gets_one_live_line(monkeypatch: pytest.MonkeyPatch, capsys: 
     assert "loss 0.2500" in shown
     assert capsys.readouterr().out == '{"result": 1}\n'
     assert "result" not in shown
+
+
+@pytest.mark.parametrize("width", [50, 60, 80, 120])
+def test_a_narrow_terminal_still_shows_how_far_it_is_and_the_time_left(
+    width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", str(width))
+    file = Terminal()
+    values = {"loss": 1.1261, "lr": 1.5e-4, "wait_share": 0.31, "clips_per_second": 12.3, "gradient_norm": 1.234}
+    with Progress("pre-training", 12000, file=file) as progress:
+        progress._live._tasks[0].get_time = itertools.count().__next__  # a second for every look
+        for step in range(1, 101):
+            progress.update(step, **values)
+        progress._live.refresh()
+        line = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", file.getvalue()).rpartition("\r")[2]
+    assert len(line) <= width
+    assert "100/12000" in line
+    assert re.search(r"\d+:\d\d:\d\d", line)
+    assert ("loss 1.1261" in line, "clips/s" in line) == (width > 50, width > 60)
+    assert "\n" not in line
 
 
 def test_a_loop_inside_of_another_is_shown_on_its_line(monkeypatch: pytest.MonkeyPatch) -> None:

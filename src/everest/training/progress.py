@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
 PLAIN_INTERVAL_SECONDS = 10.0
+BAR_WIDTHS = (20, 8)  # on a wide terminal and on a narrow one
+WIDE = 100  # columns
+_TIME_WIDTH = 8  # of 00:00:00
+_FIRST = ("loss", "clips_per_second")  # where a line has no room for all values
 
 _FORMATS: dict[str, Callable[[float], str]] = {
     "clips_per_second": lambda value: f"{value:.1f} clips/s",
@@ -53,7 +57,8 @@ class Progress:
         given = file or sys.stderr
         self._file: TextIO = getattr(given, "rich_proxied_file", given)  # which stands for stderr while a line is live
         self._clock = clock
-        self._step, self._values = first_step, ""
+        self._step = first_step
+        self._values: dict[str, str] = {}
         self._started = self._last_line = clock()
         self._shown_step: int | None = None
         self._live: RichProgress | None = None
@@ -82,10 +87,10 @@ class Progress:
                 ``loss`` and ``lr`` have their own form; others are shown by name.
         """
         self._step = num_steps_done
-        self._values = ", ".join(
-            _FORMATS[name](value) if name in _FORMATS else f"{name.replace('_', ' ')} {value:.4g}"
+        self._values = {
+            name: _FORMATS[name](value) if name in _FORMATS else f"{name.replace('_', ' ')} {value:.4g}"
             for name, value in values.items()
-        )
+        }
         if self._outer is not None:
             self._outer._show_inside(f"{self._description} {self._step:,}/{self._num_steps:,}")
         elif self._live is not None:
@@ -101,7 +106,7 @@ class Progress:
         """
         self._first_step += num_steps
         if num_steps and self._live is not None and self._task is not None:
-            self._live.reset(self._task, completed=self._step, values=self._values)
+            self._live.reset(self._task, completed=self._step, values=self._live_values())
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -121,8 +126,24 @@ class Progress:
 
     def _show_live(self) -> None:
         if self._live is not None and self._task is not None:
-            values = self._inside or self._values
-            self._live.update(self._task, completed=self._step, values=values)
+            self._live.update(self._task, completed=self._step, values=self._live_values())
+
+    def _live_values(self) -> str:
+        """As much as there is room for after what must not be lost: how far the loop is, and the time left."""
+        if self._live is None:
+            return ""
+        width = self._live.console.width
+        fixed = len(self._description) + _bar_width(width) + 2 * len(str(self._num_steps)) + 1 + _TIME_WIDTH
+        room = width - fixed - 5  # spaces between columns
+        if self._inside:
+            return self._inside[: max(0, room)]
+        shown, names = "", sorted(self._values, key=lambda name: _FIRST.index(name) if name in _FIRST else len(_FIRST))
+        for name in names:
+            longer = f"{shown}, {self._values[name]}" if shown else self._values[name]
+            if len(longer) > room:
+                break
+            shown = longer
+        return shown
 
     def _open_live(self) -> "RichProgress | None":
         from rich.console import Console
@@ -134,10 +155,10 @@ class Progress:
             return None
         return RichProgress(
             TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=20),
+            BarColumn(bar_width=_bar_width(console.width)),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[values]}", markup=False),
             TimeRemainingColumn(),
+            TextColumn("{task.fields[values]}", markup=False),
             console=console,
             redirect_stdout=False,  # results printed there must not turn up on stderr
         )
@@ -145,7 +166,7 @@ class Progress:
     def _write_line(self) -> None:
         now = self._clock()
         done, left = self._step - self._first_step, self._num_steps - self._step
-        parts = [self._values] if self._values else []
+        parts = list(self._values.values())
         if done > 0 and left > 0:
             seconds = round((now - self._started) * left / done)
             parts.append(f"{timedelta(seconds=seconds)} left")
@@ -155,3 +176,8 @@ class Progress:
             flush=True,
         )
         self._last_line, self._shown_step = now, self._step
+
+
+def _bar_width(width: int) -> int:
+    """Columns of the bar on a terminal."""
+    return BAR_WIDTHS[0] if width >= WIDE else BAR_WIDTHS[1]
