@@ -18,6 +18,7 @@ from everest import commands as do
 from everest.cli_bench import add_bench
 from everest.cli_engine import add_engine
 from everest.cli_features import add_features
+from everest.cli_inspect import add_inspect
 from everest.cli_replay import add_replay
 from everest.cli_runs import add_runs
 from everest.cli_weights import add_weights
@@ -113,6 +114,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_use(commands)
     _add_recipe(commands)
     _add_data(commands)
+    add_inspect(commands, _add)
     add_features(commands, _add)
     add_runs(commands, _add)
     add_weights(commands, _add)

@@ -1,5 +1,6 @@
-"""Pictures of tokens: what is kept is shown as it is, what is dropped is dark."""
+"""Pictures of tokens: what is encoded is shown as it is, what is predicted is veiled, what is dropped is dark."""
 
+import numpy as np
 import torch
 
 from everest.tokens import TokenGrid
@@ -22,7 +23,7 @@ def test_a_picture_is_the_first_frame_of_its_slot_enlarged() -> None:
     assert (slot_pictures(frames.float() / 255, GRID) == pictures).all()
 
 
-def test_kept_tokens_are_shown_as_they_are_and_dropped_ones_dark() -> None:
+def test_encoded_tokens_are_shown_as_they_are_predicted_ones_veiled_and_dropped_ones_dark() -> None:
     frames = clip()
     plain = slot_pictures(frames, GRID)
     drawn = draw_selection(frames, torch.tensor([0]), torch.tensor([8 + 5]), GRID)
@@ -32,7 +33,9 @@ def test_kept_tokens_are_shown_as_they_are_and_dropped_ones_dark() -> None:
         (slice(0, 64), slice(64, 128)),
     )
     assert (drawn[0][encoded][8:-8, 8:-8] == plain[0][encoded][8:-8, 8:-8]).all()
-    assert (drawn[1][target][8:-8, 8:-8] == plain[1][target][8:-8, 8:-8]).all()
+    veiled, behind = (pictures[1][target][8:-8, 8:-8].astype(float) for pictures in (drawn, plain))
+    expected = 0.45 * behind + 0.55 * np.array(TARGET_COLOR)
+    assert np.abs(veiled - expected).max() <= 1
     assert drawn[0, 0, 0].tolist() == list(ENCODED_COLOR)
     assert drawn[1, 64, 64].tolist() == list(TARGET_COLOR)
     assert drawn[0][dropped].mean() < 0.4 * plain[0][dropped].mean()
@@ -54,6 +57,15 @@ def test_chosen_pairs_are_framed() -> None:
     assert sheet[0, 64 + 4 + 1].tolist() == list(ENCODED_COLOR)
     assert sheet[0, 0].tolist() == [0, 0, 0]
     assert sheet.shape[1] == 4 * 64 + 3 * 4
+
+
+def test_many_pairs_are_drawn_in_rows() -> None:
+    frames = torch.zeros(3, 22, 32, 64, dtype=torch.uint8)
+    sheet = draw_pairs(frames, torch.tensor([9]), torch.arange(11), tubelet_size=2)
+    one_row = draw_pairs(frames[:, :16], torch.tensor([0]), torch.arange(8), tubelet_size=2)
+    assert sheet.shape == (2 * one_row.shape[0], *one_row.shape[1:])
+    assert sheet[one_row.shape[0], 64 + 4].tolist() == list(ENCODED_COLOR)
+    assert (sheet[one_row.shape[0] :, 3 * 68 :] == 255).all()  # three of eight
 
 
 def test_a_sheet_holds_every_picture() -> None:

@@ -2,22 +2,27 @@
 
 from everest.inference.embedding import EmbedReport, embed
 from everest.inference.feature_rows import FeatureRow, Features, read_features, write_features
+from everest.inference.inspection import WITHOUT_CHECKPOINT, Inspection, Looker, inspect_video
 from everest.inference.predict import DEFAULT_VIEWS, ClipPrediction, FailedPrediction, Predictor
 from everest.inference.reconstruct import Reconstruction, assemble, reconstruct
 from everest.inference.windows import Windows
 
 __all__ = [
     "DEFAULT_VIEWS",
+    "WITHOUT_CHECKPOINT",
     "ClipPrediction",
     "EmbedReport",
     "FailedPrediction",
     "FeatureRow",
     "Features",
+    "Inspection",
+    "Looker",
     "Predictor",
     "Reconstruction",
     "Windows",
     "assemble",
     "embed",
+    "inspect_video",
     "read_features",
     "reconstruct",
     "write_features",

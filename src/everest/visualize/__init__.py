@@ -1,6 +1,7 @@
 """Pictures and reports: kept tokens, scores, chosen frames, reconstructions, charts, one-file HTML pages."""
 
-from everest.visualize.charts import accuracy_bars, confusion, curves
+from everest.visualize.charts import accuracy_bars, confusion, counts_per_slot, curves
+from everest.visualize.inspection import Cost, Drawn, draw_inspection, inspection_report, numbers
 from everest.visualize.report import Figure, Report, Section, Table, encode_picture
 from everest.visualize.run_curves import RunCurves, draw_runs
 from everest.visualize.sections import (
@@ -17,6 +18,8 @@ from everest.visualize.sections import (
 from everest.visualize.tokens import draw_pairs, draw_scores, draw_selection, slot_pictures, strip
 
 __all__ = [
+    "Cost",
+    "Drawn",
     "Figure",
     "FramesExample",
     "Report",
@@ -26,8 +29,10 @@ __all__ = [
     "Table",
     "accuracy_bars",
     "confusion",
+    "counts_per_slot",
     "curves",
     "curves_section",
+    "draw_inspection",
     "draw_pairs",
     "draw_runs",
     "draw_scores",
@@ -35,6 +40,8 @@ __all__ = [
     "encode_picture",
     "evaluation_section",
     "frames_section",
+    "inspection_report",
+    "numbers",
     "reconstruction_section",
     "selection_section",
     "settings_section",

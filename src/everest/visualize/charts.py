@@ -96,6 +96,26 @@ def accuracy_bars(
     return as_png(figure)
 
 
+def counts_per_slot(series: Mapping[str, Sequence[int]], tokens_per_slot: int) -> bytes:
+    """Draw how many tokens of each time slot are kept, one group of bars for each slot.
+
+    Args:
+        series: A number for each slot, by name.
+        tokens_per_slot: How many there are, drawn as a line.
+    """
+    num_slots = max(len(counts) for counts in series.values())
+    figure, axes = _figure(max(6.4, 0.5 + num_slots * 0.16 * (len(series) + 1.5)), 3.2)
+    width = 0.8 / len(series)
+    for number, (name, counts) in enumerate(series.items()):
+        places = [slot + (number - (len(series) - 1) / 2) * width for slot in range(len(counts))]
+        axes.bar(places, counts, width=width, color=COLORS[number % len(COLORS)], label=plain(name))
+    axes.axhline(tokens_per_slot, color="black", linestyle="--", linewidth=1, label="all of a slot")
+    axes.set_xticks(range(num_slots))
+    axes.set(xlabel="time slot", ylabel="kept tokens", ylim=(0, tokens_per_slot * 1.08))
+    figure.legend(frameon=False, loc="outside upper center", ncols=min(5, len(series) + 1))
+    return as_png(figure)
+
+
 def _figure(width: float, height: float) -> "tuple[Figure, Axes]":
     """An empty chart of a size in inches, without the global state of pyplot."""
     from matplotlib import rc_context

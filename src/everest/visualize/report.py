@@ -5,6 +5,7 @@ import io
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
+from typing import Literal
 
 import jinja2
 from PIL import Image
@@ -14,7 +15,7 @@ from everest.training.files import atomic_write
 from everest.visualize.tokens import Picture
 
 TEMPLATE = "report.html.j2"
-PNG_START = b"\x89PNG"
+KINDS = {b"\x89PNG": "png", b"GIF8": "gif"}  # by how they begin; all else is JPEG
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Figure:
     """A picture with its words.
 
     Attributes:
-        image: PNG or JPEG bytes.
+        image: PNG, GIF or JPEG bytes.
         caption: Below the picture.
         alt: What the picture shows, for those who do not see it.
     """
@@ -34,7 +35,7 @@ class Figure:
     @property
     def data_uri(self) -> str:
         """The picture as an address that contains it."""
-        kind = "png" if self.image.startswith(PNG_START) else "jpeg"
+        kind = KINDS.get(self.image[:4], "jpeg")
         return f"data:image/{kind};base64,{base64.b64encode(self.image).decode()}"
 
 
@@ -91,11 +92,11 @@ class Report:
             file.write(self.render().encode())
 
 
-def encode_picture(picture: Picture) -> bytes:
-    """Encode a picture [h, w, 3] as JPEG where it is large, as PNG where it is small."""
+def encode_picture(picture: Picture, kind: Literal["smaller", "png"] = "smaller") -> bytes:
+    """Encode a picture [h, w, 3] as PNG, or else as JPEG where it is large."""
     buffer = io.BytesIO()
     image = Image.fromarray(picture)
-    if picture.size > 300_000:
+    if kind == "smaller" and picture.size > 300_000:
         image.save(buffer, format="JPEG", quality=88, subsampling=0)
     else:
         image.save(buffer, format="PNG")

@@ -14,7 +14,14 @@ from everest.inference import Reconstruction
 from everest.tokens import TokenGrid
 from everest.visualize.charts import accuracy_bars, confusion, curves
 from everest.visualize.report import Figure, Section, Table, encode_picture
-from everest.visualize.tokens import draw_pairs, draw_scores, draw_selection, slot_pictures, strip
+from everest.visualize.tokens import Picture, draw_pairs, draw_scores, draw_selection, slot_pictures, strip
+
+RECONSTRUCTION_ROWS = (
+    "original",
+    "what the encoder saw",
+    "predicted, with TRUE statistics of each patch (leaks the answer)",
+    "predicted, with statistics of visible patches (no leak)",
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,30 +139,23 @@ def reconstruction_section(examples: Mapping[str, Reconstruction], heading: str 
         "brightness, colour and contrast, so this row looks better than what the model knows. Fourth row: those of the "
         "nearest visible patch are used, which the model could know. Grey patches are dropped: nobody predicts them.",
     )
-    labels = (
-        "original",
-        "what the encoder saw",
-        "predicted, with TRUE statistics of each patch (leaks the answer)",
-        "predicted, with statistics of visible patches (no leak)",
+    figures = tuple(
+        Figure(
+            encode_picture(draw_reconstruction(result)),
+            name,
+            f"Four rows of frames of {name}: {'; '.join(RECONSTRUCTION_ROWS)}",
+        )
+        for name, result in examples.items()
     )
-    figures = []
-    for name, result in examples.items():
-        clips = (
-            result.original,
-            result.encoded_only,
-            result.with_true_statistics,
-            result.with_visible_statistics,
-        )
-        grid = result.selection.grid
-        rows = [list(slot_pictures(clip[0], grid)) for clip in clips]
-        figures.append(
-            Figure(
-                encode_picture(strip(rows, labels=labels, captions=_slots(grid))),
-                name,
-                f"Four rows of frames of {name}: {'; '.join(labels)}",
-            )
-        )
-    return Section(heading, words, figures=tuple(figures))
+    return Section(heading, words, figures=figures)
+
+
+def draw_reconstruction(result: Reconstruction) -> Picture:
+    """Draw the first clip of a reconstruction: four rows of frames, labelled for what they are."""
+    clips = (result.original, result.encoded_only, result.with_true_statistics, result.with_visible_statistics)
+    grid = result.selection.grid
+    rows = [list(slot_pictures(clip[0], grid)) for clip in clips]
+    return strip(rows, labels=RECONSTRUCTION_ROWS, captions=_slots(grid))
 
 
 def frames_section(examples: Sequence[FramesExample], heading: str = "Selected frames") -> Section:

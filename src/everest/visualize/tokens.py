@@ -18,6 +18,8 @@ Picture = npt.NDArray[np.uint8]  # [h, w, 3]
 
 ENCODED_COLOR = (230, 159, 0)  # orange and blue: told apart by everybody
 TARGET_COLOR = (86, 180, 233)
+PAIRS_IN_A_ROW = 8
+VEIL = 0.55  # share of blue over what is predicted
 MIN_WIDTH = 200
 GAP = 4
 CAPTION_HEIGHT = 18
@@ -31,7 +33,12 @@ def slot_pictures(clip: Tensor, grid: TokenGrid) -> Picture:
         clip: Values 0 to 1, or uint8.
         grid: The tokens of the clip.
     """
-    frames = clip[:, :: grid.tubelet_size].permute(1, 2, 3, 0).cpu()  # [t, H, W, 3]
+    return frame_pictures(clip[:, :: grid.tubelet_size], grid)
+
+
+def frame_pictures(clip: Tensor, grid: TokenGrid) -> Picture:
+    """Enlarge every frame to at least 200 pixels: [3, T, H, W], 0 to 1 or uint8, to [T, h, w, 3]."""
+    frames = clip.permute(1, 2, 3, 0).cpu()  # [T, H, W, 3]
     if frames.is_floating_point():
         frames = (frames.clamp(0, 1) * 255).round().to(torch.uint8)
     scale = _scale(grid)
@@ -40,7 +47,7 @@ def slot_pictures(clip: Tensor, grid: TokenGrid) -> Picture:
 
 
 def draw_selection(clip: Tensor, visible: Tensor, target: Tensor, grid: TokenGrid) -> Picture:
-    """Draw which tokens are encoded (orange), which are predicted (blue), and darken the rest.
+    """Draw which tokens are encoded (orange outlines), which are predicted (under a blue veil), and darken the rest.
 
     Args:
         clip: Shape [3, T, H, W], values 0 to 1 or uint8.
@@ -49,17 +56,18 @@ def draw_selection(clip: Tensor, visible: Tensor, target: Tensor, grid: TokenGri
         grid: The tokens of the clip.
 
     Returns:
-        Shape [t, h, w, 3]. Inside their outlines, kept tokens are the pixels of the frame.
+        Shape [t, h, w, 3]. Inside their outlines, encoded tokens are the pixels of the frame.
     """
     pictures = slot_pictures(clip, grid)
     grey = pictures.mean(axis=-1, keepdims=True)
     drawn: Picture = (0.3 * grey + 0 * pictures).astype(np.uint8)  # dropped: dark, without colour
     size, line = grid.patch_size * _scale(grid), max(1, grid.patch_size * _scale(grid) // 16)
-    for tokens, color in ((visible, ENCODED_COLOR), (target, TARGET_COLOR)):
+    veiled = ((1 - VEIL) * pictures + VEIL * np.array(TARGET_COLOR)).astype(np.uint8)  # nobody is shown their pixels
+    for tokens, color, inside in ((visible, ENCODED_COLOR, pictures), (target, TARGET_COLOR, veiled)):
         for slot, rows, columns in (_box(int(token), grid, size) for token in tokens):
             inner = (slice(rows.start + line, rows.stop - line), slice(columns.start + line, columns.stop - line))
             drawn[slot, rows, columns] = color
-            drawn[slot][inner] = pictures[slot][inner]
+            drawn[slot][inner] = inside[slot][inner]
     return drawn
 
 
@@ -101,13 +109,18 @@ def draw_pairs(candidates: Tensor, pairs: Tensor, counts: Tensor, tubelet_size: 
     if frames.is_floating_point():
         frames = (frames.clamp(0, 1) * 255).round().to(torch.uint8)
     pictures = frames.numpy().copy()
-    line = max(2, min(height, width) // 28)
+    edge = max(2, min(height, width) // 28)
     for pair in pairs.tolist():
-        inner = pictures[pair, line:-line, line:-line].copy()
+        inner = pictures[pair, edge:-edge, edge:-edge].copy()
         pictures[pair] = ENCODED_COLOR
-        pictures[pair, line:-line, line:-line] = inner
+        pictures[pair, edge:-edge, edge:-edge] = inner
     captions = [str(count) for count in counts.tolist()]
-    return strip([list(pictures)], captions=captions)
+    lines = [slice(start, start + PAIRS_IN_A_ROW) for start in range(0, len(captions), PAIRS_IN_A_ROW)]
+    sheets = [strip([list(pictures[line])], captions=captions[line]) for line in lines]
+    widest = max(sheet.shape[1] for sheet in sheets)
+    return np.concatenate(
+        [np.pad(sheet, ((0, 0), (0, widest - sheet.shape[1]), (0, 0)), constant_values=255) for sheet in sheets]
+    )
 
 
 def strip(rows: Sequence[Sequence[Picture]], *, captions: Sequence[str] = (), labels: Sequence[str] = ()) -> Picture:

@@ -1,0 +1,112 @@
+"""The command that draws: every file is there, holds what it says, and nothing else is lost."""
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from everest.cli import main
+from everest.config import CheckpointInfo, ClipConfig, ModelConfig, SelectionConfig
+from everest.datasets import load_data
+from everest.inspecting import inspect
+from everest.models import build_autoencoder, save_weights
+
+VIDEO = load_data("bundled").records[0].path
+SMALL = ["--num-frames", "8", "--size", "64", "--stride", "2"]
+Capture = pytest.CaptureFixture[str]
+
+
+def test_the_command_draws_everything(tmp_path: Path, capsys: Capture) -> None:
+    out = tmp_path / "seen"
+    options = ["--mp4", "--frame-selection", "1.5", "--compare", "rero,tube,adaptive", "--json"]
+    assert main(["inspect", str(VIDEO), "--out", str(out), *SMALL, *options]) == 0
+    values = json.loads(capsys.readouterr().out)
+    assert set(values["files"]) == {path.name for path in out.iterdir()}
+    pictures = {"concept.png", "scores.png", "selection.png", "compare.png", "frames.png", "tokens_per_slot.png"}
+    assert {*values["files"]} == pictures | {"report.html", "selection.gif", "selection.mp4", "inspection.json"}
+    for name in pictures:
+        Image.open(out / name).verify()
+    assert list(values["selections"]) == ["rero", "tube", "adaptive"]
+    rero = values["selections"]["rero"]
+    assert rero["num_encoded"] + rero["num_predicted"] == sum(rero["kept_per_slot"]) == int(0.3 * 64)
+    assert 0 < rero["share_of_full_cost"] < values["selections"]["tube"]["share_of_full_cost"]
+    assert values["selections"]["adaptive"]["gmacs"] is None  # other clips keep others
+    assert len(values["frames"]["counts"]) == 6
+    assert json.loads((out / "inspection.json").read_text())["selections"] == values["selections"]
+
+
+def test_the_page_says_what_a_newcomer_would_misread(tmp_path: Path, capsys: Capture) -> None:
+    assert main(["inspect", "bundled", "--out", str(tmp_path / "seen"), *SMALL]) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert told[0].endswith("scored by a random embedding, seed 0")
+    assert told[-1] == f"pictures: {tmp_path}/seen/report.html"
+    page = (tmp_path / "seen" / "report.html").read_text()
+    assert "No checkpoint was given" in page
+    assert "data:image/gif;base64," in page
+    assert 'src="http' not in page
+    assert "<script" not in page
+
+
+def test_a_checkpoint_brings_its_reconstruction(tmp_path: Path) -> None:
+    info = CheckpointInfo(
+        task="pretrain",
+        model=ModelConfig(size="tiny"),
+        clip=ClipConfig(num_frames=8, height=64, width=64, stride=2),
+        selection=SelectionConfig(keep_ratio=0.5, encode_ratio=0.2),
+    )
+    torch.manual_seed(0)
+    save_weights(build_autoencoder(info.model, info.clip), info, tmp_path / "pre.safetensors")
+    report = inspect(VIDEO, tmp_path / "seen", checkpoint=tmp_path / "pre.safetensors", compare=())
+    assert "reconstruction.png" in report.files
+    assert "compare.png" not in report.files
+    page = (tmp_path / "seen" / "report.html").read_text()
+    assert "leak" in page
+    assert "No checkpoint was given" not in page
+
+
+def test_names_of_files_are_no_markup(tmp_path: Path) -> None:
+    path = tmp_path / "<b>x&y.mp4"
+    path.write_bytes(VIDEO.read_bytes())
+    inspect(path, tmp_path / "seen", num_frames=4, size=32, compare=())
+    page = (tmp_path / "seen" / "report.html").read_text()
+    assert "<b>x" not in page
+    assert "&lt;b&gt;x&amp;y.mp4" in page
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--compare", "rero,tubes"], "no selection is called tubes; there are rero, adaptive,"),
+        (["--keep-ratio", "1.5"], "selection.keep_ratio"),
+        (["--encode-ratio", "0.5"], "cannot exceed"),
+        (["--size", "50"], "50"),
+        (["--frame-selection", "1"], "frame_selection.alpha"),
+        (["--start", "99"], "the clip begins at 99 s but the video lasts"),
+        (["--checkpoint", "nowhere.safetensors"], "nowhere.safetensors"),
+    ],
+)
+def test_what_makes_no_sense_is_said_and_writes_nothing(
+    options: list[str], told: str, tmp_path: Path, capsys: Capture
+) -> None:
+    assert main(["inspect", str(VIDEO), "--out", str(tmp_path / "seen"), *options]) == 2
+    assert told in capsys.readouterr().err
+    assert not (tmp_path / "seen").exists()
+
+
+def test_other_files_are_not_written_over(tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / "report.html").write_text("mine")
+    assert main(["inspect", str(VIDEO), "--out", str(tmp_path), *SMALL]) == 2
+    assert "holds other files already" in capsys.readouterr().err
+    assert (tmp_path / "report.html").read_text() == "mine"
+    for _ in range(2):  # its own pictures are
+        assert main(["inspect", str(VIDEO), "--out", str(tmp_path / "seen"), *SMALL, "--compare", ""]) == 0
+    assert Image.open(io.BytesIO((tmp_path / "seen" / "selection.png").read_bytes())).width > 200
+
+
+def test_clips_of_a_checkpoint_are_of_its_size(tmp_path: Path, capsys: Capture) -> None:
+    command = ["inspect", str(VIDEO), "--out", str(tmp_path / "seen"), "--checkpoint", "any", "--size", "64"]
+    assert main(command) == 2
+    assert "are those of the checkpoint's model" in capsys.readouterr().err
