@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from everest.errors import EverestError
     from everest.evaluation import Evaluation
     from everest.inference import ClipPrediction, Predictor
+    from everest.inspecting import InspectReport, inspect
     from everest.recipes import get_recipe, list_recipes
     from everest.tokens import TokenGrid, TokenSelection
     from everest.training import TrainedRun
@@ -38,6 +39,7 @@ _HOMES = {
     "EverestError": "everest.errors",
     "FinetuneConfig": "everest.config",
     "FinetunedRun": "everest.api",
+    "InspectReport": "everest.inspecting",
     "Manifest": "everest.datasets",
     "Predictor": "everest.inference",
     "PretrainConfig": "everest.config",
@@ -48,6 +50,7 @@ _HOMES = {
     "evaluate": "everest.api",
     "finetune": "everest.api",
     "get_recipe": "everest.recipes",
+    "inspect": "everest.inspecting",
     "list_recipes": "everest.recipes",
     "load": "everest.api",
     "load_data": "everest.datasets",
@@ -61,6 +64,7 @@ __all__ = [
     "EverestError",
     "FinetuneConfig",
     "FinetunedRun",
+    "InspectReport",
     "Manifest",
     "Predictor",
     "PretrainConfig",
@@ -72,6 +76,7 @@ __all__ = [
     "evaluate",
     "finetune",
     "get_recipe",
+    "inspect",
     "list_recipes",
     "load",
     "load_data",

@@ -40,7 +40,7 @@ class InspectReport:
         for method, each in self.values["selections"].items():
             kept = f"{each['num_encoded']} encoded, {each['num_predicted']} predicted of {self.values['num_tokens']}"
             share = each["share_of_full_cost"]
-            cost = "" if share is None else f", {share:.0%} of what {each['full_cost']} costs"
+            cost = "" if share is None else f", {share:.0%} of the cost of {each['full_cost']}"
             lines.append(f"  {method:12}  {kept}: {each['share_of_change_kept']:.0%} of the change{cost}")
         return "\n".join([*lines, f"pictures: {self.out / self.files[0]}"])
 
@@ -155,8 +155,9 @@ def _costs(found: Inspection, name: str) -> dict[SelectionMethod, Cost]:
     info = found.info.model_copy(update={"frame_selection": FrameSelectionConfig()})
     if info.objective.name == "mvd":  # most of its cost are teachers, which look at everything
         return {}
-    full = "VideoMAE (nothing dropped)" if info.task == "pretrain" else "all tokens"
-    everything = _gmacs(info, "all")
+    whole: SelectionMethod = "tube" if info.task == "pretrain" else "all"
+    full = "VideoMAE" if info.task == "pretrain" else "all tokens"
+    everything = _gmacs(info, whole)
     fixed = [method for method in found.selections if method not in VARYING]
     return {method: Cost(_gmacs(info, method), everything, full, name) for method in fixed}
 

@@ -22,8 +22,8 @@ PAIRS_IN_A_ROW = 8
 VEIL = 0.55  # share of blue over what is predicted
 MIN_WIDTH = 200
 GAP = 4
-CAPTION_HEIGHT = 18
 FONT_SIZE = 13
+COLUMNS_PER_POINT = 75  # of pixels, for each of the font's size on a wide sheet
 
 
 def slot_pictures(clip: Tensor, grid: TokenGrid) -> Picture:
@@ -136,11 +136,14 @@ def strip(rows: Sequence[Sequence[Picture]], *, captions: Sequence[str] = (), la
     """
     height, width = rows[0][0].shape[:2]
     num_columns = max(len(row) for row in rows)
-    above = CAPTION_HEIGHT if labels else 0
-    full = len(rows) * (height + above + GAP) - GAP + (CAPTION_HEIGHT if captions else 0)
-    sheet = Image.new("RGB", (num_columns * (width + GAP) - GAP, full), "white")
+    whole = num_columns * (width + GAP) - GAP
+    font_size = max(FONT_SIZE, whole // COLUMNS_PER_POINT)  # to be read where a page shows the sheet smaller
+    line = font_size + 5
+    above = line if labels else 0
+    full = len(rows) * (height + above + GAP) - GAP + (line if captions else 0)
+    sheet = Image.new("RGB", (whole, full), "white")
     pen = ImageDraw.Draw(sheet)
-    font = ImageFont.load_default(size=FONT_SIZE)
+    font = ImageFont.load_default(size=font_size)
     for number, row in enumerate(rows):
         top = number * (height + above + GAP)
         if labels:
@@ -148,7 +151,7 @@ def strip(rows: Sequence[Sequence[Picture]], *, captions: Sequence[str] = (), la
         for column, picture in enumerate(row):
             sheet.paste(Image.fromarray(np.ascontiguousarray(picture)), (column * (width + GAP), top + above))
     for column, caption in enumerate(captions):
-        pen.text((column * (width + GAP) + 2, full - CAPTION_HEIGHT), caption, fill="black", font=font)
+        pen.text((column * (width + GAP) + 2, full - line), caption, fill="black", font=font)
     return np.asarray(sheet)
 
 
