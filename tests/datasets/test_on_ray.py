@@ -160,6 +160,19 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+def test_the_commands_pack_and_compute_flow(ray_cluster: RayCluster, tmp_path: Path, capfd: Capture) -> None:
+    pytest.importorskip("cv2")
+    listed = tmp_path / "list.csv"
+    write_manifest(Manifest(BUNDLED.records[:3], BUNDLED.class_names, listed), listed)
+    on_ray = ["--engine", "ray", "--ray-address", ray_cluster.address, "--json"]
+    assert main(["data", "pack", str(listed), str(tmp_path / "packed"), *on_ray]) == 0
+    assert json.loads(capfd.readouterr().out)["num_clips"] == 3
+    assert main(["data", "verify", str(tmp_path / "packed")]) == 0
+    capfd.readouterr()
+    assert main(["data", "flow", str(listed), "--out", str(tmp_path / "flow"), *on_ray]) == 0
+    assert json.loads(capfd.readouterr().out)["num_clips"] == 3
+
+
 def test_optical_flow_is_the_same(engine: RayEngine, ray_cluster: RayCluster, mixed: Manifest, tmp_path: Path) -> None:
     pytest.importorskip("cv2")
     manifest = Manifest((*BUNDLED.records[:3], mixed.records[4]), BUNDLED.class_names, BUNDLED.source)

@@ -174,6 +174,31 @@ def test_features_are_the_same(
         assert there.values == pytest.approx(here.values, abs=1e-6)
 
 
+def test_the_command_embeds_the_same_although_a_machine_is_killed(
+    ray_cluster: RayCluster, predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_weights(predictor.model, INFO, tmp_path / "model.safetensors")
+    update, killed_at = Progress.update, []
+
+    def kill_half_way(self: Progress, num_done: int, **values: float) -> None:
+        update(self, num_done, **values)
+        if num_done >= len(FILES) // 2 and not killed_at:
+            killed_at.append(num_done)
+            ray_cluster.kill_one()
+
+    command = ["embed", str(tmp_path / "model.safetensors"), *map(str, FILES), "--views", "2x1"]
+    assert main([*command, "--out", str(tmp_path / "local.npz"), "--device", "cpu"]) == 0
+    monkeypatch.setattr(Progress, "update", kill_half_way)
+    on_ray = ["--engine", "ray", "--ray-address", ray_cluster.address]
+    assert main([*command, "--out", str(tmp_path / "ray.npz"), *on_ray]) == 0
+    assert killed_at
+    rows = [read_features(tmp_path / name).rows for name in ("local.npz", "ray.npz")]
+    assert [row.path for row in rows[0]] == list(map(str, FILES))
+    for here, there in zip(*rows, strict=True):
+        assert there.path == here.path
+        assert there.values == pytest.approx(here.values, abs=1e-6)
+
+
 def test_damaged_weights_and_missing_devices_are_said(
     engine: RayEngine, ray_cluster: RayCluster, predictor: Predictor
 ) -> None:
