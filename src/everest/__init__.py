@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from everest.datasets import Manifest, load_data
     from everest.errors import EverestError
     from everest.evaluation import Evaluation
+    from everest.features_api import SearchReport, probe, search
     from everest.inference import ClipPrediction, Predictor
+    from everest.inference.probing import ProbeReport
     from everest.inspecting import InspectReport, inspect
     from everest.recipes import get_recipe, list_recipes
     from everest.tokens import TokenGrid, TokenSelection
@@ -43,6 +45,8 @@ _HOMES = {
     "Manifest": "everest.datasets",
     "Predictor": "everest.inference",
     "PretrainConfig": "everest.config",
+    "ProbeReport": "everest.inference.probing",
+    "SearchReport": "everest.features_api",
     "TokenGrid": "everest.tokens",
     "TokenSelection": "everest.tokens",
     "TrainedRun": "everest.training",
@@ -55,6 +59,8 @@ _HOMES = {
     "load": "everest.api",
     "load_data": "everest.datasets",
     "pretrain": "everest.api",
+    "probe": "everest.features_api",
+    "search": "everest.features_api",
 }
 
 __all__ = [
@@ -68,6 +74,8 @@ __all__ = [
     "Manifest",
     "Predictor",
     "PretrainConfig",
+    "ProbeReport",
+    "SearchReport",
     "TokenGrid",
     "TokenSelection",
     "TrainedRun",
@@ -81,6 +89,8 @@ __all__ = [
     "load",
     "load_data",
     "pretrain",
+    "probe",
+    "search",
 ]
 
 
