@@ -3,6 +3,7 @@
 The work folder holds ``INDEX.mp4`` with ``INDEX.json`` beside it for every clip that is finished.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -112,20 +113,28 @@ class PackWork:
 
 def keep_clip(path: Path, clip: PackedClip) -> None:
     """Write down that a clip is finished, for a run that goes on after this one."""
+    sync(path)  # before its list is, or a power cut leaves a list of what is not there
     values = {key: value for key, value in asdict(clip).items() if key != "path"}
-    write_text(path.with_suffix(".json"), json.dumps(values) + "\n")
+    write_text(path.with_suffix(".json"), json.dumps(values | _identity(path)) + "\n")
 
 
 def kept_clips(folder: Path, indices: Iterable[int]) -> dict[int, PackedClip]:
-    """Give the clips that are finished and not yet in a shard."""
+    """Give the clips that are finished, as they were written, and not yet in a shard."""
     kept = {}
     for index in indices:
         path = folder / f"{index:08d}.mp4"
         with suppress(OSError, ValueError, TypeError):
-            values = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-            if path.is_file():
+            values = dict(json.loads(path.with_suffix(".json").read_text(encoding="utf-8")))
+            found = _identity(path)
+            if {key: values.pop(key, None) for key in found} == found:
                 kept[index] = PackedClip(path, **values)
     return kept
+
+
+def _identity(path: Path) -> Row:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return {"num_bytes": file.tell(), "sha256": digest}
 
 
 def write_text(path: Path, text: str) -> None:
