@@ -14,6 +14,7 @@ from everest.errors import DataError
 from everest.inference import ClipPrediction, FailedPrediction, Predictor
 from everest.inference.kept import PredictionFile
 from everest.models import build_classifier, save_weights
+from full_disk import no_file_above
 
 FILES = sorted({record.path for record in load_data("bundled").records})[:3]
 VIEWS = EvaluationConfig(num_segments=1, num_crops=1)
@@ -60,6 +61,28 @@ def test_what_was_predicted_is_known_again_and_what_failed_is_not(tmp_path: Path
     rows = [json.loads(line) for line in path.read_text().splitlines()[1:]]
     assert [row["video"] for row in rows] == [str(path) for path in FILES]
     assert rows[2]["error"] == "the file is empty"
+
+
+def test_a_full_disk_takes_nothing_that_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "out.jsonl"
+    with PredictionFile(path, PREDICTOR, VIEWS, 5) as file:
+        header = path.read_bytes()
+        for _ in range(20):
+            file.add(RECORDS[0], PREDICTIONS[0])
+    before = path.read_bytes()
+
+    def go_on() -> None:
+        with PredictionFile(path, PREDICTOR, VIEWS, 5) as file:
+            assert file.known(RECORDS[0]) is not None
+            file.add(RECORDS[1], PREDICTIONS[1])
+
+    with no_file_above(len(before) // 2), pytest.raises(DataError, match="cannot be written"):
+        go_on()
+    assert path.read_bytes() == before
+    for cut in (before[:-1], before + b'{"video"', header[:20], b""):
+        path.write_bytes(cut)
+        with PredictionFile(path, PREDICTOR, VIEWS, 5):
+            assert path.read_bytes() == (cut[: cut.rfind(b"\n") + 1] or header)
 
 
 def test_a_file_that_has_changed_is_predicted_again(tmp_path: Path) -> None:

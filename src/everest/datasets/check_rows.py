@@ -116,8 +116,8 @@ class ReportFile:
             self.rows = {row.path: row for row in self._parse(whole)}
             if content and not whole and not content.startswith(b'{"'):
                 raise self._foreign()
-            self.path.write_bytes(whole)
             self._file: TextIO = self.path.open("a", encoding="utf-8", newline="")
+            self._file.truncate(len(whole))  # never written anew: a full disk would take what is there
         except OSError as error:
             raise self._unusable(error) from None
 

@@ -48,9 +48,13 @@ class PredictionFile:
                 stack.enter_context(self._lock)
                 content = self._path.read_bytes() if self._path.exists() else b""
                 whole = content[: content.rfind(b"\n") + 1]  # the last line may have been cut off
-                self._read(whole, content)
-                self._path.write_bytes(whole or _line(self._header).encode())
+                header = _line(self._header)
+                self._read(whole, b"" if header.encode().startswith(content) else content)
                 self._file: TextIO = stack.enter_context(self._path.open("a", encoding="utf-8", newline=""))
+                self._file.truncate(len(whole))  # never written anew: a full disk would take what is there
+                if not whole:
+                    self._file.write(header)
+                    self._file.flush()
                 self._closing = stack.pop_all()
         except OSError as error:
             raise self._unusable(error) from None
