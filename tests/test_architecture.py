@@ -30,7 +30,8 @@ FOLDERS = (
     "recipes",
     "history",
 )
-FREE = ("config", "draws", "errors", "process", "settings")  # may be imported by all, and import nothing but each other
+# May be imported by all, and import nothing but each other.
+FREE = ("config", "draws", "errors", "links", "process", "settings")
 TOP = len(FOLDERS)  # everest/__init__.py, cli.py, demo.py, doctor.py: may import everything
 OTHERWISE = {"mlflow": "mlflow-skinny"}  # optional packages that are called otherwise than what installs them
 PICKLES = ("pickle", "_pickle", "cloudpickle", "dill", "joblib", "jsonpickle", "marshal", "runpy", "shelve")
@@ -45,6 +46,8 @@ RUNNING: dict[str, tuple[str, bool] | None] = {
 }
 UNPACKING = ("extract", "extractall")  # of archives, whatever they are called
 NEVER = {"shell": True, "trust_remote_code": True, "weights_only": False, "allow_pickle": True, "autoescape": False}
+# Modules that write where a user says and nowhere else, so that a link there is the user's.
+WRITTEN_BY_USERS = ("bench/growth.py", "commands.py", "commands_runs.py")
 NAMED_BY_USERS = ("__init__.py", "bench/foreign.py")  # modules that import what is named elsewhere: lazily, --peer
 HEAVY = (
     *("accelerate", "cv2", "matplotlib", "mlflow", "ray", "tensorboard", "torch.utils.tensorboard", "transformers"),
@@ -145,6 +148,22 @@ def dangers(tree: ast.AST) -> list[str]:
     return found
 
 
+def writing_through_links(tree: ast.AST) -> list[str]:
+    """List calls that write to a file, and would to the one that a link leads to."""
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            is_method = isinstance(node.func, ast.Attribute)
+            called, place = ast.unparse(node.func).rpartition(".")[2], 0 if is_method else 1
+            given = {k.arg: k.value for k in node.keywords}
+            mode = node.args[place] if len(node.args) > place else given.get("mode")
+            is_text = isinstance(mode, ast.Constant) and isinstance(mode.value, str)
+            writes = called == "open" and is_text and set(mode.value) & set("wax+") and "opener" not in given
+            if (is_method and called in {"write_text", "write_bytes"}) or writes:
+                found.append(f"line {node.lineno}: {ast.unparse(node.func)}, see everest.links")
+    return found
+
+
 def long_functions(tree: ast.AST) -> list[str]:
     """List functions whose body, without the docstring, is too long."""
     found = []
@@ -174,6 +193,11 @@ def test_heavy_packages_wait_until_they_are_needed(module: str) -> None:
 @pytest.mark.parametrize("module", MODULES)
 def test_nothing_runs_code_from_files_or_hides_errors(module: str) -> None:
     assert dangers(parsed(module)) == []
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if module not in WRITTEN_BY_USERS])
+def test_nothing_writes_through_links(module: str) -> None:
+    assert writing_through_links(parsed(module)) == []
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -289,6 +313,24 @@ def test_an_eager_import_is_found(source: str, wrong: bool) -> None:
 )
 def test_a_danger_is_found(source: str, wrong: bool) -> None:
     assert bool(dangers(ast.parse(source))) is wrong
+
+
+@pytest.mark.parametrize(
+    ("source", "wrong"),
+    [
+        ("path.write_text(text)", True),
+        ("path.with_name(name).write_bytes(content)", True),
+        ("path.open('a', encoding='utf-8')", True),
+        ("path.open(mode='wb')", True),
+        ("open(path, 'r+')", True),
+        ("open(path, 'a', opener=open_itself)", False),
+        ("open(path, 'rb')", False),
+        ("path.open()", False),
+        ("write_text(path, text)", False),
+    ],
+)
+def test_writing_through_a_link_is_found(source: str, wrong: bool) -> None:
+    assert bool(writing_through_links(ast.parse(source))) is wrong
 
 
 def test_a_long_function_is_found() -> None:

@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import tarfile
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -21,7 +20,7 @@ from everest.datasets import (
     verify_shards,
     write_manifest,
 )
-from everest.errors import DataError, EverestError, ManifestError, VideoError
+from everest.errors import EverestError, ManifestError, VideoError
 from everest.models.weights.files import read_raw
 from everest.video import ShardMember, VideoReader
 
@@ -72,31 +71,6 @@ def test_what_is_packed_stays_below_its_folder(here: Path, tmp_path: Path) -> No
         assert all(member.isreg() for member in tar)
     assert verify_shards(here / "packed").problems == ()
     assert len(load_data(here / "packed").class_names) == 6
-
-
-def test_links_in_the_folder_of_a_pack_are_not_written_through(here: Path) -> None:
-    (here / "list.csv").write_text(f"path,label\n{CLIP},a\n")
-    mine = here / "mine.txt"
-    mine.write_text("my notes")
-    aside = here / "aside"
-    aside.mkdir()
-    (aside / "keep.mp4").write_text("my film")
-    manifest = load_data(here / "list.csv")
-    out = here / "packed"
-    pack_manifest(manifest, out, SETTINGS, num_workers=0)
-    for name in ("000000.tar", "000000.json", "manifest.csv", "pack.json"):
-        for planted in (name, f"{name}.part"):
-            again = here / "again"
-            shutil.copytree(out, again)
-            (again / "000000.json").unlink()  # so that the shard is written anew
-            (again / planted).unlink(missing_ok=True)
-            (again / planted).symlink_to(mine)
-            (again / ".encoding").symlink_to(aside)
-            with suppress(DataError):
-                pack_manifest(manifest, again, SETTINGS, num_workers=0)
-            assert mine.read_text() == "my notes", planted
-            assert everything_in(aside) == {"keep.mp4"}, planted
-            shutil.rmtree(again)
 
 
 @pytest.mark.parametrize("name", NAMES, ids=ascii)

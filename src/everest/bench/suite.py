@@ -27,6 +27,7 @@ from everest.bench.tasks import build_step
 from everest.config import ModelSize, Task
 from everest.datasets import load_data
 from everest.errors import ConfigError, EverestError, is_out_of_memory
+from everest.links import write_new
 
 SIZES: tuple[ModelSize, ...] = ("base", "large", "small")
 LARGEST_BATCH = 2**14
@@ -227,7 +228,7 @@ def _clean() -> None:
 def _write(out: Path, found: dict[str, Any]) -> None:
     part = out.with_name(f"{out.name}.part")
     try:
-        part.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        write_new(part, json.dumps(found, indent=2) + "\n")
         part.replace(out)
     except OSError as error:
         raise ConfigError(f"{out}: cannot be written ({error.strerror})") from None

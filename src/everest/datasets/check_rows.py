@@ -9,6 +9,7 @@ from typing import Any, TextIO
 
 from everest.datasets.lock import Lock
 from everest.errors import DataError
+from everest.links import append_text, write_new
 from everest.video.source import say_location
 
 Span = tuple[float | None, float | None]  # start and end in seconds; None: of the file
@@ -116,7 +117,7 @@ class ReportFile:
             self.rows = {row.path: row for row in self._parse(whole)}
             if content and not whole and not content.startswith(b'{"'):
                 raise self._foreign()
-            self._file: TextIO = self.path.open("a", encoding="utf-8", newline="")
+            self._file: TextIO = append_text(self.path)
             self._file.truncate(len(whole))  # never written anew: a full disk would take what is there
         except OSError as error:
             raise self._unusable(error) from None
@@ -155,7 +156,7 @@ class ReportFile:
         self._file.close()
         part = self.path.with_name(f"{self.path.name}.part")
         try:
-            part.write_text("".join(_line(row) for row in rows), encoding="utf-8", newline="")
+            write_new(part, "".join(_line(row) for row in rows))
             part.replace(self.path)
         except OSError as error:
             raise self._unusable(error) from None

@@ -20,6 +20,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from everest.errors import ConfigError
+from everest.links import open_itself, open_new
 
 _NAME = "everest-clips"
 _PART = ".part"  # of a file that is being written
@@ -130,14 +131,14 @@ class ClipCache:
                 return None
             path.parent.mkdir(exist_ok=True)
             part = path.with_name(f"{path.name}.{uuid.uuid4().hex}{_PART}")
-            with part.open("wb") as file:
+            with open_new(part) as file:
                 file.truncate(num_bytes)
             self._write_total(total + num_bytes)
         return part
 
     def _write(self, path: Path, part: Path, content: bytes) -> None:
         try:
-            with part.open("r+b") as file:  # it keeps its size, which others may be counting
+            with open(part, "r+b", opener=open_itself) as file:  # it keeps its size, which others may be counting
                 file.write(content)
             with self._lock():  # nobody finds it under both names, or under none
                 part.replace(path)
@@ -190,7 +191,8 @@ class ClipCache:
             return self._count()
 
     def _write_total(self, total: int) -> None:
-        self._total_file.write_text(str(max(0, total)), encoding="ascii")
+        with open(self._total_file, "w", encoding="ascii", opener=open_itself) as file:
+            file.write(str(max(0, total)))
 
     def _lock(self) -> FileLock:
         if not self.folder.parent.is_dir():  # the lock would make it, perhaps where a disk was

@@ -25,6 +25,7 @@ from everest.datasets.check import stat_source
 from everest.datasets.records import ClipRecord, Manifest, relative_path
 from everest.datasets.source import BUNDLED
 from everest.errors import DataError, VideoError
+from everest.links import write_new
 from everest.video.optical_flow import FlowGrid, decode, pack, unpack
 from everest.video.trajectories import NUM_STEPS, ClipBox, track
 
@@ -101,7 +102,7 @@ def write_flow(path: Path, header: FlowHeader, steps: Sequence[NDArray[np.int8]]
     partial = path.with_name(f".{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(content)
+        write_new(partial, content)
         partial.replace(path)
     except OSError as error:
         with suppress(OSError):

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 
 from everest.errors import DataError
+from everest.links import open_itself
 
 _LOG = logging.getLogger("everest")
 _HELD: set[Path] = set()  # by this process, to which the system would give the same lock twice
@@ -28,7 +29,7 @@ class Lock:
 
     Raises:
         DataError: Somebody else holds it; nothing was changed.
-        OSError: The file cannot be made.
+        OSError: The file cannot be made, or is a link.
     """
 
     def __init__(self, path: Path, busy: str) -> None:
@@ -39,7 +40,7 @@ class Lock:
         if self._path in _HELD:
             raise DataError(self._say_busy(f"process {os.getpid()}, this one,"))
         while self._file is None:
-            file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+            file = open_itself(self._path, os.O_RDWR | os.O_CREAT)
             try:
                 self._take(file)
                 # The last holder may have removed the file since it was opened here; then others lock another one.

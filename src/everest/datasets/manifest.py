@@ -16,6 +16,7 @@ from everest.datasets.records import ClipRecord, Manifest, natural_sorted, relat
 from everest.datasets.rows import INTEGER, Problems, Row, read_rows, read_text, read_text_if_there
 from everest.datasets.store import SHARED
 from everest.errors import ManifestError, nearest
+from everest.links import write_new
 from everest.video.protocols import is_of_this_machine
 from everest.video.source import Location, ShardMember, is_url
 from everest.video.urls import Url
@@ -86,8 +87,7 @@ def write_manifest(manifest: Manifest, path: str | Path, overwrite: bool = False
     try:
         for file, content in outputs.items():
             partial = file.with_name(f"{file.name}.part")
-            partial.unlink(missing_ok=True)  # it may be a link to something else
-            partial.write_text(content, encoding="utf-8", newline="")
+            write_new(partial, content)
             partial.replace(file)
     except OSError as error:
         raise ManifestError(f"{target}: cannot be written: {error}") from None

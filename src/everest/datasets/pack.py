@@ -25,6 +25,7 @@ from everest.datasets.packing import PackedClip, PackSettings
 from everest.datasets.pool import Lost
 from everest.datasets.records import ClipRecord, Manifest, relative_path
 from everest.errors import DataError
+from everest.links import write_new
 from everest.video.source import ShardMember
 
 SUMMARY, MANIFEST = "pack.json", "manifest.csv"
@@ -213,7 +214,7 @@ def _take_out(folder: Path, number: int, rows: list[Row]) -> dict[int, Outcome]:
                 path = folder / _WORK / f"{row['index']:08d}.mp4"
                 clip = PackedClip(path, **{f.name: row[f.name] for f in fields(PackedClip)[1:]})
                 shard.seek(row["offset"])
-                path.write_bytes(shard.read(row["num_bytes"]))
+                write_new(path, shard.read(row["num_bytes"]))
                 keep_clip(path, clip)
                 clips[row["index"]] = clip
     return clips

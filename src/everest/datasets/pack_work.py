@@ -16,6 +16,7 @@ from everest.datasets.engine import Engine
 from everest.datasets.packing import PackedClip, PackSettings, PackTask, pack_clip
 from everest.datasets.pool import Lost
 from everest.datasets.records import Manifest
+from everest.links import write_new
 
 Row = dict[str, Any]  # what is written down of a clip of a finished shard
 Outcome = PackedClip | Lost
@@ -140,8 +141,7 @@ def _identity(path: Path) -> Row:
 def write_text(path: Path, text: str) -> None:
     """Write a file that is either whole or not there."""
     partial = path.with_name(f"{path.name}.part")
-    partial.unlink(missing_ok=True)  # it may be a link to something else
-    partial.write_text(text, encoding="utf-8")
+    write_new(partial, text)
     sync(partial)
     partial.replace(path)
 

@@ -19,6 +19,7 @@ from everest.datasets.pool import Lost, num_cores
 from everest.datasets.ray_start import RayRuntime, load_ray
 from everest.datasets.ray_worker import Job, Parcel, Then
 from everest.errors import ConfigError, DataError, EverestError
+from everest.links import write_new
 
 Item = TypeVar("Item")
 
@@ -200,6 +201,6 @@ def _take_file(item: Any, raw: Any) -> Any:
         target: Path = item.target
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_name(f"{target.name}.part")
-        partial.write_bytes(content)
+        write_new(partial, content)
         partial.replace(target)
     return outcome

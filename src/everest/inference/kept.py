@@ -15,6 +15,7 @@ from everest.datasets.check import stat_source
 from everest.datasets.lock import Lock
 from everest.errors import DataError
 from everest.inference.predict import ClipPrediction, FailedPrediction, Predictor
+from everest.links import append_text, open_new
 
 Key = tuple[str, float | None, float | None, int, int]  # file, span, size and time of the last change
 
@@ -50,7 +51,7 @@ class PredictionFile:
                 whole = content[: content.rfind(b"\n") + 1]  # the last line may have been cut off
                 header = _line(self._header)
                 self._read(whole, b"" if header.encode().startswith(content) else content)
-                self._file: TextIO = stack.enter_context(self._path.open("a", encoding="utf-8", newline=""))
+                self._file: TextIO = stack.enter_context(append_text(self._path))
                 self._file.truncate(len(whole))  # never written anew: a full disk would take what is there
                 if not whole:
                     self._file.write(header)
@@ -83,10 +84,10 @@ class PredictionFile:
         self._file.close()
         part = self._path.with_name(f"{self._path.name}.part")
         try:
-            with part.open("w", encoding="utf-8", newline="") as file:
-                file.write(_line(self._header))
+            with open_new(part) as file:
+                file.write(_line(self._header).encode())
                 for record, prediction in zip(records, predictions, strict=True):
-                    file.write(_line(to_row(record, prediction) | _state(record)))
+                    file.write(_line(to_row(record, prediction) | _state(record)).encode())
             part.replace(self._path)
         except OSError as error:
             raise self._unusable(error) from None

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from everest.errors import RunError
+from everest.links import open_new
 
 NUM_LISTED = 5  # files that a message names
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -33,8 +34,7 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     """
     temporary = path.with_name(f".{path.name}.tmp")
     try:
-        temporary.unlink(missing_ok=True)  # it may be a link to something else
-        with temporary.open("wb") as file:
+        with open_new(temporary) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

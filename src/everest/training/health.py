@@ -11,7 +11,7 @@ program reads the number when the gradients of the next step are on their way (:
 
 import math
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,7 @@ from everest.training.engine import Engine
 from everest.training.environment import memory_used
 from everest.training.files import list_files
 from everest.training.heartbeats import Heart, lost_processes
+from everest.training.notes import append_line
 from everest.training.processes import gather_rows, gather_values
 from everest.training.rundir import RunFolder
 from everest.training.skipping import ADVICE, Computed, SkippedSteps, files_of
@@ -123,10 +124,8 @@ class Health:
 
     def _log(self, error: EverestError) -> None:
         """Write why the run ends into its log, which people read when the terminal is gone."""
-        with suppress(OSError):
-            if self._engine.is_main and self._folder.path.is_dir():
-                with self._folder.log.open("a", encoding="utf-8") as log:
-                    log.write(f"error: {error}\n")
+        if self._engine.is_main:
+            append_line(self._folder.log, f"error: {error}")
 
     def working_on(self, step: int, batch: Batch) -> None:
         """Note what this process is about to compute.

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from everest.errors import RunError
+from everest.links import write_new
 from everest.training.files import folder_is_gone, list_files
 
 INTERVAL_SECONDS = 5.0  # between two signs of life
@@ -108,7 +109,7 @@ class Heart:
         # A sign of life that cannot be written stops nothing: if the disk is full, the next line of metrics says so.
         with suppress(OSError):
             self._path.parent.mkdir(exist_ok=True)
-            partial.write_text(json.dumps(asdict(self._last)), encoding="utf-8")
+            write_new(partial, json.dumps(asdict(self._last)))
             partial.replace(self._path)
 
 

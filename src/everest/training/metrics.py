@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self, TextIO
 
 from everest.config import TrackerName
 from everest.errors import RunError
+from everest.links import append_text
 from everest.training.files import atomic_write, writing
 from everest.training.rundir import RunFolder
 from everest.training.trackers import Trackers
@@ -141,7 +142,7 @@ class MetricsLog:
         """Open the file of lines after its last whole one."""
         with writing(self._path):
             _drop_partial_line(self._path)
-            return self._path.open("a", encoding="utf-8")
+            return append_text(self._path)
 
     def _open_events(self, folder: Path) -> "SummaryWriter":
         """Open the events at the first write, when it is known which earlier ones no longer count."""

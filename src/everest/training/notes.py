@@ -6,11 +6,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
+from everest.links import append_text
+
 
 def append_line(path: Path, line: str) -> None:
     """Add a line to a log; where that fails, as on a full disk, the run has other troubles than its log."""
     try:
-        with path.open("a", encoding="utf-8", errors="backslashreplace") as log:
+        with append_text(path) as log:
             log.write(line + "\n")
     except OSError:
         return

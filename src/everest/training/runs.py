@@ -13,6 +13,7 @@ from torch import nn
 from everest.config import CheckpointInfo, FinetuneConfig, ObjectiveConfig, PretrainConfig
 from everest.datasets import Manifest, TrainLoader, build_train_loader
 from everest.errors import DataError, EverestError, RunInterruptedError, WeightsError
+from everest.links import append_text
 from everest.models import Classifier, build_classifier, build_masked_model, grid_of, initialize_from, save_weights
 from everest.models.weights import positions_for, read_weights
 from everest.objectives import build_objective, describe_objective, with_objective
@@ -299,7 +300,7 @@ class _Run:
         """Say a line and write it into the log, once for all processes."""
         if line and self.engine.is_main:
             self.say(line)
-            with writing(self.folder.log), self.folder.log.open("a", encoding="utf-8") as log:
+            with writing(self.folder.log), append_text(self.folder.log) as log:
                 log.write(line + "\n")
 
     def _note(self, line: str) -> None:

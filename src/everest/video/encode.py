@@ -54,6 +54,7 @@ def encode_video(
     num_frames = 0
     options = {"preset": "medium", "tune": "fastdecode", "crf": str(crf), "g": str(keyframe_interval)}
     try:
+        path.unlink(missing_ok=True)  # it may be a link to something else
         with av.open(str(path), "w", format="mp4") as container:
             stream: Any = container.add_stream("libx264", rate=rate, options=options | {"x264-params": _X264})
             stream.pix_fmt = "yuv420p"

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from everest.config import CheckpointInfo
 from everest.errors import WeightsError
+from everest.links import open_new
 
 
 def write_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
@@ -23,7 +24,7 @@ def write_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
     partial = path.with_name(f".{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
+        with open_new(partial) as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())  # before its name is, or a power cut leaves an empty file under it
