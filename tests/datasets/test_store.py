@@ -3,8 +3,9 @@
 import json
 import pickle
 import shutil
+import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,9 +38,12 @@ from everest.datasets import (
 )
 from everest.datasets import store as stores
 from everest.datasets.pack import PackSettings
+from everest.datasets.store import arriving, bring
 from everest.errors import ConfigError, DataError, ManifestError
 from everest.models import build_classifier, save_weights
+from everest.video import remote
 from everest.video.remote import Patience
+from everest.video.source import ShardMember
 from failing_server import FailingServer, Fault, serving
 
 BUNDLED = load_data("bundled")
@@ -143,6 +147,61 @@ def test_a_worker_fetches_the_next_videos_of_an_evaluation(
     assert len(server.asked(".tar")) == NUM_CLIPS  # each once: what is fetched ahead is what comes
     begun = sorted(request.seconds for request in server.asked(".tar"))
     assert begun[3] - begun[0] < 0.4
+
+
+def in_time(act: Callable[[], object]) -> object:
+    """Do something that must end soon; a hang is a failure."""
+    found: list[object] = []
+    thread = threading.Thread(target=lambda: found.append(act()), daemon=True)
+    thread.start()
+    thread.join(20)
+    assert found, "it waits for ever"
+    return found[0]
+
+
+def fail(*_: object) -> bytes:
+    raise KeyError("ours")
+
+
+def test_a_defect_ends_waiting_and_is_met_where_the_clip_is_read(
+    server: FailingServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records, store = stores.through_store(load_data(f"{server.url}/data").records, RemoteConfig(), 0)
+    assert store is not None
+    monkeypatch.setattr(remote, "_ask", fail)
+    for number, wait_for in enumerate((lambda source: list(arriving(source)), bring) * stores.NUM_AT_ONCE):
+        source = records[number % NUM_CLIPS].source
+        in_time(lambda wait_for=wait_for, source=source: [wait_for(source)])
+        assert isinstance(source, ShardMember)
+        with pytest.raises(KeyError, match="ours") as raised:
+            store.read(source)
+        assert raised.traceback[-1].name == "fail"
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_defect_ends_an_evaluation(server: FailingServer, monkeypatch: pytest.MonkeyPatch, num_workers: int) -> None:
+    manifest, views = load_data(f"{server.url}/data"), EvaluationConfig(num_segments=1, num_crops=1)
+    monkeypatch.setattr(remote, "_ask", fail)
+
+    def evaluate() -> BaseException:
+        with pytest.raises(KeyError, match="ours") as raised:
+            list(build_view_loader(manifest, SMALL, views, num_workers=num_workers))
+        return raised.value
+
+    assert in_time(evaluate)
+
+
+def test_a_time_to_wait_that_is_none_stops_no_worker(server: FailingServer) -> None:
+    headers = {"Retry-After": "Mon, 01 Jan 99999999999999999999 00:00:00 GMT"}
+    bad = Fault(status=503, headers=headers)
+    server.fault_of = lambda request: bad if request.path.endswith("000001.tar") else None
+    manifest = load_data(f"{server.url}/data")
+    views = EvaluationConfig(num_segments=1, num_crops=1, remote=RemoteConfig(patience_seconds=0.3))
+    found = in_time(lambda: list(build_view_loader(manifest, SMALL, views, num_workers=1)))
+    assert isinstance(found, list)
+    fails = ["000001.tar" in str(record.path) for record in manifest.records]
+    assert [each.error is not None for each in found] == fails
+    assert sum(fails) == 3
 
 
 def test_a_store_goes_to_other_processes_without_what_it_holds(server: FailingServer, tmp_path: Path) -> None:

@@ -5,8 +5,10 @@ import hashlib
 import os
 import random
 import socket
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from multiprocessing import get_context
 
 import fsspec
@@ -133,6 +135,46 @@ def test_a_server_that_asks_for_too_long_is_not_waited_for(server: FailingServer
     with pytest.raises(RemoteError, match=r"503 .*; the server asks to wait 3600 s"):
         fetch_member(member(server), QUICK)
     assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "given", ["Mon, 01 Jan 99999999999999999999 00:00:00 GMT", "Mon, 01 Jan 0001 00:00:00", "soon"]
+)
+def test_a_time_to_wait_that_is_none_is_not_looked_at(server: FailingServer, given: str) -> None:
+    server.fault_of = at_first(Fault(status=503, headers={"Retry-After": given}))
+    assert fetch_member(member(server), QUICK) == CONTENT[100:2000]
+    assert len(server.requests) == 3
+
+
+@pytest.mark.parametrize(("answer", "told"), [("421 Too many users", "error_temp"), ("530 Who are you?", "error_perm")])
+def test_what_other_drivers_say_is_a_problem_like_any_other(answer: str, told: str) -> None:
+    """FTP has errors of its own, which are none of Python's; this one is in its standard library."""
+    num_asked = 0
+
+    def serve(server: socket.socket) -> None:
+        nonlocal num_asked
+        with suppress(OSError):  # the end of the test
+            while True:
+                connection, _ = server.accept()
+                num_asked += 1
+                connection.sendall(f"{answer}\r\n".encode())
+                connection.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=serve, args=(server,), daemon=True).start()
+        with pytest.raises(RemoteError, match=f"{told}: {answer[:8]}") as raised:
+            read_url(f"ftp://127.0.0.1:{server.getsockname()[1]}/x.tar", 0, 10, patience=QUICK)
+    assert raised.value.is_passing == (told == "error_temp")
+    assert num_asked == (QUICK.num_tries if raised.value.is_passing else 1)
+
+
+def test_a_defect_is_no_problem_of_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> bytes:
+        raise KeyError("ours")
+
+    monkeypatch.setattr(remote, "_ask", fail)
+    with pytest.raises(KeyError, match="ours"):
+        read_url("https://nowhere/x")
 
 
 def test_a_server_that_knows_no_parts_of_files_is_named(server: FailingServer) -> None:

@@ -7,9 +7,10 @@ import queue
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import CancelledError, Future, wait
+from concurrent.futures import Future, wait
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from types import TracebackType
 from typing import Any
 
 import torch
@@ -54,6 +55,26 @@ class StoreSettings:
     patience: Patience = DEFAULT_PATIENCE
     num_shards: int = MIN_SHARDS_GONE
     brings: bool = False
+
+
+class _Failing:
+    """Hands what goes wrong in a block, whatever it is, to who reads the result of a future: else it would never end.
+
+    Only what ends a program goes on as well.
+    """
+
+    def __init__(self, future: "Future[bytes]") -> None:
+        self._future = future
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        if value is not None:
+            self._future.set_exception(value)
+        return isinstance(value, Exception)
 
 
 class ClipStore:
@@ -133,8 +154,6 @@ class ClipStore:
         future = self._ahead.pop(member, None)
         try:
             content = self._get(member, DEFAULT_PATIENCE) if future is None else future.result()
-        except CancelledError:  # something else than the network: it is to be met here
-            content = self._get(member, DEFAULT_PATIENCE)
         except RemoteError as error:
             raise self._judge(member, error) from None
         self._failed_in_a_row.clear()
@@ -183,12 +202,8 @@ class ClipStore:
             self._fulfil(*tasks.get())
 
     def _fulfil(self, member: ShardMember, future: "Future[bytes]") -> None:
-        try:
+        with _Failing(future):
             future.set_result(self._get(member, self.settings.patience))
-        except RemoteError as error:
-            future.set_exception(error)
-        finally:
-            future.cancel()  # does nothing to one that is done
 
     def _get(self, member: ShardMember, patience: Patience) -> bytes:
         """Take a clip from the cache, or fetch it and keep it."""

@@ -1,17 +1,16 @@
 """What a driver says when something at a URL cannot be read: what it means, and whether trying again may help."""
 
-import asyncio
 import errno
 import http
 import re
 import socket
 import ssl
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from everest.video.urls import hide_secrets
 
@@ -28,16 +27,8 @@ DRIVERS = {
 }
 """Scheme of a URL -> what is to be installed to read it."""
 
-# Errors of drivers that are not those of Python. Only a driver that was imported can have raised one.
-_DRIVER_ERRORS = {
-    "aiohttp": ("ClientError",),
-    "botocore.exceptions": ("BotoCoreError", "ClientError"),
-    "gcsfs.retry": ("HttpError",),
-    "google.auth.exceptions": ("GoogleAuthError",),
-    "azure.core.exceptions": ("AzureError",),
-    "huggingface_hub.errors": ("HfHubHTTPError",),
-    "paramiko.ssh_exception": ("SSHException",),
-}
+_ERRORS_OF_PYTHON = (OSError, EOFError, ValueError, ImportError)  # that drivers raise as well as their own
+_NOT_OF_DRIVERS = ("builtins", "everest")
 _PASSING_STATUSES = {408, 425, 429}
 _OWN_FAULTS = 500  # from here on it is the server's fault, which passes
 _LASTING_STATUSES = {501, 505}  # what it cannot do
@@ -60,7 +51,7 @@ _WORDS = {
     "TooManyRedirects": "the server sends from one address to the next, without end",
     "ClientPayloadError": "the connection broke in the middle",
 }
-_LASTING_NAMES = re.compile("Credential|Auth|Invalid|Certificate|SSL|Redirect|Param|Profile|Region")
+_LASTING_NAMES = re.compile("Credential|Auth|Invalid|Certificate|SSL|Redirect|Param|Profile|Region|error_perm")
 
 
 @dataclass(frozen=True)
@@ -80,17 +71,39 @@ class Problem:
     retry_after_seconds: float | None = None
 
 
-def driver_errors() -> tuple[type[BaseException], ...]:
-    """Everything that reading a URL may raise: errors of Python's own, and those of the drivers in use."""
-    found: list[type[BaseException]] = [OSError, ValueError, ImportError, asyncio.TimeoutError]
-    for module, names in _DRIVER_ERRORS.items():
-        if module in sys.modules:
-            found += [getattr(sys.modules[module], name) for name in names if hasattr(sys.modules[module], name)]
-    return tuple(found)
+class Asking:
+    """A ``with`` statement around what asks a driver: what the driver raises is kept as a problem.
+
+    Drivers are of many projects, each with errors of its own that descend from nothing else. So every error that is
+    neither defined by Python itself nor by this program is a driver's. Others of Python's than those that reading may
+    well raise are defects, and go on as they are.
+
+    Attributes:
+        problem: What went wrong; None where nothing did.
+    """
+
+    def __init__(self) -> None:
+        self.problem: Problem | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        if not isinstance(value, Exception) or not _is_of_driver(value):
+            return False
+        self.problem = problem_of(value)
+        return True
+
+
+def _is_of_driver(error: Exception) -> bool:
+    defined_in = type(error).__module__.partition(".")[0]
+    return isinstance(error, _ERRORS_OF_PYTHON) or defined_in not in _NOT_OF_DRIVERS
 
 
 def problem_of(error: BaseException) -> Problem:
-    """Find out what an error of :func:`driver_errors` means."""
+    """Find out what an error that a driver raised means."""
     status, headers = _answer(error)
     if status is None and isinstance(error, FileNotFoundError):
         status = http.HTTPStatus.NOT_FOUND
@@ -160,7 +173,7 @@ def _retry_after(headers: Mapping[str, Any]) -> float | None:
         return float(given)
     try:
         return max(0.0, parsedate_to_datetime(given).timestamp() - time.time())
-    except ValueError:
+    except (ValueError, OverflowError, OSError):  # a year may be any number
         return None
 
 
@@ -169,5 +182,7 @@ def _text(error: BaseException) -> str:
         return "no answer in time"
     if type(error).__name__ in _WORDS:
         return _WORDS[type(error).__name__]
-    given = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    given = getattr(error, "strerror", None) or str(error)
+    if not given or not isinstance(error, _ERRORS_OF_PYTHON):  # a driver's own may need its name to be understood
+        given = ": ".join(filter(None, (type(error).__name__, str(given))))
     return hide_secrets(" ".join(str(given).split())).rstrip(".")

@@ -11,7 +11,7 @@ import fsspec
 import fsspec.asyn
 
 from everest.errors import RemoteError
-from everest.video.problems import DRIVERS, Problem, driver_errors, problem_of
+from everest.video.problems import DRIVERS, Asking, Problem
 from everest.video.protocols import expect_store
 from everest.video.urls import Url, address_of
 
@@ -82,14 +82,13 @@ def read_url(
     while True:
         number += 1
         num_tries = patience.num_tries
-        try:
+        with Asking() as asking:
             content = _ask(url, start, end, patience, deadline - time.monotonic())
-            found = check(content)
-            if found is None:
+        problem = asking.problem
+        if problem is None:
+            problem, num_tries = check(content), patience.num_tries_of_wrong_bytes
+            if problem is None:
                 return content
-            problem, num_tries = found, patience.num_tries_of_wrong_bytes
-        except driver_errors() as error:
-            problem = problem_of(error)
         seconds = patience.wait_seconds(number, problem.retry_after_seconds)
         in_time = time.monotonic() + seconds < deadline
         if not problem.is_passing or number >= num_tries or not in_time:
