@@ -1,6 +1,11 @@
 """Features of bundled clips: what a row holds, and that a run goes on where it was."""
 
 import json
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,13 +15,17 @@ import torch
 
 import everest
 from everest.cli import main
-from everest.config import CheckpointInfo, ClipConfig, EvaluationConfig, ModelConfig, SelectionConfig
-from everest.datasets import ClipRecord, Manifest, load_data, write_manifest
+from everest.config import CheckpointInfo, ClipConfig, EvaluationConfig, ModelConfig, RemoteConfig, SelectionConfig
+from everest.datasets import ClipRecord, Manifest, load_data, pack_manifest, write_manifest
+from everest.datasets import store as stores
+from everest.datasets.pack import PackSettings
 from everest.errors import ConfigError, DataError
 from everest.evaluation import classify_videos
-from everest.inference import Windows, embedding, read_features
+from everest.inference import Windows, embedding, read_features, windows
 from everest.models import Classifier, build_classifier, load_model, save_weights
 from everest.models.features import FeatureModel
+from everest.video.remote import Patience
+from failing_server import FailingServer, Fault, Request, serving
 
 MODEL, CLIP = ModelConfig(size="tiny"), ClipConfig(num_frames=4, height=32, width=32)
 INFO = CheckpointInfo(
@@ -83,6 +92,75 @@ def test_long_videos_have_a_row_for_each_span(weights: Path, data: Path, tmp_pat
     ]
     alone = everest.embed(weights, record.path, tmp_path / "alone.npz", device="cpu", num_workers=0)
     assert alone.num_rows == 1
+
+
+@pytest.fixture
+def server(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[FailingServer]:
+    """Six clips in three shards; what is not asked for with the evaluation's patience is given up at once."""
+    packed, bundled = tmp_path_factory.mktemp("packed") / "out", load_data("bundled")
+    pack_manifest(replace(bundled, records=bundled.records[:6]), packed, PackSettings(clips_per_shard=2), num_workers=0)
+    monkeypatch.setattr(stores, "DEFAULT_PATIENCE", Patience(0.3, 8, 3, 0.01, 0.05, 1.0))
+    with serving() as found:
+        found.files = {f"data/{path.name}": path.read_bytes() for path in packed.iterdir() if path.is_file()}
+        yield found
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_spans_at_urls_are_fetched_once_and_survive_an_outage(
+    weights: Path, server: FailingServer, tmp_path: Path, num_workers: int
+) -> None:
+    began = time.monotonic()
+    out = {"window_seconds": 0.5, "device": "cpu", "num_workers": num_workers}
+
+    def outage(request: Request) -> Fault | None:
+        return Fault(status=503) if request.path.endswith(".tar") and request.seconds < began + 2 else None
+
+    server.fault_of = outage
+    report = everest.embed(weights, f"{server.url}/data", tmp_path / "f.npz", **out)
+    assert report.failures == {}
+    assert report.num_rows > report.num_videos == 6
+    num_good = Counter((request.path, request.start) for request in server.asked(".tar") if outage(request) is None)
+    assert sorted(num_good.values()) == [1] * 6
+    assert [path.name for path in tmp_path.iterdir()] == ["f.npz"]
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_store_that_is_gone_ends_the_command_and_makes_no_file(
+    weights: Path, server: FailingServer, tmp_path: Path, num_workers: int
+) -> None:
+    manifest = load_data(f"{server.url}/data")
+    server.fault_of = lambda request: Fault(close=True)
+    views = EvaluationConfig(num_segments=1, num_crops=1, remote=RemoteConfig(patience_seconds=0.2))
+    model, info = load_model(weights)
+    assert isinstance(model, Classifier)
+    with pytest.raises(DataError, match=r"^\d clips of 3 shards, .* the server or the network is gone"):
+        embedding.embed(
+            FeatureModel(model, info),
+            manifest,
+            tmp_path / "f.npz",
+            made_by={},
+            windows=Windows(0.5),
+            views=views,
+            num_workers=num_workers,
+        )
+    assert not (tmp_path / "f.npz").exists()
+
+
+def test_a_file_that_kills_the_decoder_at_opening_costs_itself(
+    weights: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_video = windows.open_video
+
+    def open_or_die(source: Path) -> object:
+        if source.name == "broken.mp4":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return open_video(source)
+
+    monkeypatch.setattr(windows, "open_video", open_or_die)
+    report = everest.embed(weights, data, tmp_path / "f.npz", window_seconds=1, device="cpu", num_workers=1)
+    assert [Path(path).name for path in report.failures] == ["broken.mp4"]
+    assert "SIGKILL" in next(iter(report.failures.values()))
+    assert report.num_rows >= 4
 
 
 class StoppedError(Exception):

@@ -6,9 +6,11 @@ Shapes: C channels, T frames, H height, W width, D width.
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -17,16 +19,21 @@ from torch import Tensor
 
 from everest.config import CheckpointInfo, EvaluationConfig, num_sampled_frames
 from everest.datasets import ClipRecord, Manifest, build_view_loader
+from everest.datasets.clip_cache import ClipCache
 from everest.datasets.clips import Views
 from everest.datasets.engine import Engine, LocalEngine
 from everest.datasets.pool import Lost
 from everest.datasets.ray_engine import RayEngine
-from everest.errors import ConfigError, DataError
+from everest.datasets.store import arriving, through_store
+from everest.datasets.watch import GRACE
+from everest.datasets.workers import resolve_num_workers
+from everest.errors import ConfigError, DataError, VideoError
 from everest.evaluation.many import Computed, compute_views
 from everest.inference.feature_rows import FeatureRow, Features, read_features, require_format, write_features
 from everest.inference.windows import Windows
 from everest.models.features import ClipFeatures, FeatureModel
 from everest.training.files import atomic_write
+from everest.video.source import is_url
 
 ROWS_OF_PART = 512
 SECONDS_OF_PART = 60.0
@@ -168,7 +175,7 @@ def embed(
     parts.go_on()
     if on_skip is not None:
         on_skip(parts.done)
-    reader = _Reader(model, manifest, windows, views, num_workers, engine, device)
+    reader = _Reader(model, manifest, windows, views, num_workers, engine, device, parts.folder)
     for done, rows, failures in reader.read_from(parts.done):
         parts.failures |= failures
         parts.add(rows, done)
@@ -197,6 +204,7 @@ class _Reader:
         num_workers: Decoding processes.
         engine: What does the work instead of them and this process, if any.
         device: Where its workers compute.
+        folder: For what is needed for a while.
     """
 
     model: FeatureModel
@@ -206,6 +214,7 @@ class _Reader:
     num_workers: int
     engine: RayEngine | None
     device: str
+    folder: Path
 
     def read_from(self, first: int) -> Iterator[tuple[int, list[FeatureRow], dict[str, str]]]:
         """Give one video after another: its number from 1, its rows, and why it cannot be read if so."""
@@ -215,15 +224,42 @@ class _Reader:
             return
         together = VIDEOS_TOGETHER if self.engine is None else VIDEOS_ON_RAY
         for start in range(first, len(records), together):
-            yield from self._read(self._cut(records[start : start + together], self.windows), start)
+            some = records[start : start + together]
+            with self._keeping(some) as reader:
+                yield from reader._read(reader._cut(some, self.windows), start)
+
+    @contextmanager
+    def _keeping(self, records: Sequence[ClipRecord]) -> Iterator["_Reader"]:
+        """Keep clips that come over the network, and have hashes, from when they are cut until all spans are read."""
+        remote = self.views.remote
+        are_far = any(record.member is not None and is_url(record.member.shard) for record in records)
+        if self.engine is not None or remote.cache_dir is not None or not are_far:
+            yield self
+            return
+        with TemporaryDirectory(prefix="clips-", dir=self.folder) as folder:
+            with suppress(ConfigError):  # nobody asked for it: without it clips are fetched again
+                ClipCache(folder, 0).prepare()
+                remote = remote.model_copy(update={"cache_dir": folder})
+            yield replace(self, views=self.views.model_copy(update={"remote": remote}))
 
     def _cut(self, records: Sequence[ClipRecord], windows: Windows) -> list[list[ClipRecord] | str]:
-        """Give the spans of each video, or why it cannot be opened."""
-        cut = Cut(windows, self.model.info)
-        limit = self.views.time_limit_seconds
-        engine: Engine = self.engine or LocalEngine(0)
-        found = engine.run(cut, records, time_limit_seconds=limit)
-        return [spans.reason if isinstance(spans, Lost) else spans for _, spans in found]
+        """Give the spans of each video, or why it cannot be opened.
+
+        Raises:
+            DataError: The store of the videos is gone, so that it is not for a video that one cannot be opened.
+        """
+        num_workers = min(resolve_num_workers(self.num_workers), len(records))
+        engine: Engine = self.engine or LocalEngine(num_workers)
+        through, _ = through_store(records, self.views.remote, num_workers=1)
+        limit = self.views.time_limit_seconds * GRACE
+        found: Iterator[tuple[int, list[ClipRecord] | Lost]]
+        found = engine.run(Cut(windows, self.model.info), through, time_limit_seconds=limit)
+        cut: list[list[ClipRecord] | str] = []
+        for _, spans in found:
+            if isinstance(spans, Lost) and spans.error is not None and not isinstance(spans.error, VideoError):
+                raise spans.error
+            cut.append(spans.reason if isinstance(spans, Lost) else spans)
+        return cut
 
     def _read(
         self, videos: Sequence[list[ClipRecord] | str], first: int
@@ -262,13 +298,15 @@ class _Reader:
 
 @dataclass(frozen=True)
 class Cut:
-    """The task of a worker: finds the spans of a video."""
+    """The task of a worker: finds the spans of a video. Every ``yield`` says that it gets on, as in reading views."""
 
     windows: Windows
     info: CheckpointInfo
 
-    def __call__(self, record: ClipRecord) -> list[ClipRecord]:
+    def __call__(self, record: ClipRecord) -> Generator[None, None, list[ClipRecord]]:
         """Cut a video."""
+        yield from arriving(record.source)
+        yield
         return self.windows.cut(record, self.info)
 
 
