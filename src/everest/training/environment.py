@@ -10,6 +10,9 @@ from typing import Any
 
 import torch
 
+# Git fetches by itself what an incomplete clone lacks, with the program that the repository's settings name for it: no
+# protocol is allowed, whatever those settings say, and newer gits do not try.
+_NO_FETCHING = {"GIT_ALLOW_PROTOCOL": "none", "GIT_NO_LAZY_FETCH": "1"}
 _PACKAGES = {
     "everest": "everest-video",
     "torch": "torch",
@@ -123,8 +126,9 @@ def _git(folder: Path, *arguments: str) -> str | None:
     """Ask git about a folder, without taking its locks; None where there is no answer."""
     # The settings of a repository may name a program that git asks for changed files.
     command = ["git", "--no-optional-locks", "-c", "core.fsmonitor=false", "-C", str(folder), *arguments]
+    environment = os.environ | _NO_FETCHING
     try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False, env=environment)
     except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
         return None
     return answer.stdout.strip() if answer.returncode == 0 else None
