@@ -40,6 +40,8 @@ from everest.training.progress import Progress
 from everest.training.rundir import RunFolder
 from everest.training.runs import Resume
 from everest.training.stopping import patiently, stoppable
+from everest.video.source import is_url
+from everest.video.urls import Url
 
 DEFAULT_VIEWS = "5x3"
 EVALUATION_NAME = "evaluation.json"
@@ -240,7 +242,7 @@ def embed(
 
     Args:
         checkpoint: A run folder or a weights file, pre-trained or fine-tuned.
-        videos: Files; or one manifest, folder, or ``bundled``.
+        videos: Files; or one manifest, folder, URL of packed clips, or ``bundled``.
         out: The file to make, ``.parquet`` or ``.npz``; see :mod:`everest.inference.feature_rows`.
         split: Part of a manifest; None: everything.
         layer: After so many blocks of the encoder; None: what the model ends with.
@@ -305,6 +307,8 @@ def _videos(given: str | Path | Sequence[str | Path]) -> Manifest:
         raise ConfigError("no video is given: name files, a manifest, a folder, or the word bundled")
     if len(several) == 1 and not (Path(several[0]).is_file() and is_video(Path(several[0]))):
         return load_data(several[0])
+    for url in (Url(str(video)) for video in several if is_url(str(video))):
+        raise ConfigError(f"{url}: the URL of a list or of packed clips has to be the only thing that is named")
     return Manifest(tuple(ClipRecord(Path(video)) for video in several), (), Path.cwd())
 
 

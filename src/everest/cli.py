@@ -57,7 +57,9 @@ def _run(options: argparse.Namespace) -> int:
             print(error, file=sys.stderr)
         return error.exit_code
     except EverestError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        from everest.video.urls import hide_secrets
+
+        print(f"error: {hide_secrets(' '.join(str(error).split()))}", file=sys.stderr)  # it may repeat what was given
         return EXIT_UNUSABLE
     except KeyboardInterrupt:
         print(f"interrupted; what was saved stays{_ADVICE.get(command, '')}", file=sys.stderr)
@@ -193,7 +195,7 @@ def _add_use(commands: Any) -> None:
     evaluate.add_argument("--cache-dir", metavar="DIR", help="keep clips that come over the network here")
     predict = _add(commands, "predict", do_predict, "name what happens in videos")
     predict.add_argument("checkpoint", metavar="CHECKPOINT", help="a run folder or a weights file")
-    predict.add_argument("videos", nargs="+", metavar="VIDEO", help="a video; or a manifest or folder, for all of it")
+    predict.add_argument("videos", nargs="+", metavar="VIDEO", help="a video; or a list, folder or URL, for all of it")
     predict.add_argument(
         "--out", type=Path, metavar="FILE", help="write a line of JSON for each video, and go on there"
     )

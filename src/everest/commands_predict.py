@@ -49,14 +49,15 @@ def predict(options: Namespace) -> int:
 
 
 def _records(videos: list[str]) -> "Sequence[ClipRecord]":
-    """List the clips: a manifest and a folder stand for all of theirs."""
+    """List the clips: a manifest, a folder and the URL of packed ones stand for all of theirs."""
     from everest.datasets import ClipRecord, load_data
     from everest.datasets.source import BUNDLED
+    from everest.video.source import is_url
 
     records: list[ClipRecord] = []
     for video in videos:
         path = Path(video).expanduser()
-        is_list = video == BUNDLED or path.suffix.lower() in LISTS or path.is_dir()
+        is_list = video == BUNDLED or is_url(video) or path.suffix.lower() in LISTS or path.is_dir()
         records += load_data(video).records if is_list else [ClipRecord(Path(video))]
     return records
 

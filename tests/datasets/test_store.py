@@ -3,6 +3,7 @@
 import json
 import pickle
 import shutil
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -352,7 +353,11 @@ def test_a_check_asks_for_each_clip_once_and_again_only_what_failed_in_passing(
 
 
 def test_a_run_learns_the_same_from_a_url_and_tells_no_secret(
-    server: FailingServer, packed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    server: FailingServer,
+    packed: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """All that a run writes and prints is searched for the password and the signature."""
     url = f"{server.url.replace('://', '://user:hunter2@')}/data/manifest.csv?sig=TOKEN"
@@ -362,7 +367,8 @@ def test_a_run_learns_the_same_from_a_url_and_tells_no_secret(
     losses = []
     for name, data in (("near", str(packed)), ("far", url)):
         options = ["--data", data, "--out", str(tmp_path / name), *(f"--set={setting}" for setting in settings)]
-        assert main(["pretrain", "--recipe", "own", *options]) == 0
+        monkeypatch.setattr(sys, "argv", ["everest", "pretrain", "--recipe", "own", *options])  # which a run keeps
+        assert main() == 0
         lines = (tmp_path / name / "metrics.jsonl").read_text().splitlines()
         losses.append([json.loads(line)["loss"] for line in lines])
     assert losses[0] == losses[1]
@@ -373,7 +379,11 @@ def test_a_run_learns_the_same_from_a_url_and_tells_no_secret(
     assert main(["pretrain", "--recipe", "own", *options, "--set=data.max_failed_share=1"]) == 0
     assert main(["data", "index", url, "--out", str(tmp_path / "list.csv")]) == 2
     assert main(["data", "check", url, "--report", str(tmp_path / "far-check.jsonl"), "--workers", "0"]) == 1
+    assert main(["runs", "show", str(tmp_path / "far"), "--json"]) == 0
+    assert main(["evaluate", url, "--data", str(packed)]) == 2  # a URL that is taken for a path
+    assert main(["predict", str(tmp_path / "far"), url.replace(".csv", ".mp4")]) == 2
     out, err = capsys.readouterr()
+    assert f'"{server.url}/data/manifest.csv?..."' in out
     files = [*tmp_path.glob("far*"), *tmp_path.glob("far*/**/*")]
     written = [path.read_bytes() for path in files if path.is_file()]
     for told in (out.encode(), err.encode(), *written):

@@ -215,3 +215,20 @@ def test_names_are_given_with_commas_and_may_change_on_the_way(tmp_path: Path) -
 def test_passwords_in_an_address_are_not_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:secret@example.org/x")
     assert describe_trackers(("mlflow",)) == "settings and metrics also go to mlflow (https://example.org/x)"
+    for uri in ("postgresql://host/db?user=me&password=secret", "mysql+pymysql://me:sec'ret@host/db?password=secret"):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        told = describe_trackers(("mlflow",))
+        assert "://host/db?...)" in told
+        assert not any(word in told for word in ("me:", "ret@", "secret"))
+
+
+@pytest.mark.parametrize("name", FAKES)
+@pytest.mark.parametrize("uri", ["https://me:hunter2@host/x?sig=hunter2", "mysql://host/db?user=me&password=hunter2"])
+def test_passwords_in_the_errors_of_a_library_are_not_said(
+    name: str, uri: str, folder: RunFolder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    library = FAKES[name](monkeypatch, tmp_path)
+    library.error = OSError(f"API request to {uri} failed")
+    with pytest.warns(UserWarning, match="API request to .*host.* failed") as caught:
+        MetricsLog(folder, tensorboard=False, trackers=(library.name,)).close()
+    assert "hunter2" not in str(caught[0].message)

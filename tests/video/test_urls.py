@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from everest.video.urls import Url, address_of, hide_secrets
+from everest.video.urls import Url, address_of, hide_in_word, hide_secrets
 
 SECRETS = ("hunter2", "s%3Aig", "TOKEN", "p@ss")
 URLS = {
@@ -43,6 +43,22 @@ def test_secrets_are_not_shown_and_not_lost(given: str, shown: str) -> None:
         assert not any(secret in told for secret in SECRETS)
     for same in (pickle.loads(pickle.dumps(url)), copy.deepcopy(url), Url(url)):
         assert (same, same.address) == (shown, given)
+
+
+@pytest.mark.parametrize(("given", "shown"), URLS.items())
+def test_secrets_of_a_url_that_was_taken_for_a_path_are_not_shown(given: str, shown: str) -> None:
+    told = hide_secrets(f"{Path(given)}: no such file")
+    assert shown in told
+    assert not any(secret in told for secret in SECRETS)
+
+
+def test_words_of_a_command_line_lose_all_of_a_secret() -> None:
+    for word in ("https://user:hun'ter2@host/a.csv?sig=a'TO)KEN", "--data=https://user:hunter2@host/a.csv?a b"):
+        told = hide_in_word(word)
+        assert told.endswith("https://host/a.csv?...")
+        assert not any(secret in told for secret in ("ter2", "KEN", " b"))
+    for plain in ("--set=data.batch_size=4", "--out", "/home/a b/c?d", "s3://bucket/what?/0.tar", "user@host:/a"):
+        assert hide_in_word(plain) == plain
 
 
 @pytest.mark.parametrize("given", PLAIN)

@@ -38,6 +38,8 @@ def load_data(path: str | Path, holdout: float | None = None) -> Manifest:
 def _load(path: str | Path) -> Manifest:
     if isinstance(path, str) and is_url(path):
         url = Url(path)
+        if is_video(Path(url)):
+            raise DataError(f"{url}: one video; at a URL expected a list of packed clips, or the folder of a pack")
         return read_manifest(url if url.endswith((".csv", ".tsv", ".txt")) else url.below(FOLDER_MANIFEST))
     if str(path) == BUNDLED:
         bundled = Path(str(files("everest").joinpath("assets", "falls", "windows.csv")))

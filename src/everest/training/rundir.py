@@ -33,6 +33,7 @@ from everest.process import describe_process
 from everest.settings import flatten, parse
 from everest.training.environment import describe_environment
 from everest.training.files import atomic_write
+from everest.video.urls import hide_in_word
 
 DATA_NAME = "data.json"
 _LOCK_NAME, _INTERRUPTED_NAME = ".lock", "interrupted.json"
@@ -160,7 +161,8 @@ class RunFolder:
             folder._remove_leftovers()
         else:
             folder.write_json(folder.config_file, config.model_dump(mode="json"))
-        entry = describe_environment() | {"process": describe_process(), "command": sys.argv}
+        command = [hide_in_word(word) for word in sys.argv]
+        entry = describe_environment() | {"process": describe_process(), "command": command}
         entry |= {"changed_settings": changed} if changed else {}
         folder.write_json(folder.environment, [*folder.starts(), entry])
         folder.interruption.unlink(missing_ok=True)

@@ -20,6 +20,7 @@ from everest.errors import ConfigError
 from everest.settings import flatten
 from everest.training.files import atomic_write
 from everest.training.rundir import RunFolder
+from everest.video.urls import hide_in_word, hide_secrets
 
 PROJECT = "everest"  # where nothing else is said; MLflow calls it an experiment
 PATH_KEYS = ("objective.flow", "objective.image_teacher", "objective.video_teacher")
@@ -80,9 +81,10 @@ def expect_trackers(names: Sequence[TrackerName]) -> None:
 
 def describe_trackers(names: Sequence[TrackerName]) -> str:
     """Say where the numbers go as well; empty where nowhere."""
+    mlflow = os.environ.get("MLFLOW_TRACKING_URI", "its default place")
     places = {
         "wandb": f"wandb ({os.environ.get('WANDB_MODE', 'online')})",
-        "mlflow": f"mlflow ({_without_password(os.environ.get('MLFLOW_TRACKING_URI', 'its default place'))})",
+        "mlflow": f"mlflow ({hide_in_word(mlflow, of_any_kind=True)})",
     }
     return f"settings and metrics also go to {' and '.join(places[name] for name in names)}" if names else ""
 
@@ -154,7 +156,8 @@ class Trackers:
         except BaseException as error:
             if _is_theirs(error):
                 self._open.pop(name, None)
-                reason = " ".join(str(error).split())[:300] or type(error).__name__
+                said = hide_secrets(" ".join(str(error).split()), of_any_kind=True)  # such as the server's address
+                reason = said[:300] or type(error).__name__
                 warnings.warn(
                     f"{name} gets nothing more of this run: {reason}; metrics.jsonl has everything, and a restart of "
                     "the run tries it again",
@@ -225,9 +228,3 @@ def _finish(name: str, tracker: Any, failed: bool) -> None:
 def _is_theirs(error: BaseException) -> bool:
     """Whether an error may have come out of a tracker: a common one, or a class of such a library."""
     return isinstance(error, _PLAIN) or type(error).__module__.partition(".")[0] in _LIBRARIES
-
-
-def _without_password(uri: str) -> str:
-    """Leave out what stands before the host of a URL."""
-    scheme, found, rest = uri.partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2]}" if found else uri

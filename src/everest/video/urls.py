@@ -7,6 +7,8 @@ from typing import Self
 _WEB = re.compile(r"(?:^|::)(?:https?|ftps?|webdavs?)://", re.IGNORECASE)  # where a "?" begins a query
 _USER = re.compile(r"(?<=://)[^/?#\s]*@")
 _IN_TEXT = re.compile(r"[A-Za-z][\w+.-]*://[^\s'\"<>)\]}]+")
+_TO_THE_END = re.compile(r"[A-Za-z][\w+.-]*://.*", re.DOTALL)
+_AS_PATH = re.compile(r"\b(https?|ftps?|webdavs?|s3a?|gc?s):/(?!/)", re.IGNORECASE)  # what pathlib makes of a URL
 
 
 class Url(str):
@@ -71,9 +73,30 @@ def address_of(location: str) -> str:
     return location.address if isinstance(location, Url) else location
 
 
-def hide_secrets(text: str) -> str:
-    """Take users, passwords and queries out of all URLs in a text, such as the message of a driver."""
-    return _IN_TEXT.sub(lambda found: _shown(found[0]) + ("?..." if _cut(found[0])[1] else ""), text)
+def hide_secrets(text: str, *, of_any_kind: bool = False) -> str:
+    """Take users, passwords and queries out of all URLs in a text, such as the message of a driver.
+
+    Args:
+        text: Also with URLs that were taken for paths on the way, and so lost a stroke.
+        of_any_kind: URLs are not of stores only but, say, of databases, whose passwords may stand in a query.
+    """
+    hide = _without_all if of_any_kind else _marked
+    return _IN_TEXT.sub(lambda found: hide(found[0]), _AS_PATH.sub(r"\1://", text))
+
+
+def hide_in_word(word: str, *, of_any_kind: bool = False) -> str:
+    """Do so in a word of a command line or of the environment: a URL ends where it ends, whatever signs it holds."""
+    hide = _without_all if of_any_kind else _marked
+    return hide_secrets(_TO_THE_END.sub(lambda found: hide(found[0]), word), of_any_kind=of_any_kind)
+
+
+def _marked(url: str) -> str:
+    return _shown(url) + ("?..." if _cut(url)[1] else "")
+
+
+def _without_all(url: str) -> str:
+    place, mark, _ = url.partition("?")
+    return _USER.sub("", place) + ("?..." if mark else "")
 
 
 def _cut(url: str) -> tuple[str, str]:
