@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
+import transformers
 from watching import run_watched
 
 from everest.cli import main
@@ -110,6 +112,33 @@ def test_the_hub_is_asked_only_for_models_that_are_named_so(monkeypatch: pytest.
         ("MCG-NJU/videomae-base", {"trust_remote_code": False, "local_files_only": False}),
         ("/a/folder", {"trust_remote_code": False, "local_files_only": True}),
     ]
+
+
+def test_nobody_is_asked_to_convert_a_model_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """transformers asks a service of the hub to convert weights that are not safetensors, in a thread of its own."""
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    config = transformers.ViTConfig(**sizes, image_size=16, patch_size=8)  # type: ignore[arg-type]
+    model = transformers.ViTModel(config)
+    config.save_pretrained(tmp_path)
+    torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
+    named: list[str] = []
+
+    def take(_: str, name: str, **__: object) -> str | None:
+        return str(tmp_path / name) if (tmp_path / name).exists() else None
+
+    for module in ("configuration_utils", "modeling_utils", "utils.hub"):
+        monkeypatch.setattr(f"transformers.{module}.cached_file", take)
+    monkeypatch.setattr("transformers.modeling_utils.has_file", lambda *_, **__: False)
+    monkeypatch.setattr("transformers.modeling_utils.auto_conversion", lambda name, **_: named.append(name))
+    monkeypatch.delenv("DISABLE_SAFETENSORS_CONVERSION", raising=False)
+    load_transformers_teacher("hf:somebody/model", "image", TokenGrid(4, 2, 2, 2, 8))
+    assert named == []
+    monkeypatch.setenv("DISABLE_SAFETENSORS_CONVERSION", "0")  # who wants it says so
+    load_transformers_teacher("hf:somebody/model", "image", TokenGrid(4, 2, 2, 2, 8))
+    for thread in threading.enumerate():
+        if thread.name == "Thread-auto_conversion":
+            thread.join(10)
+    assert named == ["somebody/model"]
 
 
 @pytest.fixture(scope="module")

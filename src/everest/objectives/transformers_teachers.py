@@ -5,6 +5,7 @@ Shapes: B clips or pictures, T frames, H height, W width, N tokens, L patches of
 
 import json
 import math
+import os
 import zipfile
 from pathlib import Path
 from pickle import UnpicklingError
@@ -56,6 +57,7 @@ def load_transformers_teacher(given: str, kind: Kind, grid: TokenGrid) -> Teache
     place = f"objective.{kind}_teacher: {given}"
     name = given.removeprefix(HUB_PREFIX) if given.startswith(HUB_PREFIX) else str(Path(given).expanduser())
     asked = _only_asked_for(given)
+    os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")  # it tells a service of the hub which model that is
     try:
         import transformers
     except ImportError as error:
