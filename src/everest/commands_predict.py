@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from everest.commands import EXIT_FAILURES, EXIT_OK, EXIT_UNUSABLE, print_result
+from everest.history.files import printable
 
 LISTS = (".csv", ".tsv")  # what is one, not a video
 
@@ -42,7 +43,7 @@ def predict(options: Namespace) -> int:
         values = {"out": str(options.out), "num_videos": len(results), "num_failed": len(failed)}
         print_result(options, values, f"{len(results) - len(failed):,} of {len(results):,} predicted: {options.out}")
     for failure in failed:
-        print(f"error: {failure.source}: {failure.reason}", file=sys.stderr)
+        print(printable(f"error: {failure.source}: {failure.reason}"), file=sys.stderr)
     if len(failed) == len(results):
         return EXIT_UNUSABLE
     return EXIT_FAILURES if failed else EXIT_OK
@@ -107,11 +108,11 @@ def _predict(
 
 
 def _told(rows: list[dict[str, Any]]) -> list[str]:
-    """Write predictions for a person."""
+    """Write predictions for a person; names of files and classes are what others have chosen."""
     lines = []
     for row in rows:
         if "classes" in row:
             end = "the end" if row.get("end") is None else f"{row['end']:g} s"
             lines.append(row["video"] + (f" from {row['start'] or 0:g} s to {end}" if "start" in row else ""))
             lines += [f"  {c['probability']:6.1%}  {c['name']}" for c in row["classes"]]
-    return lines
+    return list(map(printable, lines))

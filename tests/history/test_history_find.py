@@ -7,7 +7,7 @@ import pytest
 from run_folders import GONE, make_run
 
 from everest.errors import RunError
-from everest.history import find_runs
+from everest.history import find_runs, show_run
 from everest.history.find import layout
 
 
@@ -68,6 +68,36 @@ def test_names_cannot_leave_their_line(tmp_path: Path) -> None:
     make_run(tmp_path / "two\nlines\x1b[31m")
     assert len(str(find_runs(tmp_path)).splitlines()) == 2
     assert "\x1b" not in str(find_runs(tmp_path))
+
+
+def test_settings_cannot_leave_their_line_either(tmp_path: Path) -> None:
+    bad = "x\x1b[2J\nfaked  pretrain  vit-base"
+    for name, settings in {"a": {"model": {"size": bad}}, "b": {"model": {"arch": bad}}}.items():
+        path = make_run(tmp_path / name)
+        given = json.loads((path / "config.json").read_text()) | {"selection": {"method": bad}} | settings
+        (path / "config.json").write_text(json.dumps(given))
+        (path / "environment.json").write_text(json.dumps([{"date": "2027-01-15\x1b08:00:00"}]))
+    text = str(find_runs(tmp_path))
+    assert len(text.splitlines()) == 3
+    assert "\x1b" not in text
+    assert text.count("\\x1b[2J") == 4
+    assert text.count("2027-01-15\\x1b08:00") == 2
+
+
+@pytest.mark.parametrize("number", ["9" * 400, "-" + "9" * 400, "1e999", "9" * 5000])
+def test_a_number_that_is_none_ends_nothing(number: str, tmp_path: Path) -> None:
+    bad = make_run(tmp_path / "bad")
+    make_run(tmp_path / "good")
+    for line in (f'{{"step": {number}, "epoch": 1.0}}', f'{{"step": 2, "epoch": {number}, "loss": {number}}}'):
+        with (bad / "metrics.jsonl").open("a") as file:
+            file.write(line + "\n")
+    found = find_runs(tmp_path)
+    assert len(str(found).splitlines()) == 3
+    assert [run.num_done for run in found.runs] == [3, 3]
+    assert "lines of metrics.jsonl cannot be read" in found.problems[0]
+    (bad / "data.json").write_text(f'{{"num_clips": {number}}}')
+    assert len(str(find_runs(tmp_path)).splitlines()) == 3
+    assert str(show_run(bad))
 
 
 def test_columns_are_as_wide_as_needed_and_numbers_to_the_right() -> None:

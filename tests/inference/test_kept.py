@@ -152,3 +152,16 @@ def test_a_manifest_or_a_folder_stands_for_its_clips(tmp_path: Path, capsys: pyt
     assert f"{FILES[1]}\n" in out
     assert f"{tmp_path / 'folder' / 'c.mp4'}\n" in out
     assert f"{FILES[2]}\n" in out
+
+
+def test_names_cannot_leave_their_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    info = INFO.model_copy(update={"class_names": ("falls\x1b[2J\n   99.0%  faked", "walks")})
+    save_weights(PREDICTOR.model, info, tmp_path / "model.safetensors")
+    bad = tmp_path / "no\x1b[2J\nerror: faked.mp4"
+    video = Path(shutil.copy(FILES[0], tmp_path / "a\x1b[2J.mp4"))
+    assert main(["predict", str(tmp_path / "model.safetensors"), str(video), str(bad), "--views", "1x1"]) == 1
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 3
+    assert [line.startswith("error: ") for line in err.splitlines() if "faked" in line] == [True]
+    assert out.count("\\x1b[2J") == 2
+    assert "\x1b" not in out + err

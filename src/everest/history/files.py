@@ -14,6 +14,7 @@ DATA, EVALUATION, TRACKERS, INTERRUPTION = "data.json", "evaluation.json", "trac
 TASKS = ("pretrain", "finetune")
 _TAIL_BYTES = 1 << 16  # enough for the last lines of metrics and of the log
 _PART_BYTES = 1 << 16
+_NO_STEP = 1 << 53  # from here on floats, such as those of epochs, cannot count
 
 
 def read_json(path: Path, problems: list[str]) -> Any:
@@ -89,7 +90,7 @@ def read_lines(path: Path, problems: list[str], *, tail: bool = False) -> list[d
             line = json.loads(content)
         except (ValueError, RecursionError):
             line = None
-        if isinstance(line, dict) and type(line.get("step")) is int:
+        if isinstance(line, dict) and _is_step(line.get("step")):
             lines.append(line)
         else:
             num_damaged += 1
@@ -124,9 +125,16 @@ def flatten(values: Any, prefix: str = "") -> dict[str, Any]:
 
 def number(value: Any) -> float | None:
     """Take a finite number out of what anybody may have written; None where there is none."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return value
+    try:
+        return value if math.isfinite(value) else None
+    except OverflowError:  # a whole number that is larger than any float
+        return None
+
+
+def _is_step(value: Any) -> bool:
+    return type(value) is int and abs(value) < _NO_STEP
 
 
 def size_of(folder: Path) -> int:

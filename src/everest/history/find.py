@@ -41,12 +41,12 @@ class RunList:
         row = row_of(run)
         name = os.path.relpath(run.path, self.folder)
         steps = f"{row['num_done']:,}/{'?' if row['num_steps'] is None else format(row['num_steps'], ',')}"
-        return (
-            printable(run.path.absolute().name if name == "." else name),
+        cells = (
+            run.path.absolute().name if name == "." else name,
             run.task,
             run.model_name,
             run.selection,
-            printable(run.data_name),
+            run.data_name,
             steps,
             "" if row["loss"] is None else f"{row['loss']:.4f}",
             "" if row["top1"] is None else f"{row['top1']:.1%}",
@@ -54,6 +54,7 @@ class RunList:
             (row["started"] or "?")[:16].replace("T", " "),
             "?" if row["seconds"] is None else tell_seconds(row["seconds"]),
         )
+        return tuple(map(printable, cells))  # whoever wrote the folder may have written anything
 
 
 def find_runs(folder: Path) -> RunList:
