@@ -5,13 +5,17 @@ import json
 import platform
 import sys
 import warnings
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, get_args
 
 import pytest
+from pydantic import BaseModel
 from tracker_libraries import FAKES, LIBRARIES, FakeWandb, Library
 
-from everest.config import PretrainConfig
+from everest.config import FinetuneConfig, PretrainConfig
 from everest.datasets import Manifest, load_data
 from everest.errors import ConfigError
 from everest.recipes import get_recipe
@@ -94,6 +98,24 @@ def test_files_and_folders_of_this_machine_go_by_their_last_name() -> None:
     theirs = config("objective.name=mvd", "objective.video_teacher=hf:MCG-NJU/videomae-base")
     assert public_settings(theirs)["objective.video_teacher"] == "hf:MCG-NJU/videomae-base"
     assert public_settings(mine).keys() == flatten(mine).keys()
+
+
+@pytest.mark.parametrize("task", [PretrainConfig, FinetuneConfig])
+def test_no_setting_that_takes_any_text_is_sent_as_it_is(task: type[BaseModel]) -> None:
+    keys = list(_free_texts(task))
+    assert "data.remote.cache_dir" in keys
+    given: Any = SimpleNamespace(model_dump=lambda **_: dict.fromkeys(keys, "/home/me/secret/last"))
+    assert public_settings(given) == dict.fromkeys(keys, "last")
+
+
+def _free_texts(config: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """Name the settings that are not numbers, choices and the like."""
+    for name, field in config.model_fields.items():
+        kind: Any = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from _free_texts(kind, f"{prefix}{name}.")
+        elif kind is str or str in get_args(kind):
+            yield prefix + name
 
 
 def test_a_resumed_run_goes_on_in_the_same_place_without_doubles(library: Library, folder: RunFolder) -> None:

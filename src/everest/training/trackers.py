@@ -23,7 +23,10 @@ from everest.training.rundir import RunFolder
 from everest.video.urls import hide_in_word, hide_secrets
 
 PROJECT = "everest"  # where nothing else is said; MLflow calls it an experiment
-PATH_KEYS = ("objective.flow", "objective.image_teacher", "objective.video_teacher")
+PATH_KEYS = (
+    *("objective.flow", "objective.image_teacher", "objective.video_teacher"),
+    *("data.remote.cache_dir", "evaluation.remote.cache_dir"),
+)
 
 # What the libraries would do without being asked: tell their makers of crashes and of use, and wait for minutes.
 _ENVIRONMENT = {
