@@ -9,6 +9,7 @@ import pytest
 
 from everest.cli import build_parser, main
 from everest.datasets import load_data
+from everest.video.protocols import STORES
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -27,6 +28,12 @@ def test_commands_parse(document: Path) -> None:
             words = shlex.split(line, comments=True)
             if words[:1] == ["everest"]:
                 build_parser().parse_args(words[1:])
+
+
+def test_the_stores_that_clips_are_read_from_are_all_named() -> None:
+    text = (ROOT / "docs" / "data.md").read_text().partition("only stores are read: ")[2]
+    part = text.partition(", with `simplecache::`")[0]
+    assert set(re.findall(r"`(\w+)`", part)) == STORES
 
 
 def test_own_videos_go_the_way_of_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
