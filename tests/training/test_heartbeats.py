@@ -163,6 +163,7 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from test_health import load_data, pretrain_config, replace, runs, run_pretraining, seed_of_step
 from everest.cli import _run
+from everest.training import heartbeats
 from everest.training.processes import this_process
 from argparse import Namespace
 
@@ -171,12 +172,24 @@ make = runs.pretraining_loss
 def deadly(*arguments):
     loss = make(*arguments)
     def function(wrapped, batch, draws):
-        if this_process()[0] == 1 and draws.step_seed == seed_of_step(0, 2) and sys.argv[3] == "die":
+        if this_process()[0] == 1 and draws.step_seed == seed_of_step(0, 2) and sys.argv[3] != "live":
             os.kill(os.getpid(), signal.SIGKILL)
         return loss(wrapped, batch, draws)
     return function
 
+def as_torchrun_does(owner, name):
+    before = getattr(owner, name)
+    def ended(*arguments, **named):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return before(*arguments, **named)
+    setattr(owner, name, ended)
+
 runs.pretraining_loss = deadly
+if sys.argv[3] == "die, and the other is ended as it looks who died":
+    as_torchrun_does(heartbeats, "find_dead")
+if sys.argv[3] == "die, and the other is ended as it ends":
+    as_torchrun_does(runs._Run, "_note")
+    as_torchrun_does(runs.RunFolder, "holds_results")
 bundled = load_data("bundled").split("train")
 data = replace(bundled, records=bundled.records[:8])
 
@@ -227,6 +240,18 @@ def test_a_killed_process_is_named_by_the_survivor_and_by_the_next_start(tmp_pat
     assert line in (out / "log.txt").read_text()
     assert "going on at step 2 of 4" in told
     assert not (out / "ranks").exists()
+
+
+@pytest.mark.parametrize("moment", ["as it looks who died", "as it ends"])
+def test_a_launcher_that_ends_the_survivor_does_not_make_it_an_interruption(moment: str, tmp_path: Path) -> None:
+    """A job would go back into the queue after every crash."""
+    out = tmp_path / "run"
+    (code, told), (died, _) = start(out, f"die, and the other is ended {moment}")
+    assert (code, died) == (2, -signal.SIGKILL), told
+    assert not (out / "interrupted.json").exists()
+    assert "stopped by" not in told + (out / "log.txt").read_text()
+    for lines in (told.splitlines(), (out / "log.txt").read_text().splitlines()):
+        assert any("Gone: rank 1 on" in line for line in lines if line.startswith("error: ")), lines
 
 
 def test_what_one_process_refuses_is_one_line_of_the_others(tmp_path: Path) -> None:

@@ -56,6 +56,18 @@ def test_where_nothing_waits_a_signal_ends_it_at_once_and_only_once() -> None:
         send("SIGINT")
 
 
+def test_an_error_is_not_overtaken_by_a_signal() -> None:
+    def fail() -> None:
+        try:
+            with patiently():
+                raise ValueError("what went wrong")
+        finally:
+            send("SIGTERM")
+
+    with listening(), pytest.raises(ValueError, match="what went wrong"):
+        fail()
+
+
 def test_a_second_ctrl_c_ends_at_once_unless_it_is_the_first_one_handed_on(monkeypatch: pytest.MonkeyPatch) -> None:
     with listening(), patiently():
         send("SIGINT")
@@ -141,3 +153,17 @@ def test_an_interruption_leaves_a_note(tmp_path: Path, monkeypatch: pytest.Monke
     with pytest.raises(RunInterruptedError), stoppable(other):
         raise interruption("SIGTERM", "saved", is_told=True)
     assert not other.path.exists()
+
+
+def test_of_several_processes_that_start_only_a_signal_from_outside_leaves_a_note(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torchrun sends SIGTERM as well when one of them has died."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    folder = RunFolder(tmp_path / "run")
+    with pytest.raises(RunInterruptedError), stoppable(folder):
+        send("SIGTERM")
+    assert not folder.path.exists()
+    with pytest.raises(RunInterruptedError), stoppable(folder):
+        send("SIGUSR1")
+    assert folder.interruption.exists()

@@ -206,8 +206,8 @@ class Trainer:
         self._on_epoch = on_epoch
         run = self.config.run
         with ExitStack() as stack:
+            stack.enter_context(patiently())  # first: what is lost is looked into without being interrupted
             stack.enter_context(self._health.watching())
-            stack.enter_context(patiently())
             log = progress = None
             if self.engine.is_main:  # one process writes and shows
                 log = stack.enter_context(MetricsLog(self.folder, tensorboard=run.tensorboard, trackers=run.trackers))

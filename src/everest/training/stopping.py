@@ -90,30 +90,36 @@ def listening(names: Iterable[str] = SIGNALS) -> Iterator[Listener]:
 
 @contextmanager
 def patiently() -> Iterator[None]:
-    """Let signals wait until :func:`asked_to_stop` is called, for as long as the block lasts."""
+    """Let signals wait until :func:`asked_to_stop` is called, for as long as the block lasts.
+
+    After an error they wait until nobody listens any more: launchers end all processes when one has died, and what
+    went wrong has to be said, not that the others were told to end.
+    """
     listener = _active
     was = listener is None or listener.at_once
     if listener is not None:
         listener.at_once = False
-    try:
-        yield
-    finally:
-        if listener is not None:
-            listener.at_once = was
+    yield
+    if listener is not None:
+        listener.at_once = was
 
 
 @contextmanager
 def stoppable(folder: RunFolder) -> Iterator[None]:
     """Listen, and leave a note in a run's folder where something in the block was interrupted.
 
+    There is none where several processes were ended by SIGTERM while they started: launchers send it as well when one
+    of them has died, which would be tried again without end.
+
     Args:
         folder: It need not exist yet.
     """
-    with listening():
+    with listening() as listener:
         try:
             yield
         except RunInterruptedError as error:
-            if not error.is_told and _is_main():
+            may_be_a_crash = listener.at_once and listener.asked == "SIGTERM" and not _is_alone()
+            if not error.is_told and _is_main() and not may_be_a_crash:
                 folder.note_interruption(str(error), error.exit_code)
             raise
 
@@ -154,3 +160,8 @@ def interruption(name: str, saved: str, *, is_told: bool = False) -> RunInterrup
 def _is_main() -> bool:
     """Whether this is the process that writes and prints, as launchers say it."""
     return os.environ.get("RANK", "0") == "0"
+
+
+def _is_alone() -> bool:
+    """Whether launchers have started no other process of the run."""
+    return os.environ.get("WORLD_SIZE", "1") == "1"
