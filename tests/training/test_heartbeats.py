@@ -194,20 +194,20 @@ bundled = load_data("bundled").split("train")
 data = replace(bundled, records=bundled.records[:8])
 
 def command(options):
-    run_pretraining(pretrain_config("optim.epochs=4"), data, Path(sys.argv[2]), resume="auto")
+    run_pretraining(pretrain_config("optim.epochs=4", *sys.argv[4:]), data, Path(sys.argv[2]), resume="auto")
     return 0
 
 sys.exit(_run(Namespace(command=command)))
 """
 
 
-def start(out: Path, what: str) -> list[tuple[int, str]]:
+def start(out: Path, what: str, *settings: str) -> list[tuple[int, str]]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     common = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     common |= {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
-    arguments = [sys.executable, "-c", TRAINING, str(Path(__file__).parent), str(out), what]
+    arguments = [sys.executable, "-c", TRAINING, str(Path(__file__).parent), str(out), what, *settings]
     processes = [
         subprocess.Popen(
             arguments,
@@ -244,14 +244,17 @@ def test_a_killed_process_is_named_by_the_survivor_and_by_the_next_start(tmp_pat
 
 @pytest.mark.parametrize("moment", ["as it looks who died", "as it ends"])
 def test_a_launcher_that_ends_the_survivor_does_not_make_it_an_interruption(moment: str, tmp_path: Path) -> None:
-    """A job would go back into the queue after every crash."""
+    """A job would go back into the queue after every crash. What was written stays, though there is no state yet."""
     out = tmp_path / "run"
-    (code, told), (died, _) = start(out, f"die, and the other is ended {moment}")
+    (code, told), (died, _) = start(out, f"die, and the other is ended {moment}", "run.save_every_epochs=100")
     assert (code, died) == (2, -signal.SIGKILL), told
     assert not (out / "interrupted.json").exists()
     assert "stopped by" not in told + (out / "log.txt").read_text()
     for lines in (told.splitlines(), (out / "log.txt").read_text().splitlines()):
         assert any("Gone: rank 1 on" in line for line in lines if line.startswith("error: ")), lines
+    assert not (out / "checkpoints").exists()
+    assert len((out / "metrics.jsonl").read_text().splitlines()) == 2
+    assert {path.name for path in (out / "ranks").iterdir()} == {"rank-0.json", "rank-1.json"}
 
 
 def test_what_one_process_refuses_is_one_line_of_the_others(tmp_path: Path) -> None:

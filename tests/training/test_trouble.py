@@ -19,6 +19,7 @@ import torch
 
 import everest.commands
 import everest.errors
+import everest.training.loop as loop
 import everest.training.runs as runs
 from everest.cli import main
 from everest.datasets import Manifest, load_data, write_manifest
@@ -119,6 +120,42 @@ def test_a_full_disk_ends_the_run_and_the_same_command_goes_on(
     assert [line["loss"] for line in read_metrics(again.folder.metrics)] == [
         line["loss"] for line in read_metrics(whole.folder.metrics)
     ]
+
+
+def test_a_run_that_could_not_save_keeps_its_numbers_and_is_begun_anew(
+    data: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def save(*arguments: Any) -> None:
+        raise RunError("the disk is full")
+
+    settings = ["optim.epochs=4", "run.save_every_epochs=3", "run.tensorboard=false"]
+    works = loop.save_state
+    monkeypatch.setattr(loop, "save_state", save)
+    with pytest.raises(RunError, match="the disk is full"):
+        train(data, tmp_path / "run", *settings)
+    monkeypatch.setattr(loop, "save_state", works)
+    folder = RunFolder.open(tmp_path / "run")
+    assert [line["step"] for line in read_metrics(folder.metrics)] == [0, 1, 2]
+    assert folder.log.read_text().endswith("stopped: the disk is full\n")
+    before = folder.log.read_text()
+    train(data, tmp_path / "run", *settings)
+    assert [line["step"] for line in read_metrics(folder.metrics)] == [0, 1, 2, 3]
+    added = folder.log.read_text().removeprefix(before)
+    assert added.count("the last start had saved nothing: beginning anew") == 1
+    train(data, tmp_path / "run", *settings)
+    assert "anew" not in folder.log.read_text().removeprefix(before + added)
+
+
+def test_a_run_that_ends_before_its_first_step_leaves_no_folder(
+    data: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_loss(*arguments: Any) -> None:
+        raise EverestError("no step can be made")
+
+    monkeypatch.setattr(runs, "pretraining_loss", lambda *arguments: no_loss)
+    with pytest.raises(EverestError, match="no step"):
+        train(data, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_program_says_a_full_disk_in_one_line(data: Manifest, tmp_path: Path, disk: Path) -> None:

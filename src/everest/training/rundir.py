@@ -205,6 +205,10 @@ class RunFolder:
         """Whether anything was learnt: a training state, weights, or that a step cannot be made."""
         return self.weights.exists() or any(self.checkpoints.glob("*.pt")) or any(self.replays.glob("*.json"))
 
+    def holds_numbers(self) -> bool:
+        """Whether steps were made and logged, saved or not."""
+        return self.metrics.exists() and self.metrics.stat().st_size > 0
+
     def remove(self) -> None:
         """Delete what a run that has not learnt anything wrote, and its folder if nothing else is in it."""
         for folder in (self.tensorboard, self.checkpoints, self.replays, self.path / "ranks", self.path / "wandb"):

@@ -12,7 +12,7 @@ from torch import nn
 
 from everest.config import CheckpointInfo, FinetuneConfig, ObjectiveConfig, PretrainConfig
 from everest.datasets import Manifest, TrainLoader, build_train_loader
-from everest.errors import DataError, EverestError, RunInterruptedError, WeightsError
+from everest.errors import DataError, EverestError, RunInterruptedError, WeightsError, is_lost_connection
 from everest.links import append_text
 from everest.models import Classifier, build_classifier, build_masked_model, grid_of, initialize_from, save_weights
 from everest.models.weights import positions_for, read_weights
@@ -206,11 +206,18 @@ class _Run:
             except RunInterruptedError:  # which has said all there is to say
                 raise
             except BaseException as error:
-                if self._is_new and isinstance(error, EverestError) and not self.folder.holds_results():
-                    self.folder.remove()  # nothing was learnt yet: the next try need not name another folder
+                if self._has_written_nothing(error):
+                    self.folder.remove()  # the next try need not name another folder
                 elif self._is_open:
                     self._note(f"stopped: {' '.join(str(error).split()) or type(error).__name__}")
                 raise
+
+    def _has_written_nothing(self, error: BaseException) -> bool:
+        """Whether the folder tells nobody anything: no step was made, and no other process died."""
+        if not self._is_new or not isinstance(error, EverestError):
+            return False
+        lost_others = error.__cause__ is not None and is_lost_connection(error.__cause__)
+        return not (lost_others or self.folder.holds_numbers() or self.folder.holds_results())
 
     def _open_and_train(
         self,
@@ -278,6 +285,8 @@ class _Run:
             self.tell(f"finished before: all {trainer.num_steps:,} steps are done, nothing is trained again")
         elif going_on:
             self.tell(f"going on at step {trainer.step:,} of {trainer.num_steps:,}")
+        elif engine.is_main and self.folder.holds_numbers():
+            self.tell("the last start had saved nothing: beginning anew, and what is logged of its steps is replaced")
         try:
             trainer.run(loss, "pre-training" if info.task == "pretrain" else "fine-tuning", on_epoch)
         except RunInterruptedError as error:  # in all processes
