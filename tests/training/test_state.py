@@ -1,5 +1,7 @@
 """Training states: complete or absent, the newest kept, damage noticed."""
 
+import errno
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -95,10 +97,36 @@ def test_damage_is_noticed_and_an_earlier_state_used(tmp_path: Path, harm: str) 
     assert torch.equal(loaded[1]["weight"], a_state()["weight"])
 
 
+def test_a_damaged_state_takes_no_place_of_those_that_are_kept(tmp_path: Path) -> None:
+    for step in (10, 20):
+        path = save_state(tmp_path, step, a_state(), keep=2)
+    damage(path)
+    with pytest.warns(UserWarning, match="damaged"):
+        load_latest(tmp_path)
+    assert names(tmp_path) == ["step-00000010.pt", "step-00000020.pt.damaged"]
+    save_state(tmp_path, 23, a_state(), keep=2)
+    assert names(tmp_path) == ["step-00000010.pt", "step-00000020.pt.damaged", "step-00000023.pt"]
+
+
+def test_a_disk_that_cannot_be_read_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The state may be whole: going on from an earlier one would drop it."""
+    for step in (10, 20):
+        save_state(tmp_path, step, a_state(), keep=2)
+
+    def fail(archive: zipfile.ZipFile) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(zipfile.ZipFile, "testzip", fail)
+    with pytest.raises(RunError, match=r"step-00000020.pt could not be read: Input/output error"):
+        load_latest(tmp_path)
+    assert names(tmp_path) == ["step-00000010.pt", "step-00000020.pt"]
+
+
 def test_no_whole_state_is_an_error(tmp_path: Path) -> None:
     damage(save_state(tmp_path, 1, a_state(), keep=1))
     with pytest.warns(UserWarning, match="damaged"), pytest.raises(RunError, match="none of the 1 training states"):
         load_latest(tmp_path)
+    assert names(tmp_path) == ["step-00000001.pt"]  # so that the next start says the same
 
 
 def test_missing_and_foreign_files_are_refused(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 One file per saved step, ``checkpoints/step-00001234.pt``, that ``torch.load`` reads with ``weights_only=True``.
 """
 
+import errno
 import re
 import warnings
 import zipfile
@@ -14,9 +15,13 @@ from typing import Any
 import torch
 
 from everest.errors import RunError
-from everest.training.files import atomic_write
+from everest.training.files import atomic_write, writing
 
 _NAME = re.compile(r"step-(\d{8,})\.pt")
+
+
+class DamagedStateError(RunError):
+    """A file that is to be a training state is none: it is damaged, or holds something else."""
 
 
 def save_state(folder: Path, step: int, state: Mapping[str, Any], keep: int) -> Path:
@@ -77,28 +82,35 @@ def load_state(path: Path) -> dict[str, Any]:
         path: A file of :func:`save_state`.
 
     Raises:
-        RunError: The file is missing, damaged, or holds something else.
+        DamagedStateError: The file is damaged, or holds something else.
+        RunError: It is missing, or the disk cannot be read.
     """
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
         if damaged is not None:
-            raise RunError(f"{path} is damaged (its part {damaged!r} does not match its check sum)")
+            raise DamagedStateError(f"{path} is damaged (its part {damaged!r} does not match its check sum)")
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise RunError(f"{path} does not exist: name a file of a run's checkpoints folder") from None
     except (OSError, EOFError, RuntimeError, ValueError, UnpicklingError, zipfile.BadZipFile) as error:
+        if isinstance(error, OSError) and error.errno not in {None, errno.EINVAL}:  # these: a place before its start
+            raise RunError(
+                f"{path} could not be read: {error.strerror}; it may be whole, so it is not passed over: when the disk "
+                "can be read, go on with the same command, or move the file away to go on from an earlier one"
+            ) from None
         problem = str(error).split("\n", 1)[0]
-        raise RunError(f"{path} is damaged or not a training state: {problem}") from None
+        raise DamagedStateError(f"{path} is damaged or not a training state: {problem}") from None
     if not isinstance(state, dict):
-        raise RunError(f"{path} is not a training state: it holds a {type(state).__name__}")
+        raise DamagedStateError(f"{path} is not a training state: it holds a {type(state).__name__}")
     return state
 
 
 def load_latest(folder: Path) -> tuple[int, dict[str, Any]] | None:
     """Load the latest state that is whole.
 
-    A damaged one is skipped with a warning that names it.
+    A damaged one is skipped with a warning that names it. Where an earlier one is whole, it is renamed to
+    ``NAME.damaged``: it counts no longer, and is not deleted.
 
     Args:
         folder: The folder of the states.
@@ -107,14 +119,21 @@ def load_latest(folder: Path) -> tuple[int, dict[str, Any]] | None:
         The number of optimiser steps done and the state; None where nothing was saved yet.
 
     Raises:
-        RunError: There are states, and all are damaged.
+        RunError: There are states, and all are damaged; or the disk cannot be read or written to.
     """
     states = _states(folder)
+    damaged: list[Path] = []
     for step in sorted(states, reverse=True):
         try:
-            return step, load_state(states[step])
-        except RunError as error:
+            state = load_state(states[step])
+        except DamagedStateError as error:
             warnings.warn(f"{error}; trying an earlier one", stacklevel=2)
+            damaged.append(states[step])
+            continue
+        for path in damaged:
+            with writing(path):
+                path.rename(path.with_name(f"{path.name}.damaged"))
+        return step, state
     if states:
         raise RunError(f"none of the {len(states)} training states in {folder} can be read: start a new run")
     return None
