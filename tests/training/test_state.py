@@ -24,6 +24,15 @@ def damage(path: Path, *, position: float = 0.5) -> None:
     path.write_bytes(bytes(data))
 
 
+def change_method(path: Path, method: int) -> None:
+    """Write into the directory of the archive that its first part is to be unpacked in another way."""
+    data = bytearray(path.read_bytes())
+    where = data.index(b"PK\x01\x02") + 10
+    assert data[where : where + 2] == b"\0\0"
+    data[where] = method
+    path.write_bytes(bytes(data))
+
+
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
@@ -78,12 +87,14 @@ def test_nothing_saved_yet(tmp_path: Path) -> None:
     assert load_latest(tmp_path / "missing") is None
 
 
-@pytest.mark.parametrize("harm", ["flipped", "cut", "empty", "text"])
+@pytest.mark.parametrize("harm", ["flipped", "method 1", "method 8", "cut", "empty", "text"])
 def test_damage_is_noticed_and_an_earlier_state_used(tmp_path: Path, harm: str) -> None:
     save_state(tmp_path, 1, a_state(1.0), keep=3)
     path = save_state(tmp_path, 2, a_state(1.0), keep=3)
     if harm == "flipped":
         damage(path)
+    elif harm.startswith("method"):  # of compression, as the directory of the archive says
+        change_method(path, int(harm[-1]))
     else:
         data = path.read_bytes()
         path.write_bytes({"cut": data[: len(data) // 2], "empty": b"", "text": b"no archive"}[harm])
@@ -120,6 +131,21 @@ def test_a_disk_that_cannot_be_read_is_no_damage(tmp_path: Path, monkeypatch: py
     with pytest.raises(RunError, match=r"step-00000020.pt could not be read: Input/output error"):
         load_latest(tmp_path)
     assert names(tmp_path) == ["step-00000010.pt", "step-00000020.pt"]
+
+
+def test_any_flipped_bit_in_the_directory_is_damage_or_harmless(tmp_path: Path) -> None:
+    path = save_state(tmp_path, 1, a_state(), keep=1)
+    data = path.read_bytes()
+    start, num_refused = data.index(b"PK\x01\x02"), 0
+    for bit in range(8 * start, 8 * len(data)):  # one makes a tensor a folder, which torch gives without its numbers
+        changed = bytearray(data)
+        changed[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(bytes(changed))
+        try:
+            assert torch.equal(load_state(path)["weight"], a_state()["weight"])
+        except RunError:
+            num_refused += 1
+    assert num_refused > 100
 
 
 def test_no_whole_state_is_an_error(tmp_path: Path) -> None:

@@ -146,6 +146,27 @@ def test_a_run_that_could_not_save_keeps_its_numbers_and_is_begun_anew(
     assert "anew" not in folder.log.read_text().removeprefix(before + added)
 
 
+def test_a_run_goes_on_from_before_a_damaged_state_and_says_so(data: Manifest, tmp_path: Path) -> None:
+    settings = ["optim.epochs=4", "run.tensorboard=false"]
+    whole = train(data, tmp_path / "whole", *settings)
+    folder = train(data, tmp_path / "run", *settings).folder
+    newest = latest_state(folder.checkpoints)
+    assert newest is not None
+    content = bytearray(newest.read_bytes())
+    content[content.index(b"PK\x01\x02") + 10] ^= 8  # the directory of the archive: another way to unpack a part
+    newest.write_bytes(bytes(content))
+    with pytest.warns(UserWarning, match="is damaged"):
+        train(data, tmp_path / "run", *settings)
+    assert re.search(rf"warning: .*{newest.name} is damaged.*trying an earlier one", folder.log.read_text())
+    assert "going on at step 3 of 4" in folder.log.read_text()
+    assert equal(whole.folder, folder)
+    assert [path.name for path in sorted(folder.checkpoints.iterdir())] == [
+        "step-00000003.pt",
+        "step-00000004.pt",
+        "step-00000004.pt.damaged",
+    ]
+
+
 def test_a_run_that_ends_before_its_first_step_leaves_no_folder(
     data: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
