@@ -97,6 +97,27 @@ def test_only_what_is_saved_goes_back_into_the_queue(
     assert calls(cluster) == ["show hostnames node[1-2]", *([f"requeue {JOB}"] if is_requeued else [])]
 
 
+@pytest.mark.parametrize("asked", [signal.SIGUSR1, signal.SIGTERM])
+def test_a_job_that_has_to_make_room_goes_back_into_the_queue(
+    asked: signal.Signals, cluster: dict[str, str], tmp_path: Path
+) -> None:
+    """Both are handed on as SIGUSR1, which torchrun does not send by itself, as it does SIGTERM when a process died."""
+    out = tmp_path / "run"
+    out.mkdir()
+    end = """trap 'echo {} > "$OUT/interrupted.json"; exit 1' USR1"""
+    stub_torchrun(cluster, end + '\ntouch "$OUT/up-$SLURM_PROCID"\nfor i in {1..600}; do sleep 0.1; done')
+    cluster["OUT"] = str(out)
+    job = subprocess.Popen(["bash", str(SCRIPT), f"--out={out}"], env=cluster)
+    deadline = time.monotonic() + 60
+    while not all((out / f"up-{number}").exists() for number in range(2)):
+        assert job.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    job.send_signal(asked)
+    assert job.wait(60) == 75
+    assert calls(cluster)[-1] == f"requeue {JOB}"
+
+
 def test_every_machine_is_told_where_the_first_is_and_what_to_do(cluster: dict[str, str], tmp_path: Path) -> None:
     stub_torchrun(cluster, 'printf "%s\\n" "$@" > "$CALLS.$SLURM_PROCID"')
     options = ["--recipe", "demo", "--data", "my videos", f"--out={tmp_path / 'run'}"]
