@@ -33,9 +33,10 @@ from everest.datasets import (
     handover,
     load_data,
 )
+from everest.datasets.clips import TrainClips
 from everest.datasets.handover import NoSharedMemoryError
 from everest.datasets.workers import resolve_num_workers
-from everest.errors import ConfigError, DataError
+from everest.errors import ConfigError, DataError, VideoError
 from everest.video.augment import change_clip
 
 SMALL = load_data("bundled").split("train")
@@ -208,6 +209,42 @@ def test_too_many_failures_stop_training(with_failures: Manifest, num_workers: i
     assert message.startswith("2 of 10 videos cannot be read, more than data.max_failed_share (0.1) allows")
     assert str(with_failures.records[6].path) in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize(("max_failed_share", "stops"), [(0.05, False), (0.01, True)])
+@pytest.mark.parametrize("num_processes", [1, 2, 8, 64])
+def test_the_share_of_failures_does_not_depend_on_the_number_of_processes(
+    monkeypatch: pytest.MonkeyPatch, num_processes: int, max_failed_share: float, *, stops: bool
+) -> None:
+    """16 of 1000 files are broken; nothing is decoded, and the processes tell each other what failed as a run does."""
+
+    def clips(self: TrainClips, index: int, *_: int) -> tuple[tuple[torch.Tensor], tuple[()], tuple[()]]:
+        if index % 64 == 7:
+            raise VideoError("broken")
+        return (torch.zeros(3, 4, 32, 32, dtype=torch.uint8),), (), ()
+
+    monkeypatch.setattr(TrainClips, "_clips", clips)
+    manifest = Manifest(tuple(ClipRecord(Path(f"/no/{i}.mp4")) for i in range(1000)), (), Path("/no/list.csv"))
+    given = config(global_batch_size=64, max_failed_share=max_failed_share)
+    loaders = [build_train_loader(manifest, given, rank=r, world_size=num_processes) for r in range(num_processes)]
+    stopped: dict[int, str] = {}
+    for epoch in range(2):
+        for rank, loader in enumerate(loaders):
+            try:
+                batches(loader, epoch)
+            except DataError as error:  # one alone may know of too many, all know after the epoch
+                stopped[rank] = str(error)
+        failed = [dict(loader.failed) for loader in loaders]
+        for rank, loader in enumerate(loaders):
+            try:
+                loader.hear(failed)
+            except DataError as error:
+                stopped[rank] = str(error)
+        if stopped:
+            break
+    assert len(stopped) == stops * num_processes  # all of them, or none
+    assert all(" of 1000 videos cannot be read, more than" in message for message in stopped.values())
+    assert (epoch == 0) == stops
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])

@@ -7,7 +7,6 @@ import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -134,7 +133,6 @@ class TrainLoader:
         self._clips = clips
         self._passes = _MicroBatches(clips, None if store is None else LookAhead(sampler, clips.records))
         self._num_files = len({record.path for record in clips.records})
-        self._asked: set[Path] = set()
         self._max_failed_share = max_failed_share
         self._on_failure = on_failure
         self._workers = Workers(
@@ -191,28 +189,25 @@ class TrainLoader:
             if isinstance(batch, DataError):
                 if isinstance(batch, UnreadableError):
                     self._remember(batch.failures.items())
-                    self._check(self._num_files)
+                    self._check()
                 # A new error, for one that this frame refers to would keep the frame and with it the workers alive.
                 raise DataError(str(batch))
-            self._count(batch)
+            self._remember(batch.failures)
+            self._check()
             yield batch
-        if self.sampler.world_size > 1:  # this process has seen a part of the files: the share is that of what it saw
-            self._check(len(self._asked))
 
-    def hear(self, failures: Mapping[str, str]) -> None:
-        """Learn what other processes could not read.
+    def hear(self, failures: Iterable[Mapping[str, str]]) -> None:
+        """Learn what all processes could not read: each alone knows its own part of it.
 
         Args:
-            failures: Reason by path.
-        """
-        self._remember(failures.items())
+            failures: Reason by path, of each process.
 
-    def _count(self, batch: Batch) -> None:
-        """Remember failed files, name each once, and stop when there are too many."""
-        self._remember(batch.failures)
-        self._asked.update(self._clips.records[index].path for index in batch.record_indices.tolist())
-        self._asked.update(Path(path) for path, _ in batch.failures)
-        self._check(self._num_files)
+        Raises:
+            DataError: More than ``max_failed_share`` of the files cannot be read, in all processes together.
+        """
+        for each in failures:
+            self._remember(each.items())
+        self._check()
 
     def _remember(self, failures: Iterable[tuple[str, str]]) -> None:
         for path, reason in failures:
@@ -221,13 +216,13 @@ class TrainLoader:
                 if self._on_failure is not None:
                     self._on_failure(path, reason)
 
-    def _check(self, num_files: int) -> None:
-        """Stop when too many of so many files have failed."""
-        if len(self.failed) / num_files > self._max_failed_share:
+    def _check(self) -> None:
+        """Stop when too many of the files have failed: of all, so that it does not depend on the number of processes."""
+        if len(self.failed) / self._num_files > self._max_failed_share:
             listed = "; ".join(f"{path}: {why}" for path, why in list(self.failed.items())[:NUM_LISTED])
             more = f"; and {len(self.failed) - NUM_LISTED} more" if len(self.failed) > NUM_LISTED else ""
             raise DataError(
-                f"{len(self.failed)} of {num_files} videos cannot be read, more than data.max_failed_share "
+                f"{len(self.failed)} of {self._num_files} videos cannot be read, more than data.max_failed_share "
                 f"({self._max_failed_share:g}) allows; remove them from the data or raise it: {listed}{more}"
             )
 

@@ -220,8 +220,7 @@ class Trainer:
             for epoch in range(first_epoch, self.config.optim.epochs):
                 batches = self.loader.epoch(epoch, first_step if epoch == first_epoch else 0)
                 self._run_epoch(loss_function, batches, log, progress)
-                for failures in gather_values(self.loader.failed):
-                    self.loader.hear(failures)
+                self.loader.hear(gather_values(self.loader.failed))
                 self._evaluate(epoch + 1, log)
 
     def save(self) -> None:
