@@ -18,6 +18,7 @@ from everest.models import Classifier, build_classifier, build_masked_model, gri
 from everest.models.weights import positions_for, read_weights
 from everest.objectives import build_objective, describe_objective, with_objective
 from everest.tokens import count_tokens
+from everest.training.agreeing import require_same_start
 from everest.training.best import keep_best
 from everest.training.engine import Engine, seed_everything
 from everest.training.files import atomic_write, cannot_write, writing
@@ -187,6 +188,7 @@ class _Run:
         self._is_open = False  # whether it is this start that writes into it
         count_tokens(grid_of(config.model, config.clip), config.selection, config.task)  # some must be left to predict
         self.engine = Engine.start(config.run)
+        require_same_start(config, data)
         self.folder = RunFolder(out)
         seed_everything(config.run.seed)
 
