@@ -12,7 +12,7 @@ from everest.datasets import Manifest, load_data
 from everest.errors import RunError
 from everest.recipes import get_recipe
 from everest.settings import override
-from everest.training import run_pretraining
+from everest.training import run_finetuning, run_pretraining
 from everest.training.heartbeats import Heart
 from everest.training.restarting import changed_versions
 from everest.training.rundir import RunFolder
@@ -65,6 +65,36 @@ def test_data_that_changed_is_refused_with_the_numbers_and_nothing_is_touched(da
         train(turned, run)
     assert contents(run) == before
     assert "going on at step 1" in train(data, run) or "finished" in train(data, run)
+
+
+def test_other_clips_to_evaluate_are_said_once(data: Manifest, tmp_path: Path) -> None:
+    train(replace(data, whole_digest="of some test clips"), tmp_path / "run")
+    others = replace(data, whole_digest="of other test clips")
+    said = train(others, tmp_path / "run")
+    assert "the data has changed since the last start, in clips that are not trained on: evaluations from here" in said
+    assert "has changed" in RunFolder(tmp_path / "run").log.read_text()
+    assert "has changed" not in train(others, tmp_path / "run")
+
+
+def test_the_best_weights_are_not_chosen_across_two_sets_of_clips(data: Manifest, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    settings = [*SMALL, "run.evaluate_every_epochs=1", "optim.epochs=2"]
+    config = override(get_recipe("demo").finetune, settings)
+
+    def tune(test_clips: str) -> None:
+        part = replace(data, records=data.records[:2] + two, whole_digest=test_clips)
+        run_finetuning(config, part, out, say=lambda line: None, on_epoch=lambda *_: {"top1": 0.5})
+
+    two = tuple(r for r in load_data("bundled").split("train").records if r.label != data.records[0].label)[:2]
+    tune("of some test clips")
+    before = contents(out)
+    with pytest.raises(RunError, match="its best weights so far were chosen by such clips. Restore the data") as caught:
+        tune("of other test clips")
+    assert "move weights-best.safetensors and weights-best.json away" in str(caught.value)
+    assert contents(out) == before
+    for file in out.glob("weights-best.*"):
+        file.unlink()
+    tune("of other test clips")
 
 
 def test_states_of_a_later_version_are_refused(data: Manifest, run: Path) -> None:

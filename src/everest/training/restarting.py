@@ -15,23 +15,26 @@ STATE_FORMAT = 1  # raised when the meaning of something in a training state cha
 _WATCHED = ("everest", "torch", "av")  # what results depend on: the program, its arithmetic, its decoder
 
 
-def require_same_data(folder: RunFolder, data: Manifest) -> None:
+def require_same_data(folder: RunFolder, data: Manifest) -> str:
     """Refuse data that is not that of the last start, before anything is written.
 
+    Returns:
+        A line for people where only clips have changed that are not trained on; else nothing.
+
     Raises:
-        RunError: It is other data, and something was learnt from the first.
+        RunError: It is other data, and something was learnt from the first, or its best weights chosen by it.
     """
     file = folder.path / DATA_NAME
     if not file.is_file() or not folder.holds_results():
-        return
+        return ""
     try:
         before = json.loads(file.read_text(encoding="utf-8"))
         digest, num_clips, num_files = before["part_digest"], before["num_clips"], before["num_files"]
-        class_names, source = tuple(before["class_names"]), before["source"]
+        class_names, source, whole_digest = tuple(before["class_names"]), before["source"], before["manifest_digest"]
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise RunError(f"{file} cannot be read, so whether the data is the same is not known: {error}") from None
     if digest == data.digest:
-        return
+        return "" if whole_digest == data.source_digest else _of_other_parts(folder)
     if (num_clips, num_files) != (len(data), data.num_files):
         what = f"{num_clips:,} clips of {num_files:,} files then, {len(data):,} of {data.num_files:,} now"
     elif class_names != data.class_names:
@@ -43,6 +46,18 @@ def require_same_data(folder: RunFolder, data: Manifest) -> None:
         f"{folder.path}: the data has changed since this run was started, so it cannot go on as it was: {what}{moved}. "
         "Restore the data, or start a new run in another folder"
     )
+
+
+def _of_other_parts(folder: RunFolder) -> str:
+    """Say that clips have changed that are not trained on, unless the best weights so far were chosen by them."""
+    what = "the data has changed since the last start, in clips that are not trained on"
+    if folder.best.exists() or folder.best_record.exists():
+        raise RunError(
+            f"{folder.path}: {what}, and its best weights so far were chosen by such clips. Restore the data, start a "
+            f"new run in another folder, or move {folder.best.name} and {folder.best_record.name} away: then the best "
+            "is chosen anew"
+        )
+    return f"{what}: evaluations from here on cannot be compared with those before"
 
 
 def require_known_format(state: Mapping[str, Any], folder: Path) -> None:

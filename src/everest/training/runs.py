@@ -242,11 +242,11 @@ class _Run:
             stack.enter_context(self.folder.locked())
             is_new = not self.folder.config_file.exists()
             if self.resume == "auto":
-                require_same_data(self.folder, self.data)
+                self.news = [require_same_data(self.folder, self.data)]
             RunFolder.create(self.folder.path, config, resume=self.resume)
             self._is_new = is_new
             self._write_data()
-            self.news = since_last_start(self.folder)
+            self.news += since_last_start(self.folder)
         engine.wait()
         self._is_open = True
         with warnings_kept(self._note):
