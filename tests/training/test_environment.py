@@ -39,6 +39,23 @@ def test_commit_and_changes_of_the_working_folder(tmp_path: Path, monkeypatch: p
     assert describe_environment()["git"] == {"commit": commit, "dirty": True}
 
 
+def test_the_source_of_everest_is_recorded_wherever_it_is_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also in its own folder: commits of two starts are compared."""
+    package = tmp_path / "everest" / "training"
+    package.mkdir(parents=True)
+    (package / "environment.py").write_text("")
+    git(tmp_path, "init")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-m", "first")
+    monkeypatch.setattr(environment, "__file__", str(package / "environment.py"))
+    expected = {"commit": git(tmp_path, "rev-parse", "HEAD"), "dirty": False}
+    for folder in (tmp_path, tmp_path.parent):
+        monkeypatch.chdir(folder)
+        assert describe_environment()["everest_git"] == expected
+
+
 def test_a_machine_that_tells_nothing_gives_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_driver() -> int:
         raise RuntimeError("the driver does not answer")

@@ -14,7 +14,7 @@ from everest.recipes import get_recipe
 from everest.settings import override
 from everest.training import run_finetuning, run_pretraining
 from everest.training.heartbeats import Heart
-from everest.training.restarting import changed_versions
+from everest.training.restarting import changed_versions, since_last_start
 from everest.training.rundir import RunFolder
 from everest.training.state import latest_state
 
@@ -97,14 +97,22 @@ def test_the_best_weights_are_not_chosen_across_two_sets_of_clips(data: Manifest
     tune("of other test clips")
 
 
-def test_states_of_a_later_version_are_refused(data: Manifest, run: Path) -> None:
+@pytest.mark.parametrize(
+    ("found", "message"),
+    [
+        (2, "states of format 2, and this version of EVEREST reads format 1: go on with the version that wrote them"),
+        (None, "states of format 0, .* an earlier version wrote them, .* everest finetune --init"),
+    ],
+)
+def test_states_of_another_format_are_refused(data: Manifest, run: Path, found: int | None, message: str) -> None:
+    """The first states did not say: other random numbers would follow."""
     newest = latest_state(run / "checkpoints")
     assert newest is not None
     state = torch.load(newest, weights_only=True)
-    assert state["format_version"] == 1
-    torch.save(state | {"format_version": 2}, newest)
+    assert state.pop("format_version") == 1
+    torch.save(state if found is None else state | {"format_version": found}, newest)
     before = contents(run / "checkpoints")
-    with pytest.raises(RunError, match="states of format 2, and this version of EVEREST reads format 1"):
+    with pytest.raises(RunError, match=message):
         train(data, run)
     assert contents(run / "checkpoints") == before
 
@@ -128,8 +136,13 @@ def test_data_may_change_as_long_as_nothing_was_learnt(data: Manifest, run: Path
         ({"torch": "2.12.1"}, {"torch": "2.13.0+cpu"}, ["torch 2.12.1 -> 2.13.0+cpu"]),
         (
             {"everest": "0.1.0", "av": "18.1"},
-            {"everest": "1.0.0", "av": "18.2"},
-            ["everest 0.1.0 -> 1.0.0", "av 18.1 -> 18.2"],
+            {"everest": "0.1.1", "av": "18.2"},
+            ["everest 0.1.0 -> 0.1.1", "av 18.1 -> 18.2"],
+        ),
+        (
+            {"accelerate": "1.1.0", "kornia": "0.7", "numpy": "1.26.4"},
+            {"accelerate": "1.2.0", "kornia": "0.9", "numpy": "2.4.0"},
+            ["accelerate 1.1.0 -> 1.2.0", "kornia 0.7 -> 0.9", "numpy 1.26.4 -> 2.4.0"],
         ),
         ({"torch": "2.13.0", "rich": "13.0"}, {"torch": "2.13.1+cu130", "rich": "14.0"}, []),
         ({"torch": None}, {"torch": "2.13.0"}, []),
@@ -151,6 +164,23 @@ def test_another_version_is_said_and_written_down(data: Manifest, run: Path) -> 
     assert line in said
     assert line in RunFolder(run).log.read_text()
     assert line not in train(data, run)
+
+
+@pytest.mark.parametrize(
+    ("then", "expected"),
+    [
+        ({"commit": "ab" * 20, "dirty": False}, "everest's source ababababab -> cdcdcdcdcd with changes; from here on"),
+        ({"commit": "cd" * 20, "dirty": False}, "everest's source cdcdcdcdcd -> cdcdcdcdcd with changes; from here on"),
+        ({"commit": "cd" * 20, "dirty": True}, ""),
+        (None, ""),
+    ],
+)
+def test_another_commit_of_the_source_is_said(tmp_path: Path, then: dict[str, Any] | None, expected: str) -> None:
+    starts = [{"everest_git": then}, {"everest_git": {"commit": "cd" * 20, "dirty": True}}]
+    (tmp_path / "environment.json").write_text(json.dumps(starts))
+    lines = since_last_start(RunFolder(tmp_path))
+    assert bool(lines) == bool(expected)
+    assert expected in " ".join(lines)
 
 
 def test_an_end_without_a_word_is_said_once(data: Manifest, run: Path) -> None:

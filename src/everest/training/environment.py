@@ -29,13 +29,12 @@ def describe_environment() -> dict[str, Any]:
     Returns:
         Plain values that JSON can hold: ``date`` (UTC), ``python``, ``platform``, ``packages`` (name to version),
         ``cpu`` (model, cores, usable cores, torch threads), ``memory_gib``, ``gpus`` (names), ``cuda`` (version of the
-        torch build), ``git`` (of the working folder) and ``everest_git`` (of EVEREST's own source, where that is
-        another repository). A git entry has ``commit`` and ``dirty``: whether tracked files were changed.
+        torch build), ``git`` (of the working folder) and ``everest_git`` (of EVEREST's own source, where that is in
+        a repository). A git entry has ``commit`` and ``dirty``: whether tracked files were changed.
     """
     here, package = Path.cwd(), Path(__file__).parent
     # A package installed inside some other project's folder is not that project's source.
     is_source = _git(package, "ls-files", "--error-unmatch", Path(__file__).name) is not None
-    same = _git(here, "rev-parse", "--show-toplevel") == _git(package, "rev-parse", "--show-toplevel")
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),
@@ -51,7 +50,7 @@ def describe_environment() -> dict[str, Any]:
         "gpus": _gpu_names(),
         "cuda": torch.version.cuda,
         "git": _git_state(here),
-        "everest_git": _git_state(package) if is_source and not same else None,
+        "everest_git": _git_state(package) if is_source else None,
     }
 
 

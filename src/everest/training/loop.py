@@ -166,7 +166,7 @@ class Trainer:
                 )
             return False
         state = load_state(state_path(self.folder.checkpoints, step)) if found is None else found[1]
-        require_known_format(state, self.folder.checkpoints)
+        require_known_format(state, self.folder)
         if state["data_digest"] != self._data_digest:
             raise RunError(
                 f"{self.folder.path}: the data has changed since this run was started, so it cannot go on as it was; "
@@ -178,8 +178,7 @@ class Trainer:
             raise RunError(f"{self.folder.checkpoints}: the saved state does not fit this model: {error}") from None
         if self.ema is not None:
             self.ema.load_state_dict(state["ema"])
-        if "health" in state:  # not in those of earlier versions
-            self._health.load_state_dict(state["health"])
+        self._health.load_state_dict(state["health"])
         self.step = self._saved_step = step
         trained = self.trained
         # A run that was killed between the two has weights of an earlier state.

@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from everest.datasets import Manifest
@@ -11,8 +10,12 @@ from everest.errors import RunError
 from everest.training.heartbeats import clear_heartbeats
 from everest.training.rundir import DATA_NAME, RunFolder
 
-STATE_FORMAT = 1  # raised when the meaning of something in a training state changes
-_WATCHED = ("everest", "torch", "av")  # what results depend on: the program, its arithmetic, its decoder
+# Raised when the meaning of something in a training state changes, or what is drawn after it. States that do not say
+# are of format 0: from before random numbers belonged to clips (docs/decisions/0027-any-number-of-processes.md).
+STATE_FORMAT = 1
+# What results depend on: the program, its arithmetic, its decoder, its augmentations.
+_WATCHED = ("everest", "torch", "av", "accelerate", "kornia", "numpy")
+_NUM_DIGITS = 10  # of a commit
 
 
 def require_same_data(folder: RunFolder, data: Manifest) -> str:
@@ -60,18 +63,23 @@ def _of_other_parts(folder: RunFolder) -> str:
     return f"{what}: evaluations from here on cannot be compared with those before"
 
 
-def require_known_format(state: Mapping[str, Any], folder: Path) -> None:
-    """Refuse a training state that a later version has written.
+def require_known_format(state: Mapping[str, Any], folder: RunFolder) -> None:
+    """Refuse a training state that an earlier or a later version has written, if its meaning is another one.
 
     Raises:
-        RunError: Its format is not known here.
+        RunError: Its format is not that of this version.
     """
-    found = state.get("format_version", 1)  # the first states did not say
-    if found != STATE_FORMAT:
+    found = state.get("format_version", 0)
+    if found == STATE_FORMAT:
+        return
+    holds = f"{folder.checkpoints} holds training states of format {found}, and this version of EVEREST reads format"
+    if isinstance(found, int) and found < STATE_FORMAT:
         raise RunError(
-            f"{folder} holds training states of format {found}, and this version of EVEREST reads format "
-            f"{STATE_FORMAT}: go on with the version that wrote them (environment.json says which), or a later one"
+            f"{holds} {STATE_FORMAT}: an earlier version wrote them, which drew other random numbers, so the run cannot "
+            "go on as it was. Go on with the version that wrote them (environment.json says which), or start a new "
+            f"run in another folder; {folder.weights} can be used as it is, also by everest finetune --init"
         )
+    raise RunError(f"{holds} {STATE_FORMAT}: go on with the version that wrote them (environment.json says which)")
 
 
 def since_last_start(folder: RunFolder) -> list[str]:
@@ -80,25 +88,39 @@ def since_last_start(folder: RunFolder) -> list[str]:
     Returns:
         Lines for people; none where the run is new, or all is as it was.
     """
-    starts = folder.starts()
     lines = []
-    if len(starts) > 1 and (changed := changed_versions(*(start.get("packages", {}) for start in starts[-2:]))):
-        lines.append(
-            f"other versions than at the last start: {', '.join(changed)}; from here on results may differ from those "
-            "of a run that was not stopped"
-        )
+    if len(starts := folder.starts()) > 1:
+        before, now = starts[-2:]
+        changed = changed_versions(before.get("packages", {}), now.get("packages", {}))
+        if changed := changed + _changed_source(before.get("everest_git"), now.get("everest_git")):
+            lines.append(
+                f"other versions than at the last start: {', '.join(changed)}; from here on results may differ from "
+                "those of a run that was not stopped"
+            )
     return lines + [f"the last start ended without a word: {each}" for each in clear_heartbeats(folder.path)]
 
 
 def changed_versions(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """List packages whose major or minor version is another one, as ``torch 2.12.0 -> 2.13.0``."""
+    """List packages whose major or minor version is another one, as ``torch 2.12.0 -> 2.13.0``; of EVEREST any."""
     return [
         f"{name} {before[name]} -> {now[name]}"
         for name in _WATCHED
-        if before.get(name) and now.get(name) and _minor(before[name]) != _minor(now[name])
+        if before.get(name) and now.get(name) and _compared(name, before[name]) != _compared(name, now[name])
     ]
 
 
-def _minor(version: str) -> str:
-    found = re.match(r"\d+(\.\d+)?", version)
+def _compared(name: str, version: str) -> str:
+    """What of a version may change results: a correction of EVEREST may, for it does the drawing."""
+    found = None if name == "everest" else re.match(r"\d+(\.\d+)?", version)
     return found[0] if found else version
+
+
+def _changed_source(before: Mapping[str, Any] | None, now: Mapping[str, Any] | None) -> list[str]:
+    """Say which commits EVEREST's source was of, where it is another one: its version stays between two releases."""
+    if not before or not now or before == now:
+        return []
+    then, here = (
+        f"{str(each.get('commit'))[:_NUM_DIGITS]}{' with changes' if each.get('dirty') else ''}"
+        for each in (before, now)
+    )
+    return [f"everest's source {then} -> {here}"]
