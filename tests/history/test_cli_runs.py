@@ -3,16 +3,19 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image, ImageColor
 from run_folders import make_run
 
 from everest.cli import main
+from everest.visualize.charts import COLORS
 
 
 @pytest.fixture
 def runs(tmp_path: Path) -> Path:
     make_run(tmp_path / "runs" / "pre")
-    make_run(tmp_path / "runs" / "fine", task="finetune", top1=0.5)
+    make_run(tmp_path / "runs" / "fine", task="finetune", losses=(4.0, 2.5, 1.5), top1=0.5)
     (tmp_path / "runs" / "broken").mkdir()
     (tmp_path / "runs" / "broken" / "config.json").write_text("{")
     return tmp_path / "runs"
@@ -43,6 +46,13 @@ def test_a_run_is_shown(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(call(capsys, "runs", "show", runs / "fine", "--json")[1])["state"] == "going on"
 
 
+def heights_of(picture: Path, color: str) -> list[float]:
+    """Where a colour is in each column of pixels that has it: rows from the top, averaged."""
+    pixels = np.asarray(Image.open(picture).convert("RGB")).astype(int)
+    rows, columns = np.nonzero(np.abs(pixels - ImageColor.getrgb(color)).max(axis=2) < 30)
+    return [float(rows[columns == column].mean()) for column in np.unique(columns)]
+
+
 @pytest.mark.parametrize("axis", ["steps", "epochs", "hours"])
 def test_a_comparison_leaves_a_picture(runs: Path, axis: str, capsys: pytest.CaptureFixture[str]) -> None:
     picture = runs / "plot.png"
@@ -52,6 +62,11 @@ def test_a_comparison_leaves_a_picture(runs: Path, axis: str, capsys: pytest.Cap
         assert code == 0
     assert out.endswith(f"written: {picture}\n")
     assert picture.read_bytes().startswith(b"\x89PNG")
+    pre, fine, third = (heights_of(picture, color) for color in COLORS[:3])
+    assert len(third) == 0
+    for heights in (pre, fine):  # of lines, not only of what explains them: from left to right, and falling
+        assert len(heights) > 0.7 * Image.open(picture).width
+        assert heights[0] < heights[len(heights) // 3] < heights[len(heights) // 2]
     assert json.loads(call(capsys, *options, "--json")[1])["plot"] == str(picture)
 
 
