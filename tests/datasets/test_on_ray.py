@@ -31,6 +31,26 @@ FILES = list(dict.fromkeys(record.path for record in BUNDLED.records))
 Capture = pytest.CaptureFixture[str]
 TIMES = ("seconds_before", "seconds_after", "ms_before", "ms_after")
 
+LOOKING = """
+import sys
+from pathlib import Path
+import psutil
+from everest.cli import main
+from everest.datasets import ray_start
+
+end = ray_start._shut_down
+
+def look_and_end(ray):
+    children = psutil.Process().children(recursive=True)
+    found = [c for p in [psutil.Process(), *children] for c in p.net_connections("inet") if c.status == "LISTEN"]
+    Path("listening").write_text(" ".join(c.laddr.ip for c in found))
+    end(ray)
+
+ray_start._shut_down = look_and_end
+sys.exit(main())
+"""
+"""The program, which writes down at its end where the Ray that it has started listens."""
+
 
 @pytest.fixture(scope="module")
 def engine(ray_machines: RayCluster) -> Iterator[RayEngine]:
@@ -87,11 +107,14 @@ def test_the_command_starts_ray_on_this_machine_and_is_quiet(tmp_path: Path) -> 
     manifest = tmp_path / "list.csv"
     (tmp_path / "empty.mp4").touch()
     write_manifest(Manifest((ClipRecord(FILES[0]), ClipRecord(tmp_path / "empty.mp4")), (), manifest), manifest)
-    command = [sys.executable, "-m", "everest", "data", "check", str(manifest), "--engine", "ray", "--workers", "1"]
-    found = subprocess.run([*command, "--json"], capture_output=True, text=True, timeout=300, check=False)
+    command = [sys.executable, "-c", LOOKING, "data", "check", str(manifest), "--engine", "ray", "--workers", "1"]
+    found = subprocess.run([*command, "--json"], capture_output=True, text=True, timeout=300, check=False, cwd=tmp_path)
     assert found.returncode == 1, found.stderr
     assert json.loads(found.stdout)["num_unreadable"] == 1
     assert all(line.startswith("checking ") for line in found.stderr.splitlines()), found.stderr
+    listening = (tmp_path / "listening").read_text().split()
+    assert listening
+    assert {address.removeprefix("::ffff:") for address in listening} == {"127.0.0.1"}  # no other machine reaches it
 
 
 def test_ray_that_is_not_asked_for_or_not_there_is_said(

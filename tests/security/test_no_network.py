@@ -23,11 +23,15 @@ CLIP = sorted(record.path for record in load_data("bundled").records)[0]
 
 EVERYTHING = """
 import shutil, sys
+from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 import everest, transformers
 from everest import doctor
 from everest.cli import main
+from everest.datasets import load_data
+from everest.demo import run_demo
+from everest.training.engine import Engine
 
 root = Path(everest.__file__).parent / "assets" / "falls"
 for number, path in enumerate(sorted(root.rglob("*.mp4"))[:6]):
@@ -51,6 +55,7 @@ run("data", "index", "videos", "--out", "list.csv")
 run("data", "check", "list.csv", "--workers=1")
 run("data", "pack", "list.csv", "packed", "--workers=0", "--short-side=32")
 run("data", "verify", "packed")
+run("data", "flow", "list.csv", "--out=flow", "--workers=1")
 run("pretrain", "--recipe=demo", "--data=packed", "--out=pre", *small, *taught)
 run("finetune", "--recipe=demo", "--data=packed", "--out=fine", "--init=pre", *small)
 run("evaluate", "fine", "--data=packed")
@@ -59,9 +64,20 @@ run("embed", "pre", next(Path("videos/a").iterdir()), "--out=features.npz")
 run("weights", "convert", "pre/weights.safetensors", "hf", "--to=hf", codes=(0, 2))
 run("weights", "show", "pre")
 run("runs", "list", ".")
+run("runs", "show", "pre")
 run("runs", "compare", "pre", "fine", "--plot=plot.png")
 run("recipe", "list")
 run("bench", "step", "--size=tiny", "--frames=4", "--side=32", "--batch=1", "--steps=1", "--device=cpu")
+clip = Engine.clip
+with mock.patch.object(Engine, "clip", lambda *given: clip(*given) * float("inf")):  # so that steps are skipped
+    run("pretrain", "--recipe=demo", "--data=packed", "--out=broken", *small)
+run("replay", min(Path("broken/replays").glob("*.json")), codes=(1,))
+quick = ("clip.height=32", "clip.width=32", "optim.epochs=1", "optim.warmup_epochs=0", "run.device=cpu")
+bundled = load_data("bundled")
+few = tuple({(record.split, record.label): record for record in bundled.records}.values())
+with mock.patch("everest.demo.load_data", lambda _: replace(bundled, records=few)):
+    run_demo(Path("demo"), settings=quick)
+assert Path("demo/report.html").exists()
 for finding in doctor.diagnose(compile_seconds=0):
     print(finding)
 print("the end")

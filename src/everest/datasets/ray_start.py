@@ -105,6 +105,7 @@ class RayRuntime:
             stack.callback(shutil.rmtree, folder, ignore_errors=True)
             here = {"address": "local", "num_cpus": self._num_cores, "object_store_memory": _store_bytes()}
             here |= {"include_dashboard": False, "_temp_dir": folder}
+            stack.enter_context(_out_of_reach())
         else:
             _knock(self._address)
         told_to_end = stack.enter_context(_kept_sigterm())
@@ -163,6 +164,26 @@ def _store_bytes() -> int:
     if not _SHARED_MEMORY.is_dir():
         return MAX_STORE_BYTES // 4
     return max(MIN_STORE_BYTES, min(MAX_STORE_BYTES, shutil.disk_usage(_SHARED_MEMORY).free // 2))
+
+
+@contextmanager
+def _out_of_reach() -> Iterator[None]:
+    """Let a Ray of this machine listen on its loopback, as it does by itself where it knows no clusters.
+
+    Else it takes the address of the machine in its network, even where it is told another one. A Ray that this process
+    reaches later is not concerned.
+    """
+    constants: Any = sys.modules.get("ray._private.ray_constants")
+    before, name = getattr(constants, "ENABLE_RAY_CLUSTER", None), "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+    if before is None or name in os.environ:  # who has set it wants it so
+        yield
+        return
+    constants.ENABLE_RAY_CLUSTER, os.environ[name] = False, "0"  # the latter for the processes that Ray starts
+    try:
+        yield
+    finally:
+        constants.ENABLE_RAY_CLUSTER = before
+        os.environ.pop(name, None)
 
 
 @contextmanager
