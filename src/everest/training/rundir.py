@@ -41,11 +41,13 @@ _LOCK_NAME, _INTERRUPTED_NAME = ".lock", "interrupted.json"
 _BEFORE_CONFIG = {_LOCK_NAME, _INTERRUPTED_NAME, ".config.json.tmp", f".{_INTERRUPTED_NAME}.tmp"}
 RunTaskConfig = PretrainConfig | FinetuneConfig
 
-# What may change between two starts of one run: none of it changes what is learned from files that can be read.
+# What may change between two starts of one run: none of it changes what is learned from files that can be read, beyond
+# rounding. A step of passes of another data.batch_size is of the same clips, and the global batch is not free.
 FREE_KEYS = frozenset(
     {
         "run.device",
         "run.shard_weights",
+        "data.batch_size",
         "data.num_workers",
         "data.memory_cache",
         "data.decoder",
