@@ -90,8 +90,18 @@ def test_events_are_on_the_disk_when_the_state_is_saved(folder: RunFolder) -> No
 @pytest.mark.parametrize("line", ["not json", "[1]", '{"loss": 1}', ""])
 def test_lines_that_are_not_a_run_s_are_refused(folder: RunFolder, line: str) -> None:
     folder.metrics.write_text('{"step": 0, "epoch": 0}\n' + line + "\n")
-    with pytest.raises(RunError, match="line 2: expected a JSON object with a step"):
+    with pytest.raises(RunError, match=r"line 2: expected a JSON object with a step.*; delete that line"):
         read_metrics(folder.metrics)
+
+
+def test_a_damaged_line_does_not_keep_a_run_from_going_on(folder: RunFolder) -> None:
+    lines = ['{"step": 0, "epoch": 0}', "\0" * 20, '{"step": 1, "epoch": 0}', '{"step": 2, "epoch": 0}']
+    folder.metrics.write_text("\n".join(lines) + "\n")
+    with MetricsLog(folder, tensorboard=False) as log:
+        with pytest.warns(UserWarning, match=r"line 2: expected a JSON object with a step, .*; the line is left out"):
+            log.truncate_from(2)
+        log.write(2, 0.5, loss=1.0)
+    assert [line["step"] for line in read_metrics(folder.metrics)] == [0, 1, 2]
 
 
 def test_a_missing_file_is_refused(folder: RunFolder) -> None:

@@ -5,7 +5,8 @@ import math
 import os
 import threading
 import time
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TextIO
@@ -47,12 +48,14 @@ class MetricsLog:
     def truncate_from(self, step: int) -> None:
         """Drop what an earlier start wrote at this step and later, before the run does these steps again.
 
+        A line that cannot be read is left out with a warning: it is no reason not to train.
+
         Args:
             step: The first step that will be done again.
         """
         with writing(self._path):
             self._file.close()
-        lines = read_metrics(self._path)
+        lines = read_metrics(self._path, leave_out=_warn)
         kept = [line for line in lines if line["step"] < step]
         self._sent = {_what_it_says(line) for line in lines if line["step"] >= step}
         with atomic_write(self._path) as file:
@@ -160,11 +163,12 @@ class MetricsLog:
             self._thread_hook(args)
 
 
-def read_metrics(path: Path) -> list[dict[str, Any]]:
+def read_metrics(path: Path, leave_out: Callable[[str], None] | None = None) -> list[dict[str, Any]]:
     """Read the lines of a run, also while it is going on.
 
     Args:
         path: A ``metrics.jsonl`` file.
+        leave_out: Told of each line that is not one of a run's, which is left out then; None: such a line is refused.
 
     Returns:
         One dict per line with ``step``, ``epoch``, ``time`` (seconds since 1970, where known) and the numbers logged
@@ -185,9 +189,17 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
         except ValueError:
             values = None
         if not isinstance(values, dict) or not isinstance(values.get("step"), int):
-            raise RunError(f"{path}, line {number}: expected a JSON object with a step, not {line[:60]!r}")
+            problem = f"{path}, line {number}: expected a JSON object with a step, not {line[:60]!r}"
+            if leave_out is None:
+                raise RunError(f"{problem}; delete that line (a run that goes on leaves it out by itself)")
+            leave_out(problem)
+            continue
         lines.append(values)
     return lines
+
+
+def _warn(problem: str) -> None:
+    warnings.warn(f"{problem}; the line is left out", stacklevel=3)
 
 
 def _what_it_says(line: dict[str, Any]) -> tuple[int, frozenset[str]]:
