@@ -237,8 +237,9 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 import torch
 from test_health import load_data, pretrain_config, replace, runs, run_pretraining, seed_of_step
-from everest.training import spikes
+from everest.training import health, spikes
 from everest.training.health import Health
+from everest.training.loop import StepTimer
 from everest.training.processes import this_process
 
 make = runs.pretraining_loss
@@ -252,6 +253,8 @@ def spoilt_on_rank_1(*arguments):
     return function
 
 runs.pretraining_loss = spoilt_on_rank_1
+health.memory_used = lambda device: {"gpu_memory_gb": 1.0 + this_process()[0]}
+StepTimer.rates = lambda timer, world_size: {"clips_per_second": 8.0, "wait_share": 0.25 + 0.5 * this_process()[0]}
 spikes.MIN_LOSSES = 2
 is_sharded = sys.argv[3] == "true"
 Health._defers = property(lambda _: is_sharded, lambda *_: None)  # as on a GPU
@@ -294,7 +297,9 @@ def test_two_processes_skip_together_where_one_of_them_has_to(sharded: str, tmp_
         "step-00000001-rank-1.json",
         "step-00000001-weights.safetensors",
     ]
-    assert [line["skipped_steps"] for line in read_metrics(run / "metrics.jsonl")] == [0, 1, 1, 1]
+    lines = read_metrics(run / "metrics.jsonl")
+    assert [line["skipped_steps"] for line in lines] == [0, 1, 1, 1]
+    assert {(line["gpu_memory_gb"], line["wait_share"]) for line in lines} == {(2.0, 0.75)}  # of rank 1, the largest
     saved = states(run)
     assert same(saved[1]["model"], saved[2]["model"])
     assert not same(saved[2]["model"], saved[3]["model"])

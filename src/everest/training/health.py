@@ -183,20 +183,26 @@ class Health:
         if spike is not None and (self._worst is None or spike.deviations > self._worst[0].deviations):
             self._worst = spike, files_of(pending.computed.batches, self._loader)
 
-    def report(self) -> tuple[dict[str, float], str]:
+    def report(self, wait_share: float) -> tuple[dict[str, float], str]:
         """Give numbers for a line of metrics, and name the highest spike since the last; every process calls it.
 
+        Args:
+            wait_share: Share of the time that this process has waited for data, 0 to 1.
+
         Returns:
-            ``skipped_steps`` of the whole run and, on a GPU, the highest ``gpu_memory_gb`` since the last line; and a
-            line on the spike, empty where there was none.
+            ``skipped_steps`` of the whole run; of all processes the largest ``wait_share`` (the others wait for that
+            one) and, on a GPU, the highest ``gpu_memory_gb`` since the last line; and a line on the spike, empty where
+            there was none.
         """
         self.settle()
-        numbers = {"skipped_steps": float(self._skipped.total)} | memory_used(self._engine.device)
         worst, self._worst = self._worst, None
-        own = [0.0] * 4 if worst is None else worst[0].to_numbers()
-        found = gather_rows(torch.tensor([own], dtype=torch.float64)).tolist()  # of each process, 4 numbers
+        shared = {"wait_share": wait_share} | memory_used(self._engine.device)  # of the same names everywhere
+        own = [*([0.0] * 4 if worst is None else worst[0].to_numbers()), *shared.values()]
+        found = gather_rows(torch.tensor([own], dtype=torch.float64)).tolist()  # of each process, 5 or 6 numbers
+        largest = [max(column) for column in list(zip(*found, strict=True))[4:]]
+        numbers = {"skipped_steps": float(self._skipped.total)} | dict(zip(shared, largest, strict=True))
         rank = max(range(len(found)), key=lambda number: found[number][0])
-        above, step, loss, usual = found[rank]
+        above, step, loss, usual = found[rank][:4]
         if not above:
             return numbers, ""
         files = gather_values([] if worst is None else worst[1])[rank]

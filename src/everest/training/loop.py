@@ -316,11 +316,11 @@ class Trainer:
             if self.step % self.config.run.log_every_steps == 0 or self.step == last_step:
                 numbers = {"loss": self.engine.mean(loss).item(), "grad_norm": grad_norm.item(), "lr": lr}
                 numbers |= {"tokens_per_clip": self.engine.mean(tokens).item()}
-                healthy, spike = self._health.report()
+                numbers |= timer.rates(self.engine.world_size)
+                healthy, spike = self._health.report(numbers["wait_share"])
                 numbers |= healthy
                 if spike:
                     self._tell(spike)
-                numbers |= timer.rates(self.engine.world_size)
                 if log is not None and progress is not None:
                     log.write(self.step - 1, self.step / self.loader.num_steps, **numbers)
                     progress.update(self.step, **{k: v for k, v in numbers.items() if k not in self._not_shown})
