@@ -73,19 +73,18 @@ def test_other_data_is_named_with_its_rank_in_all_processes(monkeypatch: pytest.
     assert told[0].startswith("rank 1 was not started as rank 0 was: its data is 3 clips of ")
     assert "(2 of 3 processes differ from it)" in told[0]
     elsewhere = replace(data, whole_digest="of other test clips")
-    assert "other clips in the parts that are not trained on" in agree(
-        monkeypatch, (settings(), data), (settings(), elsewhere)
-    )[0]
+    assert (
+        "other clips in the parts that are not trained on"
+        in agree(monkeypatch, (settings(), data), (settings(), elsewhere))[0]
+    )
 
 
-def test_a_run_asks_before_it_makes_a_folder(
-    monkeypatch: pytest.MonkeyPatch, data: Manifest, tmp_path: Path
-) -> None:
+def test_a_run_asks_before_it_makes_a_folder(monkeypatch: pytest.MonkeyPatch, data: Manifest, tmp_path: Path) -> None:
     def with_another(value: Any) -> list[Any]:
         return [value, value | {"settings": value["settings"] | {"optim.epochs": 999}}]
 
     monkeypatch.setattr(agreeing, "this_process", lambda: (0, 2))
     monkeypatch.setattr(agreeing, "gather_values", with_another)
-    with pytest.raises(RunError, match="rank 1 was not started as rank 0 was: optim.epochs is 999 instead of"):
+    with pytest.raises(RunError, match=r"rank 1 was not started as rank 0 was: optim\.epochs is 999 instead of"):
         run_pretraining(settings(), data, tmp_path / "run", say=lambda line: None)
     assert not (tmp_path / "run").exists()

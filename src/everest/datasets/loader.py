@@ -217,7 +217,7 @@ class TrainLoader:
                     self._on_failure(path, reason)
 
     def _check(self) -> None:
-        """Stop when too many of the files have failed: of all, so that it does not depend on the number of processes."""
+        """Stop when too many have failed: of all files, so that it does not depend on the number of processes."""
         if len(self.failed) / self._num_files > self._max_failed_share:
             listed = "; ".join(f"{path}: {why}" for path, why in list(self.failed.items())[:NUM_LISTED])
             more = f"; and {len(self.failed) - NUM_LISTED} more" if len(self.failed) > NUM_LISTED else ""

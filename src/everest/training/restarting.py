@@ -75,9 +75,9 @@ def require_known_format(state: Mapping[str, Any], folder: RunFolder) -> None:
     holds = f"{folder.checkpoints} holds training states of format {found}, and this version of EVEREST reads format"
     if isinstance(found, int) and found < STATE_FORMAT:
         raise RunError(
-            f"{holds} {STATE_FORMAT}: an earlier version wrote them, which drew other random numbers, so the run cannot "
-            "go on as it was. Go on with the version that wrote them (environment.json says which), or start a new "
-            f"run in another folder; {folder.weights} can be used as it is, also by everest finetune --init"
+            f"{holds} {STATE_FORMAT}: an earlier version wrote them, which drew other random numbers, so the run "
+            "cannot go on as it was. Go on with the version that wrote them (environment.json says which), or start a "
+            f"new run in another folder; {folder.weights} can be used as it is, also by everest finetune --init"
         )
     raise RunError(f"{holds} {STATE_FORMAT}: go on with the version that wrote them (environment.json says which)")
 
