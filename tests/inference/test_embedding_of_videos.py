@@ -1,12 +1,14 @@
 """Features of bundled clips: what a row holds, and that a run goes on where it was."""
 
 import json
+import multiprocessing
 import os
 import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +30,7 @@ from everest.video.remote import Patience
 from failing_server import FailingServer, Fault, Request, serving
 
 MODEL, CLIP = ModelConfig(size="tiny"), ClipConfig(num_frames=4, height=32, width=32)
+FORK = multiprocessing.get_context("fork")
 INFO = CheckpointInfo(
     task="finetune",
     model=MODEL,
@@ -190,6 +193,44 @@ def test_a_run_goes_on_where_it_was(weights: Path, data: Path, tmp_path: Path, m
     assert len(report.failures) == 1
     expected = read_features(tmp_path / "whole.npz")
     assert np.array_equal(read_features(tmp_path / "f.npz").matrix(), expected.matrix())
+
+
+def hold(weights: Path, data: Path, out: Path, connection: Connection) -> None:
+    """Embed half of the videos, and wait there."""
+    torch.set_num_threads(1)
+    model, info = load_model(weights)
+    assert isinstance(model, Classifier)
+
+    def wait(done: int, _: int) -> None:
+        if done == 2:
+            connection.send(None)
+            connection.recv()
+
+    given = {"made_by": {}, "num_workers": 0, "on_progress": wait}
+    embedding.embed(FeatureModel(model, info), load_data(data), out, **given)  # type: ignore[arg-type]
+
+
+def test_two_starts_do_not_write_over_each_other(
+    weights: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedding, "ROWS_OF_PART", 1)
+    model, info = load_model(weights)
+    assert isinstance(model, Classifier)
+    features, out = FeatureModel(model, info), tmp_path / "new" / "f.npz"
+    ours, theirs = FORK.Pipe()
+    process = FORK.Process(target=hold, args=(weights, data, out, theirs), daemon=True)
+    process.start()
+    ours.recv()
+    before = sorted(path.name for path in out.parent.rglob("*"))
+    with pytest.raises(
+        DataError, match=rf"f\.npz: process {process.pid} on .* is embedding .* another file with --out"
+    ):
+        embedding.embed(features, load_data(data), out, made_by={}, num_workers=0)
+    assert sorted(path.name for path in out.parent.rglob("*")) == before
+    ours.send(None)
+    process.join()
+    assert len(read_features(out).rows) == 4
+    assert [path.name for path in out.parent.iterdir()] == ["f.npz"]
 
 
 def test_what_cannot_be_done_is_refused_before_the_work(weights: Path, data: Path, tmp_path: Path) -> None:

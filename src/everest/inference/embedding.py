@@ -7,7 +7,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,6 +22,7 @@ from everest.datasets import ClipRecord, Manifest, build_view_loader
 from everest.datasets.clip_cache import ClipCache
 from everest.datasets.clips import Views
 from everest.datasets.engine import Engine, LocalEngine
+from everest.datasets.lock import Lock
 from everest.datasets.pool import Lost
 from everest.datasets.ray_engine import RayEngine
 from everest.datasets.store import arriving, through_store
@@ -161,35 +162,66 @@ def embed(
     Raises:
         ConfigError: The file cannot be of this name, exists, or its beginning is of something else; tokens are asked
             for and there are several views, whose tokens differ.
-        DataError: Not a single video can be read.
+        DataError: Not a single video can be read; or another start writes to the same file, or it cannot be written.
     """
     require_format(out)
-    if out.exists():
-        raise ConfigError(f"{out}: exists already; name a file that does not exist yet")
+    _refuse_existing(out)
     views = views or EvaluationConfig(num_segments=3 if windows is None and not model.per_token else 1, num_crops=1)
     if model.per_token and views.num_segments * views.num_crops > 1:
         raise ConfigError("tokens of several views cannot be averaged: ask for 1x1 views, or for windows")
     start = time.perf_counter()
     asked = made_by | {"data": manifest.digest, "windows": None if windows is None else vars(windows)}
     parts = _Parts(out.with_name(f"{out.name}.parts"), asked | {"views": [views.num_segments, views.num_crops]})
+    reader = _Reader(model, manifest, windows, views, num_workers, engine, device, parts.folder)
+    busy = "is embedding and writes here: wait until that is done, or name another file with --out"
+    with _lock(out, f"{out}: {{owner}} {busy}"):
+        every = _write(reader, parts, out, on_progress, on_skip)
+    seconds = time.perf_counter() - start
+    return EmbedReport(out, len(every), len(manifest), parts.failures, every[0].values.shape[-1], seconds)
+
+
+@contextmanager
+def _lock(out: Path, busy: str) -> Iterator[None]:
+    """Hold the place of a file and of its parts, which another start would write over."""
+    with ExitStack() as stack:
+        try:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(Lock(out.with_name(f"{out.name}.lock"), busy))
+        except OSError as error:
+            raise DataError(f"{out}: cannot be written: {error}") from None
+        _refuse_existing(out)  # another start may just have made it
+        yield
+
+
+def _refuse_existing(out: Path) -> None:
+    if out.exists():
+        raise ConfigError(f"{out}: exists already; name a file that does not exist yet")
+
+
+def _write(
+    reader: "_Reader",
+    parts: _Parts,
+    out: Path,
+    on_progress: OnProgress | None,
+    on_skip: Callable[[int], None] | None,
+) -> tuple[FeatureRow, ...]:
+    """Go on with the parts until all videos are done, and make the file of them."""
     parts.go_on()
     if on_skip is not None:
         on_skip(parts.done)
-    reader = _Reader(model, manifest, windows, views, num_workers, engine, device, parts.folder)
     for done, rows, failures in reader.read_from(parts.done):
         parts.failures |= failures
         parts.add(rows, done)
         if on_progress is not None:
-            on_progress(done, len(manifest))
+            on_progress(done, len(reader.manifest))
     parts.flush()
     every = parts.all_rows()
     if not every:
-        path, reason = next(iter(parts.failures.items()), (str(manifest.source), "it is empty"))
+        path, reason = next(iter(parts.failures.items()), (str(reader.manifest.source), "it is empty"))
         raise DataError(f"not a single video can be read; the first one: {path}: {reason}")
     write_features(Features(every, parts.made_by), out)
     shutil.rmtree(parts.folder)
-    seconds = time.perf_counter() - start
-    return EmbedReport(out, len(every), len(manifest), parts.failures, every[0].values.shape[-1], seconds)
+    return every
 
 
 @dataclass(frozen=True)
