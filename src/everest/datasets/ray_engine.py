@@ -180,18 +180,20 @@ def _in_order(
     """Tell of outcomes as they come, and give them in the order of the items."""
     items = dict(window)
     done: dict[int, Any] = {}
+    num_missing = len(items)
     wanted = iter(sorted(items))
     following = next(wanted, None)
     for index, raw in outcomes:
         outcome = _take_file(items[index], raw) if has_files else raw
         done[index] = outcome
+        num_missing -= 1
         if on_done is not None:
             on_done(index, outcome)
         while following in done:
             yield following, done.pop(following)
             following = next(wanted, None)
     if following is not None:
-        raise DataError(f"Ray gave no result for {len(items) - following} tasks; run the command again to go on")
+        raise DataError(f"Ray gave no result for {num_missing} tasks; run the command again to go on")
 
 
 def _take_file(item: Any, raw: Any) -> Any:
