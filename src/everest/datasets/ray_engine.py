@@ -148,7 +148,7 @@ class _Pipeline:
             done = done.map_batches(
                 ray_worker.FinishBlock,
                 batch_size=self._block_size,
-                fn_constructor_args=(self._then,),
+                fn_constructor_args=(self._arguments["job"], self._arguments["ledger"], self._then),
                 num_cpus=0,  # else a worker with a GPU and the decoding that it waits for may wait for the same core
                 num_gpus=1,
                 compute=ray.data.ActorPoolStrategy(min_size=1, max_size=self._num_gpus),

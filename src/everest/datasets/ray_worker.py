@@ -78,6 +78,17 @@ class Ledger:
         self._counts[job, index] += 1
         return self._counts[job, index] - 1
 
+    def begin_all(self, job: str, indices: list[int]) -> bool:
+        """Note that a worker begins with items together, unless one of them was begun before and not ended.
+
+        Returns:
+            Whether it is noted; else nothing is.
+        """
+        if any(self._counts[job, index] for index in indices):
+            return False
+        self._counts.update((job, index) for index in indices)
+        return True
+
     def end(self, job: str, index: int) -> None:
         """Note that a worker has come to the end of an item."""
         del self._counts[job, index]
@@ -118,11 +129,9 @@ def do_block(block: Block, job: Job, ledger: Any, then: list[Any]) -> Block:
     torch.set_num_threads(1)  # a worker has one core
 
     def outcomes(items: list[Any]) -> list[Any]:
-        found = []
-        for index, item in zip(block["index"].tolist(), items, strict=True):
-            found.append(_do(job, ledger, index, item))
-            ledger.end.remote(job.name, index)  # it is not waited for
-        return _finisher(job, then[0])(found) if then else found
+        indices = block["index"].tolist()
+        found = [_do(job, ledger, index, item) for index, item in zip(indices, items, strict=True)]
+        return _finish_block(job, ledger, indices, found, _finisher(job, then[0])) if then else found
 
     return _with_values(block, outcomes)
 
@@ -130,12 +139,46 @@ def do_block(block: Block, job: Job, ledger: Any, then: list[Any]) -> Block:
 class FinishBlock:
     """The second half of :func:`do_block`, for an actor that has a GPU."""
 
-    def __init__(self, then: list[Any]) -> None:
+    def __init__(self, job: Job, ledger: Any, then: list[Any]) -> None:
+        self._job, self._ledger = job, ledger
         self._finish = _make(then[0], "cuda" if torch.cuda.is_available() else "cpu")
 
     def __call__(self, block: Block) -> Block:
         """Finish the results of a block."""
-        return _with_values(block, self._finish)
+        indices = block["index"].tolist()
+
+        def outcomes(results: list[Any]) -> list[Any]:
+            return _finish_block(self._job, self._ledger, indices, results, self._finish)
+
+        return _with_values(block, outcomes)
+
+
+def _finish_block(job: Job, ledger: Any, indices: list[int], results: list[Any], finish: Finish) -> list[Any]:
+    """Finish the results of a block at once; one by one where a worker was lost with them, to find out with which."""
+    import ray
+
+    name = f"{job.name} then"  # counted apart from the tasks
+    if ray.get(ledger.begin_all.remote(name, indices)):
+        found = finish(results)
+        for index in indices:
+            ledger.end.remote(name, index)
+        return found
+    found = []
+    for index, result in zip(indices, results, strict=True):
+        given_up = _begin(ledger, name, index)
+        found += finish([given_up or result])
+        if given_up is None:
+            ledger.end.remote(name, index)
+    return found
+
+
+def _begin(ledger: Any, name: str, index: int) -> Lost | None:
+    """Note that this worker begins with an item, unless it is given up: that is never ended, so that it stays so."""
+    import ray
+
+    if ray.get(ledger.begin.remote(name, index)) < NUM_ATTEMPTS:
+        return None
+    return Lost(f"{NUM_ATTEMPTS} workers were lost while they had it: memory ran out, or machines failed", None, True)
 
 
 def _with_values(block: Block, function: Finish) -> Block:
@@ -158,11 +201,15 @@ def describe_software() -> str:
 
 
 def _do(job: Job, ledger: Any, index: int, item: Any) -> Any:
-    import ray
+    given_up = _begin(ledger, job.name, index)
+    if given_up is not None:
+        return given_up
+    outcome = _do_guarded(job, item)
+    ledger.end.remote(job.name, index)  # it is not waited for
+    return outcome
 
-    num_lost = ray.get(ledger.begin.remote(job.name, index))
-    if num_lost >= NUM_ATTEMPTS:
-        return Lost(f"{num_lost} workers were lost while they had it: memory ran out, or machines failed", None, True)
+
+def _do_guarded(job: Job, item: Any) -> Any:
     guard = _guard_for(job)
     if not job.has_files:
         return guard.do(item)
