@@ -180,6 +180,7 @@ def test_training_states(
     assert not marker.exists()
 
 
+@pytest.mark.filterwarnings("ignore:.*the line is left out:UserWarning")
 @pytest.mark.parametrize("poison", TEXTS)
 def test_files_of_a_run(poison: str, trained: Path, clips: Path, marker: Path, tmp_path: Path) -> None:
     for name in ("config.json", "environment.json", "metrics.jsonl", "data.json", "trackers.json", "evaluation.json"):

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from everest.config import AugmentConfig, FinetuneConfig
 from everest.datasets import Batch, Manifest, load_data
-from everest.errors import DataError, SelectionError
+from everest.errors import DataError, RunError, SelectionError
 from everest.models import Classifier, MaskedAutoencoder, build_classifier, select_input
 from everest.recipes import get_recipe
 from everest.settings import override
@@ -125,15 +125,19 @@ def test_pre_training_that_predicts_nothing_leaves_no_folder(data: Manifest, tmp
         assert not (tmp_path / "run").exists()
 
 
-def test_a_run_that_fails_before_it_learnt_anything_can_be_started_again(data: Manifest, tmp_path: Path) -> None:
+def test_a_run_that_fails_before_it_saved_anything_can_be_started_again(data: Manifest, tmp_path: Path) -> None:
     out = tmp_path / "run"
     broken = tmp_path / "broken.mp4"
     broken.write_bytes(b"text")
     spoilt = replace(data, records=(*data.records, replace(data.records[0], path=broken)))
     with pytest.raises(DataError, match=r"broken\.mp4"):
         run_classifier(spoilt, out)
-    assert not out.exists()
-    run_classifier(data, out, "optim.epochs=1")
+    assert (out / "metrics.jsonl").read_text()  # steps were made, and what is known of them stays
+    assert not (out / "weights.safetensors").exists()
+    with pytest.raises(RunError, match=r"holds a run with other settings: optim\.epochs"):
+        run_classifier(data, out, "optim.epochs=1")
+    run_classifier(data, out)  # as it was meant to, once the file is mended
+    assert (out / "weights.safetensors").exists()
     out.joinpath("notes.txt").write_text("mine")
     with pytest.raises(DataError, match="two classes"):
         run_classifier(replace(data, records=data.records[:2]), tmp_path / "other")
