@@ -129,17 +129,17 @@ def test_without_a_cache_each_clip_is_asked_for_once_in_an_epoch(server: Failing
 
 
 def test_a_worker_fetches_the_clips_of_a_batch_at_the_same_time(server: FailingServer) -> None:
-    server.fault_of = lambda request: Fault(slow_seconds=1.0) if request.path.endswith(".tar") else None
+    server.fault_of = lambda request: Fault(slow_seconds=0.8) if request.path.endswith(".tar") else None
     frames(f"{server.url}/data", config(num_workers=1))
     begun = sorted(request.seconds for request in server.asked(".tar"))
-    assert all(begun[number + 3] - begun[number] < 0.9 for number in (0, 4, 8))
+    assert all(begun[number + 3] - begun[number] < 0.7 for number in (0, 4, 8))
 
 
 @pytest.mark.parametrize(("num_workers", "world_size"), [(1, 1), (2, 1), (1, 2)])
 def test_a_worker_fetches_the_next_videos_of_an_evaluation(
     server: FailingServer, num_workers: int, world_size: int
 ) -> None:
-    server.fault_of = lambda request: Fault(slow_seconds=1.0) if request.path.endswith(".tar") else None
+    server.fault_of = lambda request: Fault(slow_seconds=0.8) if request.path.endswith(".tar") else None
     manifest = load_data(f"{server.url}/data")
     views = EvaluationConfig(num_segments=1, num_crops=1)
     for rank in range(world_size):
@@ -147,7 +147,7 @@ def test_a_worker_fetches_the_next_videos_of_an_evaluation(
         assert all(views.num_views for views in loader)
     assert len(server.asked(".tar")) == NUM_CLIPS  # each once: what is fetched ahead is what comes
     begun = sorted(request.seconds for request in server.asked(".tar"))
-    assert begun[3] - begun[0] < 0.9
+    assert begun[3] - begun[0] < 0.7
 
 
 def in_time(act: Callable[[], object]) -> object:
