@@ -1,6 +1,5 @@
 """What the command line does, as functions: train, evaluate, predict."""
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from everest.datasets.records import is_video
 from everest.errors import ConfigError, WeightsError
 from everest.evaluation import Evaluation, choose_device, parse_views, with_keep_ratio
 from everest.evaluation import evaluate as evaluate_classifier
+from everest.hashing import sha256_of
 from everest.inference import DEFAULT_VIEWS as DEFAULT_CLIPS
 from everest.inference import EmbedReport, Predictor, Windows
 from everest.inference import embed as embed_videos
@@ -274,12 +274,10 @@ def embed(
     manifest = _videos(videos)
     manifest = manifest if split is None else manifest.split(split)
     weights = find_weights(Path(checkpoint))
-    with weights.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
     made_by = {
         "everest": version("everest-video"),
         "checkpoint": str(weights),
-        "sha256": digest,
+        "sha256": sha256_of(weights),
         "layer": layer,
         "per_token": per_token,
         "selection": info.selection.model_dump(mode="json"),

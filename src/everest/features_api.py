@@ -1,6 +1,5 @@
 """What is done with a table of features: search in it, and find out what the features are worth."""
 
-import hashlib
 import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from everest.config import CheckpointInfo, EvaluationConfig, SelectionConfig
 from everest.datasets import ClipRecord
 from everest.errors import ConfigError, DataError, WeightsError
 from everest.evaluation import choose_device
+from everest.hashing import sha256_of
 from everest.inference.feature_rows import Features, read_features
 from everest.inference.probing import ProbeReport
 from everest.inference.probing import probe as probe_features
@@ -127,8 +127,7 @@ def _maker(table: Features, checkpoint: str | Path | None, device: str) -> tuple
     if checkpoint is None and not Path(asked).exists():
         raise WeightsError(f"the table was made by {asked}, which is not there: say where it is with --checkpoint")
     weights = find_weights(Path(asked if checkpoint is None else checkpoint).expanduser())
-    with weights.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    found = sha256_of(weights)
     if found != digest:
         raise WeightsError(
             f"{weights}: is not the checkpoint that made the table: its hash is {found[:12]}, not {digest[:12]}"

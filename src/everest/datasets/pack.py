@@ -25,6 +25,7 @@ from everest.datasets.packing import PackedClip, PackSettings
 from everest.datasets.pool import Lost
 from everest.datasets.records import ClipRecord, Manifest, relative_path
 from everest.errors import DataError
+from everest.hashing import sha256_of
 from everest.links import write_new
 from everest.video.source import ShardMember
 
@@ -336,9 +337,3 @@ def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
     info = tarfile.TarInfo(name)
     info.size, info.mode = len(content), 0o644
     tar.addfile(info, io.BytesIO(content))
-
-
-def sha256_of(path: Path) -> str:
-    """Hash a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -3,7 +3,6 @@
 The work folder holds ``INDEX.mp4`` with ``INDEX.json`` beside it for every clip that is finished.
 """
 
-import hashlib
 import json
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -16,6 +15,7 @@ from everest.datasets.engine import Engine
 from everest.datasets.packing import PackedClip, PackSettings, PackTask, pack_clip
 from everest.datasets.pool import Lost
 from everest.datasets.records import Manifest
+from everest.hashing import sha256_of
 from everest.links import write_new
 
 Row = dict[str, Any]  # what is written down of a clip of a finished shard
@@ -133,9 +133,7 @@ def kept_clips(folder: Path, indices: Iterable[int]) -> dict[int, PackedClip]:
 
 
 def _identity(path: Path) -> Row:
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return {"num_bytes": file.tell(), "sha256": digest}
+    return {"num_bytes": path.stat().st_size, "sha256": sha256_of(path)}
 
 
 def write_text(path: Path, text: str) -> None:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from everest.datasets.manifest import read_manifest
-from everest.datasets.pack import MANIFEST, SUMMARY, sha256_of
+from everest.datasets.pack import MANIFEST, SUMMARY
 from everest.errors import DataError, ManifestError
+from everest.hashing import sha256_of
 
 _SHARD = re.compile(r"[0-9]{6,}\.tar")
 

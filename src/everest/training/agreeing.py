@@ -8,23 +8,7 @@ from everest.datasets import Manifest
 from everest.errors import RunError
 from everest.settings import flatten
 from everest.training.processes import gather_values, this_process
-
-# What machines may differ in: how clips come to a process, not which, nor when processes wait for each other.
-_OWN_KEYS = frozenset(
-    {
-        "run.device",
-        "data.num_workers",
-        "data.memory_cache",
-        "data.decoder",
-        "data.time_limit_seconds",
-        "data.remote.cache_dir",
-        "data.remote.cache_gb",
-        "data.remote.patience_seconds",
-        "evaluation.remote.cache_dir",
-        "evaluation.remote.cache_gb",
-        "evaluation.remote.patience_seconds",
-    }
-)
+from everest.training.rundir import MACHINE_KEYS
 
 
 def require_same_start(config: TrainConfig, data: Manifest) -> None:
@@ -35,7 +19,7 @@ def require_same_start(config: TrainConfig, data: Manifest) -> None:
     """
     if this_process()[1] == 1:
         return
-    settings = {key: value for key, value in flatten(config).items() if key not in _OWN_KEYS}
+    settings = {key: value for key, value in flatten(config).items() if key not in MACHINE_KEYS}
     found = {
         "settings": settings,
         "digests": [data.digest, data.source_digest, list(data.class_names)],

@@ -41,35 +41,38 @@ _LOCK_NAME, _INTERRUPTED_NAME = ".lock", "interrupted.json"
 _BEFORE_CONFIG = {_LOCK_NAME, _INTERRUPTED_NAME, ".config.json.tmp", f".{_INTERRUPTED_NAME}.tmp"}
 RunTaskConfig = PretrainConfig | FinetuneConfig
 
-# What may change between two starts of one run: none of it changes what is learned from files that can be read, beyond
-# rounding. A step of passes of another data.batch_size is of the same clips, and the global batch is not free.
-FREE_KEYS = frozenset(
+# What may differ from one machine to another: how clips come to a process, not which, nor when processes wait.
+MACHINE_KEYS = frozenset(
     {
         "run.device",
-        "run.shard_weights",
-        "data.batch_size",
         "data.num_workers",
         "data.memory_cache",
         "data.decoder",
         "data.time_limit_seconds",
-        "data.max_failed_share",
         "data.remote.cache_dir",
         "data.remote.cache_gb",
         "data.remote.patience_seconds",
         "evaluation.remote.cache_dir",
         "evaluation.remote.cache_gb",
         "evaluation.remote.patience_seconds",
-        "run.save_every_epochs",
-        "run.save_every_minutes",
-        "run.save_every_steps",
-        "run.keep_checkpoints",
-        "run.log_every_steps",
-        "run.evaluate_every_epochs",
-        "run.tensorboard",
-        "run.max_skipped_steps",
-        "run.trackers",
     }
 )
+# What may change between two starts of one run: none of it changes what is learned from files that can be read, beyond
+# rounding. A step of passes of another data.batch_size is of the same clips, and the global batch is not free.
+FREE_KEYS = MACHINE_KEYS | {
+    "run.shard_weights",
+    "data.batch_size",
+    "data.max_failed_share",
+    "run.save_every_epochs",
+    "run.save_every_minutes",
+    "run.save_every_steps",
+    "run.keep_checkpoints",
+    "run.log_every_steps",
+    "run.evaluate_every_epochs",
+    "run.tensorboard",
+    "run.max_skipped_steps",
+    "run.trackers",
+}
 
 
 @dataclass(frozen=True)

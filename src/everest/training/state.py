@@ -6,27 +6,17 @@ One file per saved step, ``checkpoints/step-00001234.pt``, that ``torch.load`` r
 import errno
 import re
 import warnings
-import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
 
 from everest.errors import RunError
+from everest.models.weights.archives import SIGNS_OF_DAMAGE, damaged_part
 from everest.training.files import atomic_write, writing
 
 _NAME = re.compile(r"step-(\d{8,})\.pt")
-
-_FOLDER = 0x10  # among the attributes of a part of an archive
-
-# What reading an archive ends with, where any of its bytes may be wrong; OverflowError is of places in it.
-_SIGNS_OF_DAMAGE = (
-    *(OSError, EOFError, RuntimeError, ValueError, OverflowError),
-    *(UnpicklingError, zipfile.BadZipFile, zlib.error),
-)
 
 
 class DamagedStateError(RunError):
@@ -95,15 +85,13 @@ def load_state(path: Path) -> dict[str, Any]:
         RunError: It is missing, or the disk cannot be read.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            odd = [each.filename for each in archive.infolist() if not _is_plain(each)]
-            damaged = odd[0] if odd else archive.testzip()
+        damaged = damaged_part(path)
         if damaged is not None:
             raise DamagedStateError(f"{path} is damaged (its part {damaged!r} is not what was written)")
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise RunError(f"{path} does not exist: name a file of a run's checkpoints folder") from None
-    except _SIGNS_OF_DAMAGE as error:
+    except SIGNS_OF_DAMAGE as error:
         if isinstance(error, OSError) and error.errno not in {None, errno.EINVAL}:  # these: a place before its start
             raise RunError(
                 f"{path} could not be read: {error.strerror}; it may be whole, so it is not passed over: when the disk "
@@ -147,11 +135,6 @@ def load_latest(folder: Path) -> tuple[int, dict[str, Any]] | None:
     if states:
         raise RunError(f"none of the {len(states)} training states in {folder} can be read: start a new run")
     return None
-
-
-def _is_plain(member: zipfile.ZipInfo) -> bool:
-    """Whether part of an archive is as torch writes it: not packed, and no folder, of which it reads no byte."""
-    return member.compress_type == zipfile.ZIP_STORED and not member.external_attr & _FOLDER
 
 
 def _states(folder: Path) -> dict[int, Path]:

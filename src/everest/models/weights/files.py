@@ -14,7 +14,6 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import safetensors
@@ -22,6 +21,7 @@ import torch
 from torch import Tensor
 
 from everest.errors import WeightsError
+from everest.models.weights.archives import SIGNS_OF_DAMAGE, damaged_part
 
 WEIGHTS_NAME = "weights.safetensors"
 CONFIG_NAME = "config.json"
@@ -34,8 +34,8 @@ TRANSFORMERS_NAMES = (
 )
 _INSIDE = ("model", "module", "state_dict", "model_state_dict")  # where a dict of torch.save keeps the tensors
 _DAMAGED = (  # what PyTorch raises on bytes that are no pickle of tensors
-    *(OSError, EOFError, RuntimeError, ValueError, LookupError, AttributeError, TypeError, AssertionError),
-    *(ArithmeticError, ImportError, UnpicklingError, struct.error, zipfile.BadZipFile),
+    *(LookupError, AttributeError, TypeError, AssertionError, ArithmeticError, ImportError, struct.error),
+    *SIGNS_OF_DAMAGE,
     safetensors.SafetensorError,  # PyTorch goes by the name of a file as well
 )
 
@@ -142,10 +142,9 @@ def _read_pickle(path: Path) -> Any:
     try:
         is_archive = zipfile.is_zipfile(path)
         if is_archive:
-            with zipfile.ZipFile(path) as archive:
-                damaged = archive.testzip()
+            damaged = damaged_part(path)
             if damaged is not None:
-                raise WeightsError(f"{path} is damaged (its part {damaged!r} does not match its check sum)")
+                raise WeightsError(f"{path} is damaged (its part {damaged!r} is not what was written)")
         with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
             warnings.simplefilter("ignore", UserWarning)  # of unusual pickles; they are read or refused
             return torch.load(path, map_location="cpu", weights_only=True, mmap=is_archive)
