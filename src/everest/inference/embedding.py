@@ -6,39 +6,25 @@ Shapes: C channels, T frames, H height, W width, D width.
 import json
 import shutil
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor
-
-from everest.config import CheckpointInfo, EvaluationConfig, num_sampled_frames
-from everest.datasets import ClipRecord, Manifest, build_view_loader
-from everest.datasets.clip_cache import ClipCache
-from everest.datasets.clips import Views
-from everest.datasets.engine import Engine, LocalEngine
+from everest.config import EvaluationConfig
+from everest.datasets import Manifest
 from everest.datasets.lock import Lock
-from everest.datasets.pool import Lost
 from everest.datasets.ray_engine import RayEngine
-from everest.datasets.store import arriving, through_store
-from everest.datasets.watch import GRACE
-from everest.datasets.workers import resolve_num_workers
-from everest.errors import ConfigError, DataError, VideoError
-from everest.evaluation.many import Computed, compute_views
+from everest.errors import ConfigError, DataError
+from everest.inference.describing import FeatureReader
 from everest.inference.feature_rows import FeatureRow, Features, read_features, require_format, write_features
 from everest.inference.windows import Windows
-from everest.models.features import ClipFeatures, FeatureModel
+from everest.models.features import FeatureModel
 from everest.training.files import atomic_write
-from everest.video.source import is_url
 
 ROWS_OF_PART = 512
 SECONDS_OF_PART = 60.0
-VIDEOS_TOGETHER, VIDEOS_ON_RAY = 64, 8192  # that are opened before the first of them is read, to be cut
 PROGRESS_NAME = "progress.json"
 
 OnProgress = Callable[[int, int], None]  # videos that are done, all videos
@@ -172,7 +158,7 @@ def embed(
     start = time.perf_counter()
     asked = made_by | {"data": manifest.digest, "windows": None if windows is None else vars(windows)}
     parts = _Parts(out.with_name(f"{out.name}.parts"), asked | {"views": [views.num_segments, views.num_crops]})
-    reader = _Reader(model, manifest, windows, views, num_workers, engine, device, parts.folder)
+    reader = FeatureReader(model, manifest, windows, views, num_workers, engine, device, parts.folder)
     busy = "is embedding and writes here: wait until that is done, or name another file with --out"
     with _lock(out, f"{out}: {{owner}} {busy}"):
         every = _write(reader, parts, out, on_progress, on_skip)
@@ -199,7 +185,7 @@ def _refuse_existing(out: Path) -> None:
 
 
 def _write(
-    reader: "_Reader",
+    reader: FeatureReader,
     parts: _Parts,
     out: Path,
     on_progress: OnProgress | None,
@@ -222,178 +208,3 @@ def _write(
     write_features(Features(every, parts.made_by), out)
     shutil.rmtree(parts.folder)
     return every
-
-
-@dataclass(frozen=True)
-class _Reader:
-    """Videos to rows.
-
-    Attributes:
-        model: Describes clips.
-        manifest: The videos.
-        windows: How they are cut.
-        views: Of each video or span.
-        num_workers: Decoding processes.
-        engine: What does the work instead of them and this process, if any.
-        device: Where its workers compute.
-        folder: For what is needed for a while.
-    """
-
-    model: FeatureModel
-    manifest: Manifest
-    windows: Windows | None
-    views: EvaluationConfig
-    num_workers: int
-    engine: RayEngine | None
-    device: str
-    folder: Path
-
-    def read_from(self, first: int) -> Iterator[tuple[int, list[FeatureRow], dict[str, str]]]:
-        """Give one video after another: its number from 1, its rows, and why it cannot be read if so."""
-        records = self.manifest.records
-        if self.windows is None:
-            yield from self._read([[record] for record in records[first:]], first)
-            return
-        together = VIDEOS_TOGETHER if self.engine is None else VIDEOS_ON_RAY
-        for start in range(first, len(records), together):
-            some = records[start : start + together]
-            with self._keeping(some) as reader:
-                yield from reader._read(reader._cut(some, self.windows), start)
-
-    @contextmanager
-    def _keeping(self, records: Sequence[ClipRecord]) -> Iterator["_Reader"]:
-        """Keep clips that come over the network, and have hashes, from when they are cut until all spans are read."""
-        remote = self.views.remote
-        are_far = any(record.member is not None and is_url(record.member.shard) for record in records)
-        if self.engine is not None or remote.cache_dir is not None or not are_far:
-            yield self
-            return
-        with TemporaryDirectory(prefix="clips-", dir=self.folder) as folder:
-            with suppress(ConfigError):  # nobody asked for it: without it clips are fetched again
-                ClipCache(folder, 0).prepare()
-                remote = remote.model_copy(update={"cache_dir": folder})
-            yield replace(self, views=self.views.model_copy(update={"remote": remote}))
-
-    def _cut(self, records: Sequence[ClipRecord], windows: Windows) -> list[list[ClipRecord] | str]:
-        """Give the spans of each video, or why it cannot be opened.
-
-        Raises:
-            DataError: The store of the videos is gone, so that it is not for a video that one cannot be opened.
-        """
-        num_workers = min(resolve_num_workers(self.num_workers), len(records))
-        engine: Engine = self.engine or LocalEngine(num_workers)
-        through, _ = through_store(records, self.views.remote, num_workers=1)
-        limit = self.views.time_limit_seconds * GRACE
-        found: Iterator[tuple[int, list[ClipRecord] | Lost]]
-        found = engine.run(Cut(windows, self.model.info), through, time_limit_seconds=limit)
-        cut: list[list[ClipRecord] | str] = []
-        for _, spans in found:
-            if isinstance(spans, Lost) and spans.error is not None and not isinstance(spans.error, VideoError):
-                raise spans.error
-            cut.append(spans.reason if isinstance(spans, Lost) else spans)
-        return cut
-
-    def _read(
-        self, videos: Sequence[list[ClipRecord] | str], first: int
-    ) -> Iterator[tuple[int, list[FeatureRow], dict[str, str]]]:
-        records = tuple(span for video in videos if not isinstance(video, str) for span in video)
-        found = self._on_ray(records) if self.engine is not None else self._here(records)
-        for number, video in enumerate(videos, start=first):
-            if isinstance(video, str):
-                yield number + 1, [], {str(self.manifest.records[number].path): video}
-                continue
-            rows, failures = [], {}
-            for span, (error, features) in zip(video, found, strict=False):
-                if error is not None:
-                    failures[str(span.path)] = error
-                else:
-                    rows.append(_row(self.manifest, span, features))
-            yield number + 1, rows, failures
-
-    def _here(self, records: tuple[ClipRecord, ...]) -> Iterator[Computed]:
-        info = self.model.info
-        loader = build_view_loader(
-            replace(self.manifest, records=records),
-            info.clip,
-            self.views,
-            num_sampled_frames=num_sampled_frames(info),
-            num_workers=self.num_workers,
-            pin_memory=self.model.device.type == "cuda",
-        )
-        yield from _in_batches(self.model, loader, self.views.batch_size)
-
-    def _on_ray(self, records: tuple[ClipRecord, ...]) -> Iterator[Computed]:
-        assert self.engine is not None  # noqa: S101 - for the type checker: only asked where there is one
-        function = Describe(self.model)
-        return compute_views(self.engine, function, records, self.model.info, self.views, device=self.device)
-
-
-@dataclass(frozen=True)
-class Cut:
-    """The task of a worker: finds the spans of a video. Every ``yield`` says that it gets on, as in reading views."""
-
-    windows: Windows
-    info: CheckpointInfo
-
-    def __call__(self, record: ClipRecord) -> Generator[None, None, list[ClipRecord]]:
-        """Cut a video."""
-        yield from arriving(record.source)
-        yield
-        return self.windows.cut(record, self.info)
-
-
-@dataclass(frozen=True)
-class Describe:
-    """A feature model as a :class:`~everest.evaluation.many.ViewFunction`."""
-
-    model: FeatureModel
-
-    def to(self, device: torch.device) -> None:
-        """Move the model."""
-        self.model.model.to(device)
-
-    def __call__(self, clips: Tensor) -> list[ClipFeatures]:
-        """Describe each clip."""
-        return self.model(clips)
-
-    def combine(self, outputs: list[ClipFeatures]) -> list[ClipFeatures]:
-        """Send back those of all views."""
-        return outputs
-
-
-def _in_batches(model: FeatureModel, loader: Iterable[Views], batch_size: int) -> Iterator[Computed]:
-    """Run full batches of views, whatever the number of views of a video, and give their features video by video."""
-    clips: list[Tensor] = []  # each [C,T,H,W]
-    waiting: list[Views] = []
-    features: list[ClipFeatures] = []
-
-    def finished() -> Iterator[Computed]:
-        while waiting and len(features) >= waiting[0].num_views:
-            video = waiting.pop(0)
-            yield video.error, features[: video.num_views]
-            del features[: video.num_views]
-
-    for video in loader:
-        clips += video.to(model.device).unbind()
-        waiting.append(replace(video, scaled=video.scaled[:, :0]))  # its pixels are in the clips
-        while len(clips) >= batch_size:
-            features += model(torch.stack(clips[:batch_size]))
-            del clips[:batch_size]
-        yield from finished()
-    if clips:
-        features += model(torch.stack(clips))
-    yield from finished()
-
-
-def _row(manifest: Manifest, span: ClipRecord, views: list[ClipFeatures]) -> FeatureRow:
-    label = None if span.label is None else manifest.class_names[span.label]
-    tokens = views[0].tokens
-    values = views[0].values if tokens is not None else torch.stack([view.values for view in views]).mean(dim=0)
-    return FeatureRow(
-        str(span.path),
-        span.start_seconds,
-        span.end_seconds,
-        label,
-        values.numpy().astype(np.float32),
-        None if tokens is None else tokens.numpy(),
-    )

@@ -3,15 +3,16 @@
 Shapes: n rows, D width.
 """
 
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from everest.config import EvaluationConfig
 from everest.datasets import ClipRecord, Manifest
-from everest.errors import DataError
-from everest.inference.embedding import embed
-from everest.inference.feature_rows import FeatureRow, Features, read_features
+from everest.errors import DataError, VideoError
+from everest.inference.describing import FeatureReader
+from everest.inference.feature_rows import FeatureRow, Features
+from everest.models.features import FeatureModel
 
 
 @dataclass(frozen=True)
@@ -65,18 +66,19 @@ def nearest(features: Features, query: FeatureRow, *, top: int = 10, same_file: 
     ]
 
 
-def describe_video(model: Any, record: ClipRecord, views: Any) -> FeatureRow:
+def describe_video(model: FeatureModel, record: ClipRecord, views: EvaluationConfig) -> FeatureRow:
     """Give the features of one video or span, as they would be in a table.
 
     Args:
-        model: A :class:`~everest.models.features.FeatureModel`.
+        model: What made the table.
         record: The video.
         views: Clips and crops that are averaged.
 
     Raises:
-        DataError: The video cannot be read.
+        VideoError: The video cannot be read.
     """
-    with tempfile.TemporaryDirectory(prefix="everest-") as folder:
-        out = Path(folder) / "query.npz"
-        embed(model, Manifest((record,), (), record.path), out, made_by={}, views=views, num_workers=0)
-        return read_features(out).rows[0]
+    manifest = Manifest((record,), (), record.path)
+    ((_, rows, failures),) = FeatureReader(model, manifest, None, views).read_from(0)
+    for path, reason in failures.items():
+        raise VideoError(f"{path}: {reason}")
+    return rows[0]
