@@ -4,18 +4,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from everest.config import CheckpointInfo, EvaluationConfig, FrameSelectionConfig, num_sampled_frames
-from everest.datasets import ClipRecord, ViewClips
+from everest.config import FrameSelectionConfig
+from everest.datasets import ClipRecord
 from everest.demo import DemoRuns, caution
-from everest.inference import reconstruct
-from everest.models import Classifier, Encoder, MaskedAutoencoder, select_input
+from everest.inference import Looker, inspect_video
+from everest.models import Classifier, MaskedAutoencoder
 from everest.training import TrainedRun
 from everest.training.engine import Engine
 from everest.training.metrics import read_metrics
-from everest.video import normalize
 from everest.visualize import (
     FramesExample,
     Report,
@@ -77,59 +73,41 @@ def _examples(runs: DemoRuns) -> dict[str, ClipRecord]:
     return records
 
 
-def _clip(record: ClipRecord, info: CheckpointInfo) -> Tensor:
-    """The middle view of a window, [1, 3, T, H, W], uint8."""
-    views = EvaluationConfig(num_segments=1, num_crops=1)
-    return ViewClips([record], info.clip, views, num_sampled_frames=num_sampled_frames(info))[0].frames
-
-
 def _selection(runs: DemoRuns, examples: Mapping[str, ClipRecord]) -> Section:
     shown = []
     finetuned = next(iter(runs.finetuned.values()))
     for task, run in (("pre-training", runs.pretrained), ("fine-tuning", finetuned)):
         for name, record in examples.items():
-            clip = _clip(record, run.info)
-            generator = torch.Generator().manual_seed(0)
-            chosen = select_input(_encoder(run), clip, run.info, generator=generator)
-            selection = chosen.selection
-            assert selection.scores is not None  # noqa: S101 - for the type checker: the recipe selects by ReRo
+            found = inspect_video(_looker(run), record)
+            selection, scores = found.selections[run.info.selection.method], found.scores["embedding"]
+            title = f"{task}: {name}"
             shown.append(
-                SelectionExample(
-                    f"{task}: {name}",
-                    clip[0],
-                    selection.visible[0],
-                    selection.target[0],
-                    selection.scores[0],
-                    selection.grid,
-                )
+                SelectionExample(title, found.clip, selection.visible[0], selection.target[0], scores, found.grid)
             )
     return selection_section(shown)
 
 
 def _reconstructions(runs: DemoRuns, examples: Mapping[str, ClipRecord]) -> Section:
-    model, info = runs.pretrained.model, runs.pretrained.info
-    assert isinstance(model, MaskedAutoencoder)  # noqa: S101 - for the type checker
-    generator = torch.Generator().manual_seed(0)
-    return reconstruction_section(
-        {name: reconstruct(model, _clip(record, info), info, generator) for name, record in examples.items()}
-    )
+    looker = _looker(runs.pretrained)
+    found = {name: inspect_video(looker, record).reconstruction for name, record in examples.items()}
+    return reconstruction_section({name: each for name, each in found.items() if each is not None})
 
 
 def _frames(runs: DemoRuns, examples: Mapping[str, ClipRecord]) -> Section:
     """Frame selection as it would be: the demo's clips are too short to need it."""
-    info = runs.pretrained.info.model_copy(update={"frame_selection": FRAME_SELECTION})
-    generator = torch.Generator().manual_seed(0)
+    looker = _looker(runs.pretrained)
+    looker = looker.with_info(looker.info.model_copy(update={"frame_selection": FRAME_SELECTION}))
     shown = []
     for name, record in examples.items():
-        clip = _clip(record, info)
-        _, chosen = _encoder(runs.pretrained).select_frames(
-            normalize(clip, info.mean, info.std), FRAME_SELECTION, info.selection.keep_ratio, generator=generator
-        )
-        assert chosen is not None  # noqa: S101 - for the type checker: it is turned on above
-        shown.append(FramesExample(name, clip[0], chosen.pairs[0], chosen.counts[0], info.model.tubelet_size))
+        found = inspect_video(looker, record)
+        assert found.frames is not None  # noqa: S101 - for the type checker: it is turned on above
+        assert found.candidates is not None  # noqa: S101
+        pairs, counts = found.frames.pairs[0], found.frames.counts[0]
+        shown.append(FramesExample(name, found.candidates, pairs, counts, found.grid.tubelet_size))
     return frames_section(shown, "Selected frames (turned off in this run)")
 
 
-def _encoder(run: TrainedRun) -> Encoder:
-    assert isinstance(run.model, MaskedAutoencoder | Classifier)  # noqa: S101 - for the type checker
-    return run.model.encoder
+def _looker(run: TrainedRun) -> Looker:
+    model = run.model.eval()
+    assert isinstance(model, MaskedAutoencoder | Classifier)  # noqa: S101 - for the type checker
+    return Looker(model.encoder, run.info, "its embedding", model if isinstance(model, MaskedAutoencoder) else None)
