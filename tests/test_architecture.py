@@ -31,7 +31,7 @@ FOLDERS = (
     "history",
 )
 # May be imported by all, and import nothing but each other.
-FREE = ("config", "draws", "errors", "hashing", "links", "process", "settings")
+FREE = ("config", "draws", "errors", "hashing", "links", "process", "settings", "texts")
 TOP = len(FOLDERS)  # everest/__init__.py, cli.py, demo.py, doctor.py: may import everything
 OTHERWISE = {"mlflow": "mlflow-skinny"}  # optional packages that are called otherwise than what installs them
 PICKLES = ("pickle", "_pickle", "cloudpickle", "dill", "joblib", "jsonpickle", "marshal", "runpy", "shelve")

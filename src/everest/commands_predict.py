@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from everest.commands import EXIT_FAILURES, EXIT_OK, EXIT_UNUSABLE, print_result
-from everest.history.files import printable
+from everest.texts import printable
 
 LISTS = (".csv", ".tsv")  # what is one, not a video
 

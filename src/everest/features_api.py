@@ -19,6 +19,7 @@ from everest.models import load_model
 from everest.models.features import FeatureModel, to_use
 from everest.models.weights import find_weights
 from everest.settings import parse
+from everest.texts import printable
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class SearchReport:
         for match in self.matches:
             span = "" if match.start_seconds is None else f"  {match.start_seconds:g} to {match.end_seconds:g} s"
             label = "" if match.label is None else f"  {match.label}"
-            lines.append(f"{match.similarity:.3f}  {match.path}{span}{label}")
+            lines.append(printable(f"{match.similarity:.3f}  {match.path}{span}{label}"))
         return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from everest.datasets import ClipRecord, load_data
 from everest.errors import ConfigError, RunError
 from everest.inference import WITHOUT_CHECKPOINT, Inspection, Looker, inspect_video
 from everest.settings import parse
+from everest.texts import printable
 from everest.training.files import atomic_write
 from everest.visualize import Cost, draw_inspection, inspection_report, numbers
 
@@ -36,7 +37,7 @@ class InspectReport:
 
     def summary(self) -> str:
         """Tell a person, in a few lines."""
-        lines = [f"{self.values['video']}, scored by {self.values['embedding']}"]
+        lines = [f"{printable(self.values['video'])}, scored by {self.values['embedding']}"]
         for method, each in self.values["selections"].items():
             kept = f"{each['num_encoded']} encoded, {each['num_predicted']} predicted of {self.values['num_tokens']}"
             share = each["share_of_full_cost"]

@@ -10,7 +10,6 @@ from everest.history.files import (
     changed_at,
     flatten,
     number,
-    printable,
     read_before,
     read_json,
     read_lines,
@@ -18,6 +17,7 @@ from everest.history.files import (
     read_object,
     size_of,
 )
+from everest.texts import printable
 
 
 def test_what_is_missing_is_no_problem_and_what_is_damaged_is(tmp_path: Path) -> None:

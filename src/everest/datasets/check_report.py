@@ -12,6 +12,7 @@ from everest.datasets.check_rows import CheckRow
 from everest.datasets.manifest import write_manifest
 from everest.datasets.records import ClipRecord, Manifest
 from everest.errors import DataError
+from everest.texts import printable
 from everest.video.source import say_location
 
 NUM_LISTED = 5  # files that a summary names for one reason
@@ -190,11 +191,6 @@ def _grouped(texts: Iterable[tuple[Path, str]]) -> list[str]:
         lines += [f"      {printable(say_location(path))}" for path, _ in members[:NUM_LISTED]]
         lines += [f"      and {len(members) - NUM_LISTED} more"] if len(members) > NUM_LISTED else []
     return lines
-
-
-def printable(text: str) -> str:
-    """Write a file name so that it takes one line and can be printed, whatever is in it."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def _plural(number: int, noun: str) -> str:

@@ -16,7 +16,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from everest.datasets.check_report import printable
 from everest.datasets.engine import Engine, LocalEngine
 from everest.datasets.lock import Lock
 from everest.datasets.manifest import write_manifest
@@ -27,6 +26,7 @@ from everest.datasets.records import ClipRecord, Manifest, relative_path
 from everest.errors import DataError
 from everest.hashing import sha256_of
 from everest.links import write_new
+from everest.texts import printable
 from everest.video.source import ShardMember
 
 SUMMARY, MANIFEST = "pack.json", "manifest.csv"

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from everest.errors import RunError
-from everest.history.files import number, printable
+from everest.history.files import number
 from everest.history.find import layout, row_of
 from everest.history.run import Run, read_run, tell_seconds
 from everest.history.show import hours_of, summarize, training_seconds
+from everest.texts import printable
 
 Axis = Literal["steps", "epochs", "hours"]
 MAX_WIDTH = 30  # of a value in a table

@@ -160,10 +160,5 @@ def changed_at(folder: Path) -> float | None:
     return max(times, default=None)
 
 
-def printable(text: str) -> str:
-    """Write a name so that it takes one line and can be printed, whatever is in it."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
-
-
 def _reason(error: Exception) -> str:
     return str(getattr(error, "strerror", None) or error)

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from everest.errors import RunError
-from everest.history.files import CONFIG, METRICS, printable
+from everest.history.files import CONFIG, METRICS
 from everest.history.run import Run, read_run, tell_seconds
+from everest.texts import printable
 
 _HEADER = ("run", "task", "model", "tokens", "data", "steps", "loss", "top-1", "state", "started (UTC)", "took")
 

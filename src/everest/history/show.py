@@ -9,10 +9,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from everest.history.files import TASKS, TRACKERS, flatten, number, printable, read_object, size_of
+from everest.history.files import TASKS, TRACKERS, flatten, number, read_object, size_of
 from everest.history.find import row_of
 from everest.history.run import Run, read_run, seconds_of, tell_seconds
 from everest.recipes import get_recipe, list_recipes
+from everest.texts import printable
 
 NUM_LISTED = 5
 _CANNOT_READ = "cannot read "  # how the log says that a file failed

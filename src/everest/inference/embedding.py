@@ -21,6 +21,7 @@ from everest.inference.describing import FeatureReader
 from everest.inference.feature_rows import FeatureRow, Features, read_features, require_format, write_features
 from everest.inference.windows import Windows
 from everest.models.features import FeatureModel
+from everest.texts import printable
 from everest.training.files import atomic_write
 
 ROWS_OF_PART = 512
@@ -53,7 +54,7 @@ class EmbedReport:
     def summary(self) -> str:
         """Tell a person, in a few lines."""
         lines = [f"{self.num_rows:,} rows of {self.width} numbers from {self.num_videos:,} videos: {self.path}"]
-        return "\n".join([*lines, *(f"cannot read {path}: {why}" for path, why in self.failures.items())])
+        return "\n".join([*lines, *(printable(f"cannot read {path}: {why}") for path, why in self.failures.items())])
 
     def to_dict(self) -> dict[str, Any]:
         """Give everything as plain values that JSON can hold."""

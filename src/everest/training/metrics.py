@@ -172,8 +172,7 @@ def read_metrics(path: Path, leave_out: Callable[[str], None] | None = None) -> 
 
     Returns:
         One dict per line with ``step``, ``epoch``, ``time`` (seconds since 1970, where known) and the numbers logged
-        there. A last line without its end, which is
-        still being written or was cut off, is left out.
+        there. A last line without its end, which is still being written or was cut off, is left out.
 
     Raises:
         RunError: The file is missing or a line is not one of a run's.
