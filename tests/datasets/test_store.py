@@ -49,6 +49,7 @@ from failing_server import FailingServer, Fault, serving
 
 BUNDLED = load_data("bundled")
 NUM_CLIPS = 12
+SLOW_SECONDS = 2.0
 SMALL = ClipConfig(num_frames=4, height=32, width=32, stride=2)
 
 
@@ -70,7 +71,7 @@ def server(packed: Path) -> Iterator[FailingServer]:
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stores, "DEFAULT_PATIENCE", Patience(3.0, 8, 3, 0.01, 0.05, 1.0))
+    monkeypatch.setattr(stores, "DEFAULT_PATIENCE", Patience(30.0, 8, 3, 0.01, 0.05, 20.0))  # a loaded machine is slow
 
 
 def config(num_workers: int = 0, **remote: object) -> PretrainConfig:
@@ -129,17 +130,17 @@ def test_without_a_cache_each_clip_is_asked_for_once_in_an_epoch(server: Failing
 
 
 def test_a_worker_fetches_the_clips_of_a_batch_at_the_same_time(server: FailingServer) -> None:
-    server.fault_of = lambda request: Fault(slow_seconds=0.8) if request.path.endswith(".tar") else None
+    server.fault_of = lambda request: Fault(slow_seconds=SLOW_SECONDS) if request.path.endswith(".tar") else None
     frames(f"{server.url}/data", config(num_workers=1))
     begun = sorted(request.seconds for request in server.asked(".tar"))
-    assert all(begun[number + 3] - begun[number] < 0.7 for number in (0, 4, 8))
+    assert all(begun[number + 3] - begun[number] < SLOW_SECONDS for number in (0, 4, 8))  # none waited for another
 
 
 @pytest.mark.parametrize(("num_workers", "world_size"), [(1, 1), (2, 1), (1, 2)])
 def test_a_worker_fetches_the_next_videos_of_an_evaluation(
     server: FailingServer, num_workers: int, world_size: int
 ) -> None:
-    server.fault_of = lambda request: Fault(slow_seconds=0.8) if request.path.endswith(".tar") else None
+    server.fault_of = lambda request: Fault(slow_seconds=SLOW_SECONDS) if request.path.endswith(".tar") else None
     manifest = load_data(f"{server.url}/data")
     views = EvaluationConfig(num_segments=1, num_crops=1)
     for rank in range(world_size):
@@ -147,7 +148,7 @@ def test_a_worker_fetches_the_next_videos_of_an_evaluation(
         assert all(views.num_views for views in loader)
     assert len(server.asked(".tar")) == NUM_CLIPS  # each once: what is fetched ahead is what comes
     begun = sorted(request.seconds for request in server.asked(".tar"))
-    assert begun[3] - begun[0] < 0.7
+    assert begun[3] - begun[0] < SLOW_SECONDS
 
 
 def in_time(act: Callable[[], object]) -> object:

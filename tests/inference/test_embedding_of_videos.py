@@ -102,7 +102,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyP
     """Six clips in three shards; what is not asked for with the evaluation's patience is given up at once."""
     packed, bundled = tmp_path_factory.mktemp("packed") / "out", load_data("bundled")
     pack_manifest(replace(bundled, records=bundled.records[:6]), packed, PackSettings(clips_per_shard=2), num_workers=0)
-    monkeypatch.setattr(stores, "DEFAULT_PATIENCE", Patience(0.3, 8, 3, 0.01, 0.05, 1.0))
+    monkeypatch.setattr(stores, "DEFAULT_PATIENCE", Patience(0.3, 8, 3, 0.01, 0.05, 20.0))
     with serving() as found:
         found.files = {f"data/{path.name}": path.read_bytes() for path in packed.iterdir() if path.is_file()}
         yield found
