@@ -86,3 +86,20 @@ def test_the_class_token_is_not_pooled() -> None:
     pooled, shape = pool(x, (2, 4, 6))
     assert shape == (2, 2, 3)
     torch.testing.assert_close(pooled[:, :, 0], pool.norm(x[:, :, 0]))
+
+
+@pytest.mark.parametrize("shape", [(2, 1, 1), (1, 1, 1), (2, 2, 2)])
+def test_gradients_of_small_grids_in_bfloat16_are_those_of_float32(shape: tuple[int, int, int]) -> None:
+    pool = Pool(32, 2)
+    x = torch.randn(16, 1, 1 + math.prod(shape), 32, generator=torch.Generator().manual_seed(0)).bfloat16()
+    gradients = []
+    for precision in (torch.float32, torch.bfloat16):
+        pool.zero_grad()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == torch.bfloat16):
+            pooled = pool(x.to(precision).requires_grad_(), shape)[0].float()
+            loss = (pooled * torch.linspace(-1, 1, pooled.numel()).view_as(pooled)).sum()
+        freed = [torch.full((16 * size,), float("nan")) for size in (1, 4, 16, 64, 256, 1024, 4096) * 10]
+        del freed  # what is allocated from here on may hold it
+        loss.backward()
+        gradients.append(pool.conv.weight.grad.clone())
+    assert (gradients[0] - gradients[1]).norm() < 0.15 * gradients[0].norm()

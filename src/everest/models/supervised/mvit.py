@@ -8,7 +8,7 @@ Shapes: B clips, N tokens of our grid, P pixels of a tubelet, K tokens of a stag
 rows, c columns of a stage (K = t * r * c), D width, h heads, d width of a head.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -70,8 +70,18 @@ class Pool(nn.Module):
         Returns:
             The fewer tokens, and their shape.
         """
-        pooled, shape = _on_grid(x, shape, self.conv)
+        pooled, shape = _on_grid(x, shape, self._convolve)
         return self.norm(pooled), shape
+
+    def _convolve(self, grid: Tensor) -> Tensor:
+        """Convolve each channel by itself; on a CPU in float32, as torch 2.13 (oneDNN) gets bfloat16 wrong.
+
+        The gradient of the weights of so small a grid then holds memory that nobody wrote, which may be NaN.
+        """
+        if grid.device.type != "cpu":
+            return self.conv(grid)  # type: ignore[no-any-return]
+        with torch.autocast("cpu", enabled=False):
+            return self.conv(grid.float()).to(grid.dtype)  # type: ignore[no-any-return]
 
 
 class PoolingAttention(nn.Module):
@@ -193,11 +203,11 @@ def _stem_grid(grid: TokenGrid, layout: MViTLayout) -> TokenGrid:
     return TokenGrid(slots, rows, columns, layout.stride[0], layout.stride[1])
 
 
-def _on_grid(x: Tensor, shape: Shape, pool: nn.Module) -> tuple[Tensor, Shape]:
+def _on_grid(x: Tensor, shape: Shape, pool: Callable[[Tensor], Tensor]) -> tuple[Tensor, Shape]:
     """Pool tokens on their grid, the class token apart: [B, h, 1 + K, d] to fewer tokens, and their shape."""
     B, h, _, d = x.shape
     grid = x[:, :, 1:].reshape(B * h, *shape, d).permute(0, 4, 1, 2, 3)  # [B * h, d, t, r, c]
-    pooled: Tensor = pool(grid)
+    pooled = pool(grid)
     t, r, c = pooled.shape[2:]
     tokens = pooled.flatten(2).transpose(1, 2).reshape(B, h, t * r * c, d)
     return torch.cat([x[:, :, :1], tokens], dim=2), (t, r, c)
