@@ -19,6 +19,7 @@ from everest.cli_bench import add_bench
 from everest.cli_engine import add_engine
 from everest.cli_features import add_features
 from everest.cli_inspect import add_inspect
+from everest.cli_predict import add_predict
 from everest.cli_replay import add_replay
 from everest.cli_runs import add_runs
 from everest.cli_weights import add_weights
@@ -193,15 +194,7 @@ def _add_use(commands: Any) -> None:
     evaluate.add_argument("--views", metavar="SxC", help="segments x crops, such as 5x3 (default: the recipe's)")
     evaluate.add_argument("--out", type=Path, metavar="DIR", help="also write evaluation.json and confusion.png here")
     evaluate.add_argument("--cache-dir", metavar="DIR", help="keep clips that come over the network here")
-    predict = _add(commands, "predict", do_predict, "name what happens in videos")
-    predict.add_argument("checkpoint", metavar="CHECKPOINT", help="a run folder or a weights file")
-    predict.add_argument("videos", nargs="+", metavar="VIDEO", help="a video; or a list, folder or URL, for all of it")
-    predict.add_argument(
-        "--out", type=Path, metavar="FILE", help="write a line of JSON for each video, and go on there"
-    )
-    predict.add_argument("--views", metavar="SxC", help="segments x crops of each video (default: 3x1)")
-    predict.add_argument("--top", type=int, default=5, metavar="N", help="classes to print (default: 5)")
-    add_engine(predict)
+    predict = add_predict(commands, _add)
     for parser in (evaluate, predict):
         parser.add_argument(
             "--keep-ratio", type=float, metavar="R", help="share of the tokens to look at (default: as in training)"

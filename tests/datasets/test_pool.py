@@ -2,6 +2,7 @@
 
 import contextlib
 import faulthandler
+import gc
 import multiprocessing
 import os
 import signal
@@ -21,10 +22,11 @@ from everest.errors import DataError, VideoError
 
 @pytest.fixture(autouse=True)
 def _nothing_is_left_behind() -> Iterator[None]:
+    gc.collect()  # connections of other tests
     before = num_open_files()
     yield
     assert multiprocessing.active_children() == []
-    assert num_open_files() == before
+    assert num_open_files() <= before
 
 
 def num_open_files() -> int:
@@ -179,12 +181,12 @@ def test_stopping_early_stops_the_processes() -> None:
 
 def test_a_slow_caller_does_not_cost_what_was_done_in_time() -> None:
     found = []
-    for _, outcome in run_parallel(double, range(4), num_workers=2, time_limit_seconds=0.3):
+    for _, outcome in run_parallel(double, range(3), num_workers=2, time_limit_seconds=1.5):
         found.append(outcome)
-        deadline = time.monotonic() + 0.4
+        deadline = time.monotonic() + 1.7
         while time.monotonic() < deadline:
             pass
-    assert found == [0, 2, 4, 6]
+    assert found == [0, 2, 4]
 
 
 def test_other_systems_start_processes_afresh(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -198,7 +198,7 @@ def test_a_time_to_wait_that_is_none_stops_no_worker(server: FailingServer) -> N
     bad = Fault(status=503, headers=headers)
     server.fault_of = lambda request: bad if request.path.endswith("000001.tar") else None
     manifest = load_data(f"{server.url}/data")
-    views = EvaluationConfig(num_segments=1, num_crops=1, remote=RemoteConfig(patience_seconds=0.3))
+    views = EvaluationConfig(num_segments=1, num_crops=1, remote=RemoteConfig(patience_seconds=2.0))
     found = in_time(lambda: list(build_view_loader(manifest, SMALL, views, num_workers=1)))
     assert isinstance(found, list)
     fails = ["000001.tar" in str(record.path) for record in manifest.records]
@@ -251,7 +251,7 @@ def test_the_limit_of_the_cache_is_kept(server: FailingServer, tmp_path: Path) -
 
 def test_a_shard_that_fails_for_ever_is_replaced_in_training_and_named(server: FailingServer) -> None:
     server.fault_of = lambda request: Fault(status=500) if request.path.endswith("000001.tar") else None
-    given = config(patience_seconds=0.5)
+    given = config(patience_seconds=2.0)
     given = given.model_copy(update={"data": given.data.model_copy(update={"max_failed_share": 1.0})})
     loader = build_train_loader(load_data(f"{server.url}/data"), given)
     assert len([batch for epoch in range(2) for batch in loader.epoch(epoch)]) == 6
@@ -265,7 +265,7 @@ def test_a_shard_that_fails_for_ever_is_replaced_in_training_and_named(server: F
 def test_a_shard_that_fails_for_ever_is_listed_in_evaluation(server: FailingServer, num_workers: int) -> None:
     server.fault_of = lambda request: Fault(status=503) if request.path.endswith("000002.tar") else None
     manifest = load_data(f"{server.url}/data")
-    views = EvaluationConfig(num_segments=1, num_crops=1, remote=RemoteConfig(patience_seconds=0.3))
+    views = EvaluationConfig(num_segments=1, num_crops=1, remote=RemoteConfig(patience_seconds=2.0))
     found = list(build_view_loader(manifest, SMALL, views, num_workers=num_workers))
     assert [views.record_index for views in found] == list(range(NUM_CLIPS))
     for views, record in zip(found, manifest.records, strict=True):
@@ -277,7 +277,7 @@ def test_a_shard_that_fails_for_ever_is_listed_in_evaluation(server: FailingServ
 
 def test_a_shard_that_failed_once_with_all_patience_is_asked_once(server: FailingServer) -> None:
     server.fault_of = lambda request: Fault(status=503) if request.path.endswith("000002.tar") else None
-    views = EvaluationConfig(num_segments=1, num_crops=1, remote=RemoteConfig(patience_seconds=0.3))
+    views = EvaluationConfig(num_segments=1, num_crops=1, remote=RemoteConfig(patience_seconds=2.0))
     list(build_view_loader(load_data(f"{server.url}/data"), SMALL, views, num_workers=0))
     first, *others = Counter(r.start for r in server.asked("000002.tar")).values()
     assert first > 3
@@ -288,12 +288,12 @@ def test_a_shard_that_failed_once_with_all_patience_is_asked_once(server: Failin
 def test_a_server_that_is_gone_ends_the_run_and_not_the_files(server: FailingServer, num_workers: int) -> None:
     manifest = load_data(f"{server.url}/data")
     server.fault_of = lambda request: Fault(close=True)
-    given = config(num_workers, patience_seconds=0.3)
+    given = config(num_workers, patience_seconds=2.0)
     given = given.model_copy(update={"data": given.data.model_copy(update={"max_failed_share": 1.0})})
     told = r"5 clips of [34] shards, one after the other, cannot be fetched: the server or the network is gone; the"
     with pytest.raises(DataError, match=told):
         list(build_train_loader(manifest, given).epoch(0))
-    views = EvaluationConfig(num_segments=1, num_crops=1, remote=RemoteConfig(patience_seconds=0.3))
+    views = EvaluationConfig(num_segments=1, num_crops=1, remote=RemoteConfig(patience_seconds=2.0))
     with pytest.raises(DataError, match="the server or the network is gone"):
         list(build_view_loader(manifest, SMALL, views, num_workers=num_workers))
 

@@ -65,11 +65,11 @@ def test_a_list_that_is_not_there_and_a_single_video_are_refused_without_secrets
     predict, embed = ["predict"], ["embed", "--out", str(packed / "f.npz")]
     for command, given, reason in (
         (predict, ["no.csv"], "no.csv"),
-        (predict, ["a.mp4"], "a.mp4: one video; at a URL"),
+        (predict, ["a.mp4"], "a.mp4: cannot be fetched: 404"),
         (embed, ["a.mp4"], "a.mp4: one video; at a URL"),
         (embed, ["data", "a.mp4"], "data: the URL of a list"),
     ):
         assert main([*command, str(packed / "w.safetensors"), *(f"{url}/{name}?sig=TOKEN" for name in given)]) == 2
         out, err = capsys.readouterr()
-        assert err.startswith(f"error: {server.url}/{reason}")
+        assert err.splitlines()[-1].startswith(f"error: {server.url}/{reason}")
         assert not any(secret in out + err for secret in ("hunter2", "TOKEN"))

@@ -250,7 +250,7 @@ def build_train_loader(
     """
     if isinstance(config, FinetuneConfig) and not manifest.labelled:
         num_missing = sum(record.label is None for record in manifest.records)
-        raise DataError(f"{manifest.source}: {num_missing} of {len(manifest)} clips have no label to fine-tune on")
+        raise DataError(f"{manifest.place}: {num_missing} of {len(manifest)} clips have no label to fine-tune on")
     repeats = config.data.clips_per_video
     has_gpu = config.run.device in {"auto", "cuda"} and torch.cuda.is_available()
     is_mixed = isinstance(config, FinetuneConfig) and max(config.augment.mixup_alpha, config.augment.cutmix_alpha) > 0

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from everest.errors import ManifestError
-from everest.video.source import ShardMember, VideoSource
+from everest.video.source import ShardMember, VideoSource, say_location
 
 VIDEO_EXTENSIONS = frozenset(
     {"3gp", "avi", "flv", "gif", "m2ts", "m4v", "mkv", "mov", "mp4"}
@@ -70,15 +70,20 @@ class Manifest:
     note: str = ""
     whole_digest: str = ""
 
+    @property
+    def place(self) -> str:
+        """The source as people write it: a path, or a URL."""
+        return say_location(self.source)
+
     def __post_init__(self) -> None:
         if not self.records:
-            raise ManifestError(f"{self.source}: no clips")
+            raise ManifestError(f"{self.place}: no clips")
         if len(set(self.class_names)) != len(self.class_names):
-            raise ManifestError(f"{self.source}: a class name occurs twice; every class needs its own")
+            raise ManifestError(f"{self.place}: a class name occurs twice; every class needs its own")
         for record in self.records:
             if record.label is not None and not 0 <= record.label < self.num_classes:
                 raise ManifestError(
-                    f"{self.source}: label {record.label} of {record.path.name} is out of range; "
+                    f"{self.place}: label {record.label} of {record.path.name} is out of range; "
                     f"there are {self.num_classes} classes"
                 )
 
@@ -149,7 +154,7 @@ class Manifest:
         records = tuple(r for r in self.records if r.split == wanted)
         if not records:
             exist = f"it has {', '.join(sorted(self.splits))}" if self.splits else "it has no splits"
-            raise ManifestError(f"{self.source}: no split {name!r}: {exist}; 'all' takes every clip")
+            raise ManifestError(f"{self.place}: no split {name!r}: {exist}; 'all' takes every clip")
         return replace(self, records=records, whole_digest=self.source_digest)
 
     def counts(self) -> dict[str, dict[str, int]]:

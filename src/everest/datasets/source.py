@@ -78,7 +78,7 @@ def hold_out(manifest: Manifest, share: float) -> Manifest:
     if not 0.0 < share < 1.0:
         raise ConfigError(f"holdout must lie between 0 and 1, not {share}")
     if not manifest.labelled:
-        raise DataError(f"{manifest.source}: a hold-out by class needs a label for every clip")
+        raise DataError(f"{manifest.place}: a hold-out by class needs a label for every clip")
     root = manifest.root
     files_of: dict[int, set[Path]] = {}
     for record in manifest.records:

@@ -215,7 +215,7 @@ def evaluate(
     if not len(found.record_indices):
         first, reason = next(iter(found.failures.items()))
         raise DataError(
-            f"{manifest.source}: none of the {len(manifest)} clips can be read; the first one: "
+            f"{manifest.place}: none of the {len(manifest)} clips can be read; the first one: "
             f"{manifest.records[first].path}: {reason}"
         )
     return _measure(found, data, manifest, views.num_segments * views.num_crops, seconds)

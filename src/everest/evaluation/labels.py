@@ -29,7 +29,7 @@ def align_labels(manifest: Manifest, class_names: Sequence[str]) -> Manifest:
     num_missing = sum(record.label is None for record in manifest.records)
     if num_missing:
         raise DataError(
-            f"{manifest.source}: {num_missing} of {len(manifest)} clips have no label to compare with; "
+            f"{manifest.place}: {num_missing} of {len(manifest)} clips have no label to compare with; "
             f"give every clip a label, or use prediction, which needs none"
         )
     index_of = {name: index for index, name in enumerate(class_names)}
@@ -39,7 +39,7 @@ def align_labels(manifest: Manifest, class_names: Sequence[str]) -> Manifest:
     if by_place:
         _check_range(manifest, used, len(class_names))
     elif unknown:
-        raise DataError(f"{manifest.source}: {_unknown_classes(unknown, class_names)}")
+        raise DataError(f"{manifest.place}: {_unknown_classes(unknown, class_names)}")
     new_of = {label: label if by_place else index_of[manifest.class_names[label]] for label in used}
     records = tuple(r if r.label is None else replace(r, label=new_of[r.label]) for r in manifest.records)
     said = "integer labels are taken as places in the checkpoint's list of classes" if by_place else ""
@@ -50,7 +50,7 @@ def align_labels(manifest: Manifest, class_names: Sequence[str]) -> Manifest:
 def _check_range(manifest: Manifest, labels: list[int], num_classes: int) -> None:
     if labels[-1] >= num_classes:
         raise DataError(
-            f"{manifest.source}: label {labels[-1]} is out of range; the checkpoint has {num_classes} classes, "
+            f"{manifest.place}: label {labels[-1]} is out of range; the checkpoint has {num_classes} classes, "
             f"accepted: 0 to {num_classes - 1}"
         )
 

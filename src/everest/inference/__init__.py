@@ -3,8 +3,10 @@
 from everest.inference.embedding import EmbedReport, embed
 from everest.inference.feature_rows import FeatureRow, Features, read_features, write_features
 from everest.inference.inspection import WITHOUT_CHECKPOINT, Inspection, Looker, inspect_video
-from everest.inference.predict import DEFAULT_VIEWS, ClipPrediction, FailedPrediction, Predictor
+from everest.inference.predict import DEFAULT_VIEWS, Predictor
+from everest.inference.predictions import ClipPrediction, FailedPrediction
 from everest.inference.reconstruct import Reconstruction, assemble, reconstruct
+from everest.inference.timeline import Segment, Timeline
 from everest.inference.windows import Windows
 
 __all__ = [
@@ -19,6 +21,8 @@ __all__ = [
     "Looker",
     "Predictor",
     "Reconstruction",
+    "Segment",
+    "Timeline",
     "Windows",
     "assemble",
     "embed",

@@ -3,34 +3,23 @@
 Shapes: C channels, T frames, H height, W width, D width.
 """
 
-from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from everest.config import CheckpointInfo, EvaluationConfig, num_sampled_frames
+from everest.config import EvaluationConfig, num_sampled_frames
 from everest.datasets import ClipRecord, Manifest, build_view_loader
-from everest.datasets.clip_cache import ClipCache
 from everest.datasets.clips import Views
-from everest.datasets.engine import Engine, LocalEngine
-from everest.datasets.pool import Lost
 from everest.datasets.ray_engine import RayEngine
-from everest.datasets.store import arriving, through_store
-from everest.datasets.watch import GRACE
-from everest.datasets.workers import resolve_num_workers
-from everest.errors import ConfigError, VideoError
 from everest.evaluation.many import Computed, compute_views
+from everest.inference.cutting import VIDEOS_ON_RAY, VIDEOS_TOGETHER, cut_videos, kept_near
 from everest.inference.feature_rows import FeatureRow
 from everest.inference.windows import Windows
 from everest.models.features import ClipFeatures, FeatureModel
-from everest.video.source import is_url
-
-VIDEOS_TOGETHER, VIDEOS_ON_RAY = 64, 8192  # that are opened before the first of them is read, to be cut
 
 
 @dataclass(frozen=True)
@@ -66,41 +55,11 @@ class FeatureReader:
         together = VIDEOS_TOGETHER if self.engine is None else VIDEOS_ON_RAY
         for start in range(first, len(records), together):
             some = records[start : start + together]
-            with self._keeping(some) as reader:
-                yield from reader._read(reader._cut(some, self.windows), start)
-
-    @contextmanager
-    def _keeping(self, records: Sequence[ClipRecord]) -> Iterator["FeatureReader"]:
-        """Keep clips that come over the network, and have hashes, from when they are cut until all spans are read."""
-        remote = self.views.remote
-        are_far = any(record.member is not None and is_url(record.member.shard) for record in records)
-        if self.engine is not None or remote.cache_dir is not None or not are_far:
-            yield self
-            return
-        with TemporaryDirectory(prefix="clips-", dir=self.folder) as folder:
-            with suppress(ConfigError):  # nobody asked for it: without it clips are fetched again
-                ClipCache(folder, 0).prepare()
-                remote = remote.model_copy(update={"cache_dir": folder})
-            yield replace(self, views=self.views.model_copy(update={"remote": remote}))
-
-    def _cut(self, records: Sequence[ClipRecord], windows: Windows) -> list[list[ClipRecord] | str]:
-        """Give the spans of each video, or why it cannot be opened.
-
-        Raises:
-            DataError: The store of the videos is gone, so that it is not for a video that one cannot be opened.
-        """
-        num_workers = min(resolve_num_workers(self.num_workers), len(records))
-        engine: Engine = self.engine or LocalEngine(num_workers)
-        through, _ = through_store(records, self.views.remote, num_workers=1)
-        limit = self.views.time_limit_seconds * GRACE
-        found: Iterator[tuple[int, list[ClipRecord] | Lost]]
-        found = engine.run(Cut(windows, self.model.info), through, time_limit_seconds=limit)
-        cut: list[list[ClipRecord] | str] = []
-        for _, spans in found:
-            if isinstance(spans, Lost) and spans.error is not None and not isinstance(spans.error, VideoError):
-                raise spans.error
-            cut.append(spans.reason if isinstance(spans, Lost) else spans)
-        return cut
+            with kept_near(some, self.views, self.folder, self.engine) as views:
+                cut = cut_videos(
+                    some, self.windows, self.model.info, views, num_workers=self.num_workers, engine=self.engine
+                )
+                yield from replace(self, views=views)._read(cut, start)
 
     def _read(
         self, videos: Sequence[list[ClipRecord] | str], first: int
@@ -135,20 +94,6 @@ class FeatureReader:
         assert self.engine is not None  # noqa: S101 - for the type checker: only asked where there is one
         function = Describe(self.model)
         return compute_views(self.engine, function, records, self.model.info, self.views, device=self.device)
-
-
-@dataclass(frozen=True)
-class Cut:
-    """The task of a worker: finds the spans of a video. Every ``yield`` says that it gets on, as in reading views."""
-
-    windows: Windows
-    info: CheckpointInfo
-
-    def __call__(self, record: ClipRecord) -> Generator[None, None, list[ClipRecord]]:
-        """Cut a video."""
-        yield from arriving(record.source)
-        yield
-        return self.windows.cut(record, self.info)
 
 
 @dataclass(frozen=True)

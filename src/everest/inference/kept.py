@@ -14,8 +14,10 @@ from everest.datasets import ClipRecord
 from everest.datasets.check import stat_source
 from everest.datasets.lock import Lock
 from everest.errors import DataError
-from everest.inference.predict import ClipPrediction, FailedPrediction, Predictor
+from everest.inference.predict import Predictor
+from everest.inference.predictions import ClipPrediction, FailedPrediction
 from everest.links import append_text, open_new
+from everest.video.source import say_location
 
 Key = tuple[str, float | None, float | None, int, int]  # file, span, size and time of the last change
 
@@ -115,7 +117,7 @@ class PredictionFile:
 
 def to_row(record: ClipRecord, prediction: ClipPrediction | FailedPrediction) -> dict[str, Any]:
     """Give a prediction as plain values that JSON can hold; a span only where there is one."""
-    row: dict[str, Any] = {"video": str(prediction.source)}
+    row: dict[str, Any] = {"video": say_location(prediction.source)}
     if record.start_seconds is not None or record.end_seconds is not None:
         row |= {"start": record.start_seconds, "end": record.end_seconds}
     if isinstance(prediction, FailedPrediction):
@@ -133,7 +135,7 @@ def fingerprint(predictor: Predictor) -> str:
 
 
 def _key(record: ClipRecord) -> Key:
-    return str(record.path), record.start_seconds, record.end_seconds, *stat_source(record.source)
+    return say_location(record.path), record.start_seconds, record.end_seconds, *stat_source(record.source)
 
 
 def _state(record: ClipRecord) -> dict[str, Any]:

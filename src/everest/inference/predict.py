@@ -7,7 +7,7 @@ import copy
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
@@ -22,45 +22,13 @@ from everest.evaluation import choose_device, classify_videos, with_keep_ratio
 from everest.evaluation.many import Classify, compute_views
 from everest.evaluation.metrics import rank_classes
 from everest.evaluation.views import OnProgress, OnVideo
+from everest.inference.predictions import ClipPrediction, FailedPrediction
+from everest.inference.timeline import Timeline, make_timeline
+from everest.inference.windows import Windows
 from everest.models import Classifier, load_model
 
 DEFAULT_VIEWS = EvaluationConfig(num_segments=3, num_crops=1)  # start, middle and end; the centre of the picture
-
-
-@dataclass(frozen=True)
-class ClipPrediction:
-    """The most probable classes of a video or of a span of it.
-
-    Attributes:
-        source: The file, as it was given.
-        classes: Names and probabilities (0 to 1), most probable first.
-        start_seconds: Where the span begins; None: at the start of the file.
-        end_seconds: Where it ends; None: at the end of the file.
-        seconds: Time that the prediction took; of files that were predicted together, their mean.
-    """
-
-    source: Path
-    classes: tuple[tuple[str, float], ...]
-    start_seconds: float | None
-    end_seconds: float | None
-    seconds: float
-
-    @property
-    def best(self) -> str:
-        """Name of the most probable class."""
-        return self.classes[0][0]
-
-    def __repr__(self) -> str:
-        named = ", ".join(f"{name} {probability:.1%}" for name, probability in self.classes)
-        return f"ClipPrediction({self.source.name!r}: {named})"
-
-
-@dataclass(frozen=True)
-class FailedPrediction:
-    """A file that cannot be read, and why."""
-
-    source: Path
-    reason: str
+ONE_VIEW = EvaluationConfig(num_segments=1, num_crops=1)  # of a window: from its middle, the centre of the picture
 
 
 OnResult = Callable[[int, ClipPrediction | FailedPrediction], None]  # place of the file, what is said of it
@@ -195,6 +163,38 @@ class Predictor:
 
         return self._predict(spans, views, top, on_result, work)
 
+    def timeline(
+        self,
+        path: str | Path | ClipRecord,
+        windows: Windows | None = None,
+        *,
+        views: EvaluationConfig = ONE_VIEW,
+        top: int = 5,
+        on_progress: OnProgress | None = None,
+        num_workers: int = 0,
+    ) -> Timeline:
+        """Name what happens when in a long video.
+
+        Args:
+            path: The file, or a part of it.
+            windows: How it is cut; None: one clip of the model after the other.
+            views: Of each window.
+            top: Classes to name in each.
+            on_progress: Called after each window with the number of those that are done and the number of all.
+            num_workers: Decoding processes; 0 decodes in this one, -1 takes one process per spare core.
+
+        Raises:
+            VideoError: The file cannot be read; a window that cannot be read is listed in the result.
+            ConfigError: ``top`` makes no sense.
+        """
+        record = path if isinstance(path, ClipRecord) else ClipRecord(Path(path))
+        spans = (windows or Windows()).cut(record, self.info)
+        results = self.predict_many(spans, on_progress, views=views, top=top, num_workers=num_workers)
+        found = make_timeline(record.path, results, spans)
+        if not found.windows:
+            raise VideoError(f"{record.path}: {found.failures[0][2]}")
+        return found
+
     def _classify(
         self,
         manifest: Manifest,
@@ -236,7 +236,7 @@ class Predictor:
                 predictions[index] = FailedPrediction(span.path, outcome)
             else:
                 seconds = (time.perf_counter() - start) / (len(predictions) + 1)
-                classes = self._named(outcome, top)
+                classes = self.named(outcome, top)
                 predictions[index] = ClipPrediction(span.path, classes, span.start_seconds, span.end_seconds, seconds)
             if on_result is not None:
                 on_result(index, predictions[index])
@@ -246,8 +246,13 @@ class Predictor:
         in_order = (predictions[index] for index in range(len(spans)))
         return [replace(p, seconds=seconds) if isinstance(p, ClipPrediction) else p for p in in_order]
 
-    def _named(self, probabilities: Tensor, top: int) -> tuple[tuple[str, float], ...]:
-        """Name the most probable classes: [K] to pairs."""
+    def named(self, probabilities: Tensor, top: int) -> tuple[tuple[str, float], ...]:
+        """Name the most probable classes, most probable first.
+
+        Args:
+            probabilities: Of all classes, shape [K].
+            top: How many to name.
+        """
         order: list[int] = rank_classes(probabilities)[:top].tolist()
         return tuple((self.class_names[i], float(probabilities[i])) for i in order)
 

@@ -47,13 +47,20 @@ class Windows:
             seconds, fps = reader.info.duration_seconds, reader.info.fps
         first = record.start_seconds or 0.0
         last = seconds if record.end_seconds is None else min(record.end_seconds, seconds)
+        window, hop = self.lengths(info, fps)
+        return [replace(record, start_seconds=start, end_seconds=end) for start, end in spans(first, last, window, hop)]
+
+    def lengths(self, info: CheckpointInfo, fps: float) -> tuple[float, float]:
+        """Compute the length of a window and the time from one start to the next, in seconds.
+
+        Args:
+            info: What the model takes: how long one of its clips is.
+            fps: Frames per second of the video.
+        """
         num_frames = num_sampled_frames(info)
         own = num_frames * sampled_step(info.clip, num_frames, fps) / fps
         window = self.window_seconds or own
-        return [
-            replace(record, start_seconds=start, end_seconds=end)
-            for start, end in spans(first, last, window, self.hop_seconds or window)
-        ]
+        return window, self.hop_seconds or window
 
 
 def spans(first: float, last: float, window: float, hop: float) -> Iterator[tuple[float, float]]:

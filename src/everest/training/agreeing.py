@@ -23,7 +23,7 @@ def require_same_start(config: TrainConfig, data: Manifest) -> None:
     found = {
         "settings": settings,
         "digests": [data.digest, data.source_digest, list(data.class_names)],
-        "data": f"{len(data):,} clips of {data.num_files:,} files from {data.source}",
+        "data": f"{len(data):,} clips of {data.num_files:,} files from {data.place}",
     }
     main, *others = gather_values(found)
     differing = {rank: what for rank, other in enumerate(others, 1) if (what := _difference(main, other))}

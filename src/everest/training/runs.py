@@ -123,7 +123,7 @@ def run_finetuning(
     """
     learnt = {record.label for record in data.records if record.label is not None}
     if data.labelled and len(learnt) < 2:
-        raise DataError(f"{data.source}: fine-tuning needs clips of at least two classes, found {len(learnt)}")
+        raise DataError(f"{data.place}: fine-tuning needs clips of at least two classes, found {len(learnt)}")
     start = None if init is None else read_weights(init)
     stretched = ""
     if start is not None:
@@ -274,7 +274,7 @@ class _Run:
             tell=self.tell,
         )
         going_on = self.resume == "auto" and trainer.resume()
-        self.tell(f"{len(self.data)} clips of {self.data.num_files} videos from {self.data.source}")
+        self.tell(f"{len(self.data)} clips of {self.data.num_files} videos from {self.data.place}")
         if config.optim.global_batch_size > len(self.data) * config.data.clips_per_video:
             self.tell(f"a step takes {config.optim.global_batch_size} clips, more than there are: some come again")
         store = loader.store

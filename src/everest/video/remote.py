@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import fsspec
 import fsspec.asyn
@@ -14,6 +14,8 @@ from everest.errors import RemoteError
 from everest.video.problems import DRIVERS, Asking, Problem
 from everest.video.protocols import expect_store
 from everest.video.urls import Url, address_of
+
+_T = TypeVar("_T")
 
 _CHANCE = random.SystemRandom()  # of its own: a run's random numbers stay what they are, and forked workers differ
 _NOT_THERE = {401, 403, 404, 410}
@@ -76,6 +78,41 @@ def read_url(
     Raises:
         RemoteError: It cannot be read; the message begins with what the last try met.
     """
+    return _ask_again(lambda left: _ask(url, start, end, patience, left), patience, check, on_retry)
+
+
+def size_of_url(
+    url: str, *, patience: Patience = DEFAULT_PATIENCE, on_retry: OnRetry = lambda problem, seconds: None
+) -> int | None:
+    """Look up the bytes of a file at a URL; None where its server does not tell.
+
+    Raises:
+        RemoteError: As for :func:`read_url`.
+    """
+
+    def ask(left: float) -> int | None:
+        filesystem, path = _filesystem(url)
+        if isinstance(filesystem, fsspec.asyn.AsyncFileSystem):
+            look_up = partial(filesystem._info, path)
+            found = fsspec.asyn.sync(filesystem.loop, look_up, timeout=max(left, 1.0))  # type: ignore[no-untyped-call]
+        else:
+            found = filesystem.info(path)
+        return None if found.get("size") is None else int(found["size"])
+
+    return _ask_again(ask, patience, lambda size: None, on_retry)
+
+
+def _ask_again(
+    ask: Callable[[float], _T], patience: Patience, check: Callable[[_T], Problem | None], on_retry: OnRetry
+) -> _T:
+    """Ask until the answer is a good one, or nothing is to be hoped for.
+
+    Args:
+        ask: Takes the seconds that are left.
+        patience: How often, and how long.
+        check: Finds out what is wrong with an answer.
+        on_retry: Called before every wait.
+    """
     began = time.monotonic()
     deadline = began + patience.total_seconds
     number = 0
@@ -83,12 +120,12 @@ def read_url(
         number += 1
         num_tries = patience.num_tries
         with Asking() as asking:
-            content = _ask(url, start, end, patience, deadline - time.monotonic())
+            answer = ask(deadline - time.monotonic())
         problem = asking.problem
         if problem is None:
-            problem, num_tries = check(content), patience.num_tries_of_wrong_bytes
+            problem, num_tries = check(answer), patience.num_tries_of_wrong_bytes
             if problem is None:
-                return content
+                return answer
         seconds = patience.wait_seconds(number, problem.retry_after_seconds)
         in_time = time.monotonic() + seconds < deadline
         if not problem.is_passing or number >= num_tries or not in_time:

@@ -29,7 +29,7 @@ class ShardMember:
     Attributes:
         shard: Path of the larger file, or an fsspec URL such as ``s3://bucket/000000.tar``; a
             :class:`~everest.video.urls.Url` where a password or a signature belongs to it.
-        name: Name of the video inside of it, for messages.
+        name: Name of the video inside of it, for messages; empty where it is all of the file.
         offset: Its first byte.
         num_bytes: Its length.
         sha256: Hash of its bytes in hexadecimal; empty where nobody knows it.
@@ -48,7 +48,7 @@ class ShardMember:
             raise VideoError(f"{self}: a part of a file needs an offset of at least 0 and a byte, not {self!r}")
 
     def __str__(self) -> str:
-        return f"{self.shard}/{self.name}"
+        return f"{self.shard}/{self.name}" if self.name else str(self.shard)
 
 
 VideoSource = Path | ShardMember

@@ -1,0 +1,167 @@
+"""What happens when in a long video: windows of it with their classes, and what they say together.
+
+Shapes: none; a timeline is made of predictions.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from everest.inference.predictions import ClipPrediction, FailedPrediction
+from everest.video.source import say_location
+
+_TOLERANCE = 1e-6  # seconds; windows that follow each other meet, but for rounding
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A stretch of time in which windows agree on the most probable class.
+
+    Attributes:
+        start_seconds: Where it begins.
+        end_seconds: Where it ends.
+        name: The class.
+        probability: Mean over its windows, 0 to 1.
+        num_windows: Windows that it is made of.
+    """
+
+    start_seconds: float
+    end_seconds: float
+    name: str
+    probability: float
+    num_windows: int
+
+
+@dataclass(frozen=True, repr=False)
+class Timeline:
+    """The windows of one video.
+
+    Attributes:
+        source: The file, as it was given.
+        windows: Predictions in the order of time, each with its span.
+        failures: Spans in seconds that cannot be read, with the reason; without times, where it is all of the video.
+    """
+
+    source: Path
+    windows: tuple[ClipPrediction, ...]
+    failures: tuple[tuple[float | None, float | None, str], ...] = field(default=())
+
+    @property
+    def seconds(self) -> float:
+        """Where the last window ends; 0 where there is none."""
+        return max((_span(window)[1] for window in self.windows), default=0.0)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Classes that are most probable in some window, the one with the longest time first."""
+        total: dict[str, float] = {}
+        for segment in self.segments():
+            total[segment.name] = total.get(segment.name, 0.0) + segment.end_seconds - segment.start_seconds
+        return tuple(sorted(total, key=lambda name: (-total[name], name)))
+
+    def segments(self) -> tuple[Segment, ...]:
+        """Join neighbouring windows of the same best class.
+
+        Where windows overlap, each moment belongs to the one whose middle is nearest. Where nothing could be read, or
+        windows leave gaps, there is no segment.
+        """
+        parts: list[list[tuple[float, float, ClipPrediction]]] = []
+        for part in self._parts():
+            joined = bool(parts) and parts[-1][-1][1] == part[0] and parts[-1][-1][2].best == part[2].best
+            if joined:
+                parts[-1].append(part)
+            else:
+                parts.append([part])
+        return tuple(
+            Segment(
+                some[0][0],
+                some[-1][1],
+                some[0][2].best,
+                sum(window.classes[0][1] for _, _, window in some) / len(some),
+                len(some),
+            )
+            for some in parts
+        )
+
+    def at(self, seconds: float) -> Segment | None:
+        """Find the segment of a moment; None where there is none."""
+        found = (part for part in self.segments() if part.start_seconds <= seconds < part.end_seconds)
+        return next(found, None)
+
+    def _parts(self) -> list[tuple[float, float, ClipPrediction]]:
+        """Give each window the time that belongs to it: from half way to the one before to half way to the next."""
+        ends = [_span(window) for window in self.windows]
+        parts = []
+        for number, (start, end) in enumerate(ends):
+            first, last = start, end
+            if number and ends[number - 1][1] >= start - _TOLERANCE:
+                first = _between(ends[number - 1], (start, end))
+            if number + 1 < len(ends) and ends[number + 1][0] <= end + _TOLERANCE:
+                last = _between((start, end), ends[number + 1])
+            parts.append((first, last, self.windows[number]))
+        return parts
+
+    def to_row(self) -> dict[str, Any]:
+        """Give everything as plain values that JSON can hold."""
+        row: dict[str, Any] = {"video": say_location(self.source), "seconds": self.seconds}
+        row["segments"] = [
+            {
+                "start": segment.start_seconds,
+                "end": segment.end_seconds,
+                "name": segment.name,
+                "probability": segment.probability,
+                "num_windows": segment.num_windows,
+            }
+            for segment in self.segments()
+        ]
+        row["windows"] = [
+            {
+                "start": window.start_seconds,
+                "end": window.end_seconds,
+                "classes": [{"name": name, "probability": share} for name, share in window.classes],
+            }
+            for window in self.windows
+        ]
+        if self.failures:
+            row["failures"] = [{"start": start, "end": end, "error": why} for start, end, why in self.failures]
+        return row
+
+    def __repr__(self) -> str:
+        num_segments, num_failures = len(self.segments()), len(self.failures)
+        fate = f", {num_failures} failures" if num_failures else ""
+        return f"Timeline({self.source.name!r}: {len(self.windows)} windows, {num_segments} segments{fate})"
+
+
+def make_timeline(source: Path, results: Sequence[ClipPrediction | FailedPrediction], spans: Sequence[Any]) -> Timeline:
+    """Put the results of the windows of one video together.
+
+    Args:
+        source: The video, as it was given.
+        results: One for each window.
+        spans: The windows, with ``start_seconds`` and ``end_seconds``.
+    """
+    windows = sorted((result for result in results if isinstance(result, ClipPrediction)), key=_span)
+    failures = tuple(
+        (span.start_seconds, span.end_seconds, result.reason)
+        for span, result in zip(spans, results, strict=True)
+        if isinstance(result, FailedPrediction)
+    )
+    return Timeline(source, tuple(windows), failures)
+
+
+def _span(window: ClipPrediction) -> tuple[float, float]:
+    return window.start_seconds or 0.0, window.end_seconds or 0.0
+
+
+def _between(one: tuple[float, float], following: tuple[float, float]) -> float:
+    """Find the moment that is as far from the middle of one window as from that of the next."""
+    return (sum(one) + sum(following)) / 4
+
+
+def say_time(seconds: float) -> str:
+    """Write a time as people read it: 1:02:03.5, or 2:03.5 within the first hour."""
+    tenths = round(seconds * 10)
+    minutes, rest = divmod(tenths, 600)
+    hours, minutes = divmod(minutes, 60)
+    return (f"{hours}:{minutes:02d}" if hours else f"{minutes}") + f":{rest / 10:04.1f}"

@@ -1,0 +1,88 @@
+"""Streams: what is one, and the frames that come."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from everest.datasets import load_data
+from everest.errors import VideoError
+from everest.video.live import LiveStream, _Clock, is_live, is_pushed
+from everest.video.reader import VideoReader
+from live_sources import as_transport_stream, sending, serving_folder, write_playlist
+
+CLIP = load_data("bundled").records[0].path
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        "rtsp://user:secret@camera/1",
+        "udp://239.0.0.1:1234",
+        "tcp://127.0.0.1:5",
+        "RTMP://host/app",
+        "https://host/live.m3u8?token=1",
+        "http://host/x.mpd",
+    ],
+)
+def test_broadcasts_and_playlists_are_live(location: str) -> None:
+    assert is_live(location)
+    assert is_pushed(location) == (not location.startswith("http"))
+
+
+@pytest.mark.parametrize(
+    "location", ["clip.mp4", "https://host/clip.mp4", "s3://bucket/data", "live.m3u8", "/dev/null", "bundled", "a\0b"]
+)
+def test_files_are_not(location: str) -> None:
+    assert not is_live(location)
+    assert not is_pushed(location)
+
+
+def test_frames_are_those_of_the_file_at_their_times() -> None:
+    with sending(as_transport_stream(CLIP)) as address, LiveStream(address) as stream:
+        found = [(frame.seconds, frame.pixels()) for frame in stream]
+    with VideoReader(CLIP) as reader:
+        known = reader.read(range(reader.info.num_frames))
+        assert stream.fps == pytest.approx(reader.info.fps, rel=0.01)
+    assert len(found) == known.num_frames
+    assert [seconds for seconds, _ in found] == pytest.approx(known.pts_seconds.tolist(), abs=0.01)
+    assert all(torch.equal(pixels, frame) for (_, pixels), frame in zip(found, known.frames, strict=True))
+
+
+def test_a_playlist_of_a_web_server_is_followed_there_and_no_further(tmp_path: Path) -> None:
+    write_playlist(CLIP, tmp_path)
+    with VideoReader(CLIP) as reader:
+        num_frames = reader.info.num_frames
+    piece = min(path for path in tmp_path.iterdir() if path.suffix == ".ts")
+    planted = (tmp_path / "live.m3u8").read_text().replace(piece.name, f"file://{piece}")
+    (tmp_path / "planted.m3u8").write_text(planted)
+    with serving_folder(tmp_path) as url:
+        with LiveStream(f"{url}/live.m3u8") as stream:
+            assert len(list(stream)) == num_frames
+        with LiveStream(f"{url}/planted.m3u8") as stream:
+            assert len(list(stream)) < num_frames  # without the piece that would be a file of this machine
+
+
+def test_what_is_no_video_nobody_sends_or_breaks_off_is_said_without_passwords() -> None:
+    with sending(b"no video at all" * 1000) as address, pytest.raises(VideoError, match=r"cannot be opened|no moving"):
+        LiveStream(address)
+    with sending(b"", silent_seconds=2) as address, pytest.raises(VideoError, match="cannot be opened"):
+        LiveStream(address, timeout_seconds=0.5)
+    with pytest.raises(VideoError, match=r"^tcp://127\.0\.0\.1:1: cannot be opened: connection refused$"):
+        LiveStream("tcp://me:secret@127.0.0.1:1")
+
+
+def test_a_sender_that_falls_silent_is_not_waited_for_for_ever() -> None:
+    content = as_transport_stream(CLIP)
+    with sending(content[: len(content) // 2], silent_seconds=2) as address:
+        stream = LiveStream(address, timeout_seconds=0.7)
+        found = []
+        with pytest.raises(VideoError, match="broke off"), stream:
+            found += [frame.seconds for frame in stream]
+        assert not found or found[-1] > 0
+
+
+def test_times_neither_fall_nor_leap() -> None:
+    clock = _Clock(0.1)
+    stamps = [100.0, 100.1, None, 100.3, 5.0, 5.1, 9000.0, 9000.1, 9000.1]
+    assert [clock.place(stamp) for stamp in stamps] == pytest.approx([0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8])

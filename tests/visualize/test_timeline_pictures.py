@@ -1,0 +1,81 @@
+"""Timelines as pictures, and below the frames of a video."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from everest.datasets import load_data
+from everest.errors import VideoError
+from everest.inference import ClipPrediction, Timeline
+from everest.video.encode import psnr
+from everest.video.reader import VideoReader
+from everest.visualize.annotated import annotate_video
+from everest.visualize.timeline import OTHER_COLOR, class_colors, draw_timeline, frames_over_time
+
+CLIP = load_data("bundled").records[0].path
+
+
+def timeline(*best: str, seconds: float = 1.0, failures: tuple[tuple[float, float, str], ...] = ()) -> Timeline:
+    windows = tuple(
+        ClipPrediction(CLIP, ((name, 0.6), ("$odd_{name", 0.4)), n * seconds, (n + 1) * seconds, 0.0)
+        for n, name in enumerate(best)
+    )
+    return Timeline(CLIP, windows, failures)
+
+
+def pixels(png: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(int)
+
+
+def has_color(picture: np.ndarray, color: str) -> bool:
+    wanted = np.array([int(color[i : i + 2], 16) for i in (1, 3, 5)])
+    return bool((abs(picture - wanted).max(axis=-1) < 12).sum() > 200)
+
+
+def test_each_class_has_a_colour_and_the_least_are_grey() -> None:
+    eight = timeline("a", "a", *"bcdefgh")
+    colors = class_colors(eight)
+    assert next(iter(colors)) == "a"
+    assert len({color for color in colors.values() if color != OTHER_COLOR}) == 6
+    assert [colors[name] for name in "gh"] == [OTHER_COLOR] * 2
+    picture = pixels(draw_timeline(eight))
+    assert all(has_color(picture, color) for color in colors.values())
+
+
+def test_frames_stand_above_their_time_and_what_failed_is_hatched() -> None:
+    given = timeline("a", "b", failures=((2.0, 3.0, "torn"),))
+    frames = frames_over_time(given, CLIP, num_frames=4)
+    assert [seconds for seconds, _ in frames] == [0.25, 0.75, 1.25, 1.75]
+    plain, with_frames = pixels(draw_timeline(given)), pixels(draw_timeline(given, frames))
+    assert with_frames.shape[0] > plain.shape[0]
+    assert frames_over_time(given, Path("none.mp4")) == []
+
+
+@pytest.mark.parametrize("seconds", [1.0, 30.0])
+def test_an_annotated_video_shows_the_same_frames_and_the_class_below(tmp_path: Path, seconds: float) -> None:
+    given = timeline("walk", "a very long name of a class that no banner has room for " * 3, seconds=seconds)
+    done: list[tuple[int, int]] = []
+    count = annotate_video(CLIP, given, tmp_path / "out.mp4", on_progress=lambda *at: done.append(at))
+    with VideoReader(CLIP) as before, VideoReader(tmp_path / "out.mp4") as after:
+        assert count == before.info.num_frames == after.info.num_frames
+        assert done[-1] == (count, count)
+        indices = [0, count // 2, count - 1]
+        known, found = before.read(indices).frames, after.read(indices).frames
+    H, W = known.shape[1:3]
+    left = (found.shape[2] - W) // 2
+    assert psnr(known, found[:, :H, left : left + W]) > 30
+    bar = found[:, -3:].float().mean(dim=(1, 2))  # of each frame
+    assert (bar - bar[0]).abs().max() < 25  # the whole bar stands below every frame
+    cursor = [int(frame[-3:].float().mean(dim=(0, 2)).argmax()) for frame in found]
+    assert cursor == sorted(cursor)
+    assert cursor[0] < 10 < found.shape[2] - 12 < cursor[-1]
+
+
+def test_what_cannot_be_read_or_written_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(VideoError, match="no such file"):
+        annotate_video(Path("none.mp4"), timeline("a"), tmp_path / "out.mp4")
+    with pytest.raises(VideoError, match="cannot be encoded"):
+        annotate_video(CLIP, timeline("a"), tmp_path / "no folder" / "out.mp4")
