@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from everest.datasets import Manifest, load_data
     from everest.errors import EverestError
     from everest.evaluation import Evaluation
+    from everest.exporting import ExportReport, export
     from everest.features_api import SearchReport, probe, search
     from everest.inference import ClipPrediction, Predictor
     from everest.inference.probing import ProbeReport
@@ -39,6 +40,7 @@ _HOMES = {
     "ClipPrediction": "everest.inference",
     "Evaluation": "everest.evaluation",
     "EverestError": "everest.errors",
+    "ExportReport": "everest.exporting",
     "FinetuneConfig": "everest.config",
     "FinetunedRun": "everest.api",
     "InspectReport": "everest.inspecting",
@@ -53,6 +55,7 @@ _HOMES = {
     "Windows": "everest.inference",
     "embed": "everest.api",
     "evaluate": "everest.api",
+    "export": "everest.exporting",
     "finetune": "everest.api",
     "get_recipe": "everest.recipes",
     "inspect": "everest.inspecting",
@@ -69,6 +72,7 @@ __all__ = [
     "ClipPrediction",
     "Evaluation",
     "EverestError",
+    "ExportReport",
     "FinetuneConfig",
     "FinetunedRun",
     "InspectReport",
@@ -84,6 +88,7 @@ __all__ = [
     "__version__",
     "embed",
     "evaluate",
+    "export",
     "finetune",
     "get_recipe",
     "inspect",

@@ -17,6 +17,7 @@ from typing import Any
 from everest import commands as do
 from everest.cli_bench import add_bench
 from everest.cli_engine import add_engine
+from everest.cli_export import add_export
 from everest.cli_features import add_features
 from everest.cli_inspect import add_inspect
 from everest.cli_predict import add_predict
@@ -119,6 +120,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_data(commands)
     add_inspect(commands, _add)
     add_features(commands, _add)
+    add_export(commands, _add)
     add_runs(commands, _add)
     add_weights(commands, _add)
     add_replay(commands, _add)

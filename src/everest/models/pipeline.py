@@ -13,7 +13,7 @@ from everest.draws import Draws
 from everest.models.classifier import Classifier
 from everest.models.encoder import Encoder
 from everest.models.tubelets import Tubelets, cut
-from everest.tokens import FrameSelection, TokenSelection, select_tokens
+from everest.tokens import FrameSelection, TokenGrid, TokenSelection, select_tokens
 
 
 @dataclass(frozen=True)
@@ -82,10 +82,20 @@ def choose_to_use(encoder: Encoder, clips: Tensor, info: CheckpointInfo) -> tupl
     patches = cut(_choose_frames(encoder, clips, info, None)[0], grid, info.mean, info.std)
     if info.selection.method in {"rero", "adaptive", "rlt", "k_centered"}:  # the clips decide
         return patches, encoder.select(patches, info.selection, info.task)
-    # The controls draw their tokens: the same ones for every clip.
-    generator = torch.Generator(clips.device).manual_seed(0)
-    one = select_tokens(info.selection, info.task, grid, 1, generator=generator, device=clips.device)
+    one = draw_for_all(info, grid, clips.device)
     return patches, TokenSelection(one.visible.expand(len(clips), -1), one.target.expand(len(clips), -1), grid)
+
+
+def draw_for_all(info: CheckpointInfo, grid: TokenGrid, device: torch.device) -> TokenSelection:
+    """Draw the tokens of a control, the same ones for every clip: a selection of one clip.
+
+    Args:
+        info: Which selection; none that looks at the clips.
+        grid: Where the tokens are.
+        device: Where the selection is needed.
+    """
+    generator = torch.Generator(device).manual_seed(0)
+    return select_tokens(info.selection, info.task, grid, 1, generator=generator, device=device)
 
 
 def _choose_frames(

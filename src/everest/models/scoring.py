@@ -54,9 +54,14 @@ def score_tokens(
             return rero_scores(_pixel_changes(patches, grid)), None
         weight = patch_embed.proj.weight.flatten(1).float()  # [D, P]
         if scoring == "projection":
-            weight = _directions(len(weight), weight.device) @ weight  # [k, P]
+            weight = project(weight)
         dtype = torch.bfloat16 if scoring == "bfloat16" else torch.float32
         return rero_scores(_linear_changes(patches, grid, weight, dtype)), None
+
+
+def project(weight: Tensor) -> Tensor:
+    """Take fixed directions of an embedding: the weight [D, P] of a linear map to that of a shorter one, [k, P]."""
+    return _directions(len(weight), weight.device) @ weight
 
 
 def _linear_changes(patches: Tensor | Tubelets, grid: TokenGrid, weight: Tensor, dtype: torch.dtype) -> Tensor:

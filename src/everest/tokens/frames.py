@@ -41,7 +41,7 @@ def count_per_pair(scores: Tensor, grid: TokenGrid, keep_ratio: float) -> Tensor
     """Count the selected tokens of each pair (one slot of the candidates' grid): scores [B, N] to int64 [B, n]."""
     kept = rank_by_score(scores)[:, : num_tokens(keep_ratio, grid.num_tokens)]  # [B, K]
     changing = (scores.gather(1, kept) > 0).to(torch.int64)
-    counts = torch.zeros(len(scores), grid.num_slots, dtype=torch.int64, device=scores.device)
+    counts = torch.zeros(scores.shape[0], grid.num_slots, dtype=torch.int64, device=scores.device)
     return counts.scatter_add_(1, kept // grid.tokens_per_slot, changing)
 
 

@@ -17,6 +17,7 @@ from everest.models.weights.ours import (
     read_info,
     read_note,
     save_weights,
+    summarize,
 )
 from everest.models.weights.report import LoadReport, load_state
 from everest.models.weights.videomae import from_release
@@ -45,4 +46,5 @@ __all__ = [
     "read_weights",
     "save_weights",
     "show_weights",
+    "summarize",
 ]

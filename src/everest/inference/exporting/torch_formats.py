@@ -1,0 +1,86 @@
+"""Graphs as packages of PyTorch: recorded (torch.export), and compiled for this processor (AOTInductor).
+
+Reading such a package may run code: the first may hold pickles, the second is machine code. Only packages that were
+written a moment before are read here.
+"""
+
+import json
+import os
+import shutil
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.export import ExportedProgram
+
+from everest.errors import ConfigError
+from everest.inference.exporting.graph import ClipGraph
+from everest.inference.exporting.verifying import Run
+
+ABOUT_NAME = "everest.json"  # what a package of torch.export says of itself
+
+
+def record(graph: ClipGraph) -> ExportedProgram:
+    """Record a graph for any number of clips."""
+    frames = torch.zeros(2, *graph.input_shape, dtype=torch.uint8)
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of versions of Python's copyreg
+        return torch.export.export(
+            graph.eval(), (frames,), dynamic_shapes=({0: torch.export.Dim("batch", min=1)},), strict=False
+        )
+
+
+def write_program(program: ExportedProgram, path: Path, about: Mapping[str, str]) -> None:
+    """Write a recorded graph; ``torch.export.load`` reads it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.export.save(program, path, extra_files={ABOUT_NAME: json.dumps(dict(about), indent=2)})
+
+
+def open_program(path: Path, graph: ClipGraph) -> Run:
+    """Open what :func:`write_program` wrote just now."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        module = torch.export.load(path).module()
+    return _by_name(module, graph)
+
+
+def require_compiler() -> None:
+    """Say that the compiler is missing before anything is computed.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    if not any(name and shutil.which(name) for name in (os.environ.get("CXX"), "g++", "clang++", "cl")):
+        raise ConfigError(
+            "an AOTInductor package is compiled, and there is no C++ compiler: install g++ or clang++, or use --torch "
+            "or --onnx, which need none"
+        )
+
+
+def write_compiled(program: ExportedProgram, path: Path, about: Mapping[str, str]) -> None:
+    """Compile a recorded graph for this processor; ``torch._inductor.aoti_load_package`` reads it."""
+    from torch._inductor import aoti_compile_and_package
+
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        aoti_compile_and_package(
+            program, package_path=str(path), inductor_configs={"aot_inductor.metadata": dict(about)}
+        )
+
+
+def open_compiled(path: Path, graph: ClipGraph) -> Run:
+    """Open what :func:`write_compiled` wrote just now."""
+    from torch._inductor import aoti_load_package
+
+    return _by_name(aoti_load_package(str(path)), graph)
+
+
+def _by_name(module: object, graph: ClipGraph) -> Run:
+    def run(frames: Tensor) -> dict[str, Tensor]:
+        with torch.no_grad():
+            return dict(zip(graph.outputs, module(frames), strict=True))  # type: ignore[operator]
+
+    return run
