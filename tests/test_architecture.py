@@ -50,8 +50,8 @@ NEVER = {"shell": True, "trust_remote_code": True, "weights_only": False, "allow
 WRITTEN_BY_USERS = ("bench/growth.py", "commands.py", "commands_runs.py")
 NAMED_BY_USERS = ("__init__.py", "bench/foreign.py")  # modules that import what is named elsewhere: lazily, --peer
 HEAVY = (
-    *("accelerate", "cv2", "matplotlib", "mlflow", "ray", "tensorboard", "torch.utils.tensorboard", "transformers"),
-    "wandb",
+    *("accelerate", "cv2", "matplotlib", "mlflow", "onnx", "onnxruntime", "onnxscript", "ray", "tensorboard"),
+    *("torch.utils.tensorboard", "transformers", "wandb"),
 )
 
 MAX_FILE_LINES = 400

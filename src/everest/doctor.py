@@ -86,6 +86,7 @@ def diagnose(*, compile_seconds: float = 120.0) -> list[Finding]:
         check_torchcodec(),
         check_optional("cv2", "OpenCV", "optical flow for objective.name=mme", extra="flow"),
         check_optional("ray", "Ray", "--engine ray, work over many machines", extra="ray"),
+        check_optional("onnxruntime", "ONNX Runtime", "everest export --onnx", extra="export"),
         check_optional("transformers", "transformers", "teachers of objective.name=mvd from Hugging Face", extra="hf"),
     ]
     if compile_seconds > 0:

@@ -40,6 +40,7 @@ from everest.models.autoencoder import MaskedModel
 from everest.models.features import to_use
 from everest.models.weights import build_model, read_weights, summarize
 from everest.texts import printable
+from everest.training.progress import Progress
 
 Format = Literal["onnx", "torch", "aoti", "hf"]
 _SUFFIXES: dict[Format, tuple[str, ...]] = {"onnx": (".onnx",), "torch": (".pt2",), "aoti": (".pt2",), "hf": ()}
@@ -171,7 +172,12 @@ def export(
     source = reading.raw.path
     maker = _Maker(model, trained, info, sha256_of(source) if source.is_file() else "")
     real = read_clips(info, clips)
-    return ExportReport(Path(checkpoint), info, tuple(maker.make(name, out, real) for name, out in wanted.items()))
+    files = []
+    with Progress("exporting", len(wanted)) as progress:
+        for name, out in wanted.items():
+            files.append(maker.make(name, out, real))
+            progress.update(len(files))
+    return ExportReport(Path(checkpoint), info, tuple(files))
 
 
 class _Maker:

@@ -16,7 +16,7 @@ _OUTPUTS = {
     "features": "float32 [batch, width]: one vector for each clip",
     "tokens": "float32 [batch, kept, width]: one vector for each kept token",
     "visible": "int64 [batch, kept]: numbers of the kept tokens, slot x rows x columns + row x columns + column",
-    "frames": "int64 [batch, used]: numbers of the frames that were chosen of those given",
+    "chosen_frames": "int64 [batch, used]: numbers of the frames that were chosen of those given",
 }
 
 

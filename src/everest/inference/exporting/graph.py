@@ -35,7 +35,7 @@ OUTPUTS = {
     "finetune": ("logits", "probabilities", "features", "visible"),
     "pretrain": ("features", "tokens", "visible"),
 }
-"""Names of what comes out, in order, of a classifier and of an encoder; ``frames`` follows where frames are chosen."""
+"""What comes out, in order, of a classifier and of an encoder; where frames are chosen, ``chosen_frames`` follows."""
 
 _ADVICE = "export a model that was fine-tuned with rero, random, random_equal, running_cell, tube or all"
 _SCORINGS = ("auto", "exact", "projection", "pixels")
@@ -97,7 +97,7 @@ class ClipGraph(nn.Module):
         self.fc_norm = model.fc_norm if isinstance(model, Classifier) else None
         self.head = model.head if isinstance(model, Classifier) else None
         names = OUTPUTS["finetune" if isinstance(model, Classifier) else "pretrain"]
-        self.outputs = (*names, "frames") if info.frame_selection.enabled else names
+        self.outputs = (*names, "chosen_frames") if info.frame_selection.enabled else names
         self.input_shape = (num_sampled_frames(info), info.clip.height, info.clip.width, 3)
         grid = self.encoder.grid
         is_scored = info.selection.method == "rero"

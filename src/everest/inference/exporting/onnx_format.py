@@ -100,37 +100,29 @@ def _translate_stable_sort() -> Any:
 
 def _tidy(model: Any, about: Mapping[str, str]) -> None:
     """Name what is variable, say what the file is, and leave out the places in the program that each node is from."""
-    names: dict[str, None] = {}
-    for node in model.graph.all_nodes():
+    graph = model.graph
+    (given,) = graph.inputs
+    symbol = given.shape[0].value  # the only one: others are computed from it, and need no name
+    inside = [value for node in graph.all_nodes() for value in node.outputs]
+    for value in (given, *inside, *graph.initializers.values()):
+        value.metadata_props.clear()
+        if value.shape is not None:
+            value.shape = type(value.shape)([_named(size, symbol) for size in value.shape])
+    for value in graph.outputs:
+        value.shape = type(value.shape)([BATCH, *value.shape[1:]])
+    for node in graph.all_nodes():
         node.metadata_props.clear()
         node.doc_string = None
-        for value in node.outputs:
-            value.metadata_props.clear()
-            names |= dict.fromkeys(_symbols(value))
-    for value in (*model.graph.inputs, *model.graph.outputs, *model.graph.initializers.values()):
-        value.metadata_props.clear()
-        names |= dict.fromkeys(_symbols(value))
-    every = [*model.graph.inputs, *model.graph.outputs, *(v for node in model.graph.all_nodes() for v in node.outputs)]
-    (symbol,) = [name for name in names if name.isidentifier()]  # the only one: the others are computed from it
-    for value in every:
-        if value.shape is not None:
-            dims = [_renamed(dim, symbol) for dim in value.shape]
-            value.shape = type(value.shape)(dims)
-    model.graph.name = "everest"
+    graph.name, model.doc_string = "everest", about.get("input")
     model.producer_name, model.producer_version = "everest-video", version("everest-video")
-    model.doc_string = about.get("input")
     model.metadata_props.clear()
     model.metadata_props.update(about)
 
 
-def _symbols(value: Any) -> list[str]:
-    return [str(dim.value) for dim in value.shape or () if not isinstance(dim, int) and dim.value is not None]
-
-
-def _renamed(dim: Any, symbol: str) -> Any:
-    if isinstance(dim, int) or dim.value is None:
-        return dim
-    return BATCH if dim.value == symbol else None  # what is computed from it need not be named
+def _named(size: Any, symbol: str) -> Any:
+    if isinstance(size, int):
+        return size
+    return BATCH if size.value == symbol else None
 
 
 @contextmanager

@@ -1,0 +1,48 @@
+"""Packages of PyTorch give what the graph gives, for any number of clips."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from small_graphs import classifier_with, mostly_still, moving, selection
+
+from everest.errors import ConfigError
+from everest.inference.exporting import torch_formats
+from everest.inference.exporting.describing import describe
+from everest.inference.exporting.graph import ClipGraph
+from everest.inference.exporting.verifying import Reference, Run
+
+
+def assert_same(run: Run, reference: Reference) -> None:
+    for frames in (moving(1), moving(3), mostly_still(4)):
+        given, wanted = run(frames), reference(frames)
+        assert torch.equal(given["visible"], wanted["visible"])
+        torch.testing.assert_close(given["logits"], wanted["logits"], rtol=0, atol=2e-5)
+
+
+def test_a_recorded_program_comes_back(tmp_path: Path) -> None:
+    model, info = classifier_with(selection())
+    graph, path = ClipGraph(model, info), tmp_path / "model.pt2"
+    torch_formats.write_program(torch_formats.record(graph), path, describe(graph, "ab"))
+    assert_same(torch_formats.open_program(path, graph), Reference(model, info))
+    told = {torch_formats.ABOUT_NAME: ""}
+    torch.export.load(path, extra_files=told)
+    assert json.loads(told[torch_formats.ABOUT_NAME])["checkpoint_sha256"] == "ab"
+
+
+def test_a_compiled_package_comes_back(tmp_path: Path) -> None:
+    model, info = classifier_with(selection())
+    graph, path = ClipGraph(model, info), tmp_path / "model.pt2"
+    torch_formats.require_compiler()
+    torch_formats.write_compiled(torch_formats.record(graph), path, describe(graph, "ab"))
+    assert_same(torch_formats.open_compiled(path, graph), Reference(model, info))
+    metadata = torch._inductor.aoti_load_package(str(path)).get_metadata()
+    assert json.loads(metadata["class_names"]) == ["jump", "run", "sit"]
+
+
+def test_a_missing_compiler_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("CXX", "")
+    with pytest.raises(ConfigError, match=r"no C\+\+ compiler: install g\+\+ or clang\+\+"):
+        torch_formats.require_compiler()
