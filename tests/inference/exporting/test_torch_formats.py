@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch._inductor
+import torch._inductor.config
 from small_graphs import classifier_with, mostly_still, moving, selection
 
 from everest.errors import ConfigError
@@ -39,6 +41,14 @@ def test_a_compiled_package_comes_back(tmp_path: Path) -> None:
     assert_same(torch_formats.open_compiled(path, graph), Reference(model, info))
     metadata = torch._inductor.aoti_load_package(str(path)).get_metadata()
     assert json.loads(metadata["class_names"]) == ["jump", "run", "sit"]
+
+
+def test_a_compiler_that_does_not_work_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(torch._inductor.config.cpp, "cxx", (None, "no-such-compiler"))
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
+    graph = ClipGraph(*classifier_with(selection()))
+    with pytest.raises(ConfigError, match=r"the C\+\+ compiler does not work .*everest doctor"):
+        torch_formats.write_compiled(torch_formats.record(graph), tmp_path / "model.pt2", {})
 
 
 def test_a_missing_compiler_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

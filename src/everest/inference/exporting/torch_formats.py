@@ -61,14 +61,25 @@ def require_compiler() -> None:
 
 
 def write_compiled(program: ExportedProgram, path: Path, about: Mapping[str, str]) -> None:
-    """Compile a recorded graph for this processor; ``torch._inductor.aoti_load_package`` reads it."""
-    from torch._inductor import aoti_compile_and_package
+    """Compile a recorded graph for this processor; ``torch._inductor.aoti_load_package`` reads it.
 
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        aoti_compile_and_package(
-            program, package_path=str(path), inductor_configs={"aot_inductor.metadata": dict(about)}
-        )
+    Raises:
+        ConfigError: The compiler does not work.
+    """
+    from torch._inductor import aoti_compile_and_package
+    from torch._inductor.exc import CppCompileError, InductorError, InvalidCxxCompiler
+
+    try:
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            aoti_compile_and_package(
+                program, package_path=str(path), inductor_configs={"aot_inductor.metadata": dict(about)}
+            )
+    except InductorError as error:
+        if not isinstance(error.inner_exception, CppCompileError | InvalidCxxCompiler):
+            raise
+        reason = str(error.inner_exception).strip().split("\n", 1)[0]
+        raise ConfigError(f"the C++ compiler does not work ({reason}): everest doctor says more") from None
 
 
 def open_compiled(path: Path, graph: ClipGraph) -> Run:

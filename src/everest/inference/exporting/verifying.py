@@ -163,7 +163,7 @@ def compare(run: Run, reference: Reference, clips: Tensor) -> Agreement:
         clips: Uint8, shape [n, 3, T', H, W].
     """
     frames = clips.permute(0, 2, 3, 4, 1).contiguous()  # [n, T', H, W, 3]
-    parts = [part for part in (frames[:1], frames[1:4], *frames[4:].split(MAX_BATCH)) if len(part)]
+    parts = [part for part in (frames[:1], frames[1:4], *torch.split(frames[4:], MAX_BATCH)) if len(part)]
     found = _Found()
     for part in parts:
         found.add(run(part), reference, part)
