@@ -146,6 +146,13 @@ def test_what_cannot_be_done_is_said_and_leaves_nothing(
     assert [path.name for path in tmp_path.iterdir()] == ["there.onnx"]
 
 
+def test_weights_beside_another_file_stay(checkpoint: Path, tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / "a.onnx.data").write_bytes(b"mine")
+    assert main(["export", str(checkpoint), "--onnx", str(tmp_path / "a.onnx")]) == 2
+    assert "a.onnx.data exists already" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["a.onnx.data"]
+
+
 def test_what_a_graph_cannot_hold_is_refused(tmp_path: Path, capsys: Capture) -> None:
     adaptive = SelectionConfig(method="adaptive", keep_ratio=0.5, encode_ratio=0.25)
     path = save_classifier(tmp_path / "mine.safetensors", adaptive)

@@ -165,6 +165,8 @@ def export(
         raise ConfigError("two formats cannot be written to the same place")
     for name, out in wanted.items():
         check_place(out, _SUFFIXES[name], overwrite=overwrite)
+        if name == "onnx":  # where the weights of a large model go
+            check_place(out.with_name(f"{out.name}.data"), (".data",), overwrite=overwrite)
         _REQUIRED[name]()
     reading = read_weights(Path(checkpoint).expanduser())
     model, trained = build_model(reading), reading.info
