@@ -1,7 +1,7 @@
 """ReRo in a model of Hugging Face's transformers: `python examples/tokens_in_transformers.py [NAME]`.
 
-NAME is a folder, or a VideoMAE of the hub such as MCG-NJU/videomae-base-finetuned-kinetics, which is downloaded. Without it
-a small one with random weights is taken, which shows the same. Its own patch embedding scores the tokens.
+NAME is a folder, or a VideoMAE of the hub such as MCG-NJU/videomae-base-finetuned-kinetics, which is downloaded.
+Without it a small one with random weights is taken, which shows the same. Its own patch embedding scores the tokens.
 """
 
 import sys
