@@ -2,70 +2,11 @@
 
 import os
 import signal
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from launching import launched
 from small_runs import NUM_STEPS, Small, first_step_of, numbers
-from starts import SOURCE
-
-
-class Launch:
-    """torchrun with two processes of a run.
-
-    Attributes:
-        run: The run.
-        process: torchrun itself.
-    """
-
-    def __init__(self, run: Small, output: Path, *options: str) -> None:
-        self.run, self._output = run, output
-        env = os.environ | {"PYTHONPATH": str(SOURCE), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *options]
-        with output.open("w") as file:
-            self.process = subprocess.Popen(
-                [*command, "-m", "everest", *run.command], stdout=file, stderr=file, env=env
-            )
-
-    @property
-    def printed(self) -> str:
-        """What all of them printed so far."""
-        return self._output.read_text()
-
-    def rank(self, number: int) -> int:
-        """The process of a rank."""
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        found = [int(pid) for pid in children if f"\0RANK={number}\0" in Path(f"/proc/{pid}/environ").read_text()]
-        assert len(found) == 1, self.printed
-        return found[0]
-
-    def wait_for_step(self, step: int) -> None:
-        """Wait until so many steps are logged."""
-        deadline = time.monotonic() + 120
-        while self.run.num_steps_logged() < step:
-            assert self.process.poll() is None, self.printed
-            assert time.monotonic() < deadline, self.printed
-            time.sleep(0.01)
-
-    def wait(self) -> int:
-        """Wait for its end; gives its exit code."""
-        return self.process.wait(120)
-
-
-@contextmanager
-def launched(run: Small, *options: str) -> Iterator[Launch]:
-    """Start torchrun, and leave nothing of it behind."""
-    launch = Launch(run, run.out.with_suffix(f".{time.monotonic_ns()}.txt"), *options)
-    try:
-        yield launch
-    finally:
-        with suppress(ProcessLookupError):
-            launch.process.terminate()
-        launch.process.wait(60)
 
 
 def test_two_processes_stop_together_and_go_on_when_one_dies(data: Path, tmp_path: Path) -> None:
