@@ -8,9 +8,11 @@ from everest.evaluation.metrics import (
     confusion_matrix,
     majority_accuracy,
     per_class_accuracy,
+    sign_test,
     top_k_accuracy,
     wilson_interval,
 )
+from everest.evaluation.stored import find_evaluations, hardest, most_probable, read_evaluation
 from everest.evaluation.views import VideoProbabilities, classify_videos, evaluation_mode, parse_views
 
 __all__ = [
@@ -25,9 +27,14 @@ __all__ = [
     "confusion_matrix",
     "evaluate",
     "evaluation_mode",
+    "find_evaluations",
+    "hardest",
     "majority_accuracy",
+    "most_probable",
     "parse_views",
     "per_class_accuracy",
+    "read_evaluation",
+    "sign_test",
     "top_k_accuracy",
     "wilson_interval",
     "with_keep_ratio",

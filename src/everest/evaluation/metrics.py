@@ -12,6 +12,8 @@ from torch import Tensor
 
 from everest.errors import DataError
 
+EXACT_UP_TO = 1000  # clips of a sign test
+
 
 def rank_classes(probabilities: Tensor) -> Tensor:
     """Order the classes by falling probability, and equal ones by index: [..., K] to int64 [..., K]."""
@@ -104,6 +106,26 @@ def wilson_interval(num_right: int, num_total: int, z: float = 1.96) -> tuple[fl
     # At the ends the interval reaches 0 or 1 exactly; rounding would miss them by 1e-17.
     low = 0.0 if num_right == 0 else max(0.0, center - half)
     return low, 1.0 if num_right == num_total else min(1.0, center + half)
+
+
+def sign_test(num_first: int, num_second: int) -> float:
+    """Say how likely chance alone would give such a difference between two classifiers on the same clips.
+
+    Only clips that one of them recognises and the other does not can tell them apart. Were the two equally good, each
+    such clip would be a throw of a coin: the exact sign test, two-sided; for many clips McNemar's, with its correction.
+
+    Args:
+        num_first: Clips that only the first one recognises.
+        num_second: Clips that only the second one recognises.
+
+    Returns:
+        0 to 1.
+    """
+    total, fewer = num_first + num_second, min(num_first, num_second)
+    if total > EXACT_UP_TO:
+        return math.erfc(max(0.0, abs(num_first - num_second) - 1) / math.sqrt(2 * total))
+    ways = sum(math.comb(total, count) for count in range(fewer + 1))
+    return min(1.0, float(2 * ways / 2**total))
 
 
 def _expect_clips(num_clips: int) -> None:

@@ -2,7 +2,7 @@
 
 from everest.inference.embedding import EmbedReport, embed
 from everest.inference.feature_rows import FeatureRow, Features, read_features, write_features
-from everest.inference.inspection import WITHOUT_CHECKPOINT, Inspection, Looker, inspect_video
+from everest.inference.inspection import WITHOUT_CHECKPOINT, Inspection, Looker, inspect_video, read_clip
 from everest.inference.predict import DEFAULT_VIEWS, Predictor
 from everest.inference.predictions import ClipPrediction, FailedPrediction
 from everest.inference.reconstruct import Reconstruction, assemble, reconstruct
@@ -27,6 +27,7 @@ __all__ = [
     "assemble",
     "embed",
     "inspect_video",
+    "read_clip",
     "read_features",
     "reconstruct",
     "write_features",

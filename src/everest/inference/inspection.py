@@ -157,7 +157,7 @@ def inspect_video(
         SelectionError: The ratios leave a selection no token to predict.
     """
     record = video if isinstance(video, ClipRecord) else ClipRecord(Path(video))
-    sampled, seconds = _read(record, looker.info, start_seconds)
+    sampled, seconds = read_clip(record, looker.info, start_seconds)
     clip, frames = _choose_frames(looker, sampled, seed)
     grid = looker.encoder.grid
     if frames is not None:
@@ -185,8 +185,17 @@ def inspect_video(
     )
 
 
-def _read(record: ClipRecord, info: CheckpointInfo, start: float | None) -> tuple[Tensor, tuple[float, ...]]:
-    """Read one clip, and say when its frames are: [1, 3, T', H, W] uint8, T' numbers."""
+def read_clip(record: ClipRecord, info: CheckpointInfo, start: float | None = None) -> tuple[Tensor, tuple[float, ...]]:
+    """Read one clip, and say when its frames are: [1, 3, T', H, W] uint8, T' numbers.
+
+    Args:
+        record: The video or span.
+        info: How large the clip is, and how its frames are taken.
+        start: Where it begins, in seconds; None: so that it is in the middle.
+
+    Raises:
+        VideoError: The video cannot be read, or is over before the start.
+    """
     num_frames = num_sampled_frames(info)
     with open_video(record.source) as reader:
         found = reader.info

@@ -12,10 +12,11 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from everest.tokens import TokenSelection
+from everest.tokens import TokenGrid, TokenSelection
 from everest.visualize.tokens import Picture, draw_scores, draw_selection, frame_pictures, strip
 
 GIF_COLORS = 128
+SMALL_WIDTH = 168  # pixels
 PANELS = ("video", "change of each token", "kept: orange encoded, blue predicted")
 
 
@@ -53,6 +54,41 @@ def encode_gif(pictures: Sequence[Picture], frames_per_second: float) -> bytes:
     return buffer.getvalue()
 
 
+def animate_small(clip: Tensor, selection: TokenSelection | None, width: int = SMALL_WIDTH) -> list[Picture]:
+    """Draw each frame of a clip, and what is computed of it beside it, in few pixels.
+
+    Args:
+        clip: Shape [3, T, H, W], uint8 or values 0 to 1.
+        selection: Of this one clip; None: all of it, so that there is nothing to show beside it.
+        width: Of each of the two, in pixels.
+
+    Returns:
+        T pictures [h, w, 3].
+    """
+    if selection is None:
+        whole = TokenGrid(clip.shape[1], 1, 1, 1, clip.shape[3])
+        return [_shrunk(frame, width) for frame in frame_pictures(clip, whole)]
+    grid, size = selection.grid, selection.grid.tubelet_size
+    frames = frame_pictures(clip, grid)  # [T, h, w, 3]
+    kept = [draw_selection(clip[:, step:], selection.visible[0], selection.target[0], grid) for step in range(size)]
+    beside = [kept[frame % size][frame // size] for frame in range(len(frames))]
+    return [
+        np.concatenate([_shrunk(one, width), _shrunk(other, width)], axis=1)
+        for one, other in zip(frames, beside, strict=True)
+    ]
+
+
+def encode_webp(pictures: Sequence[Picture], frames_per_second: float) -> bytes:
+    """Encode pictures [h, w, 3] as a WebP animation that repeats: a fifth of a GIF, with all colours."""
+    images = [Image.fromarray(picture) for picture in pictures]
+    buffer = io.BytesIO()
+    milliseconds = max(20, round(1000 / frames_per_second))
+    images[0].save(
+        buffer, "WEBP", save_all=True, append_images=images[1:], duration=milliseconds, loop=0, quality=70, method=2
+    )
+    return buffer.getvalue()
+
+
 def encode_mp4(pictures: Sequence[Picture], frames_per_second: float) -> bytes:
     """Encode pictures [h, w, 3], of even sides, as an H.264 video that every browser plays."""
     import av
@@ -77,6 +113,12 @@ def _common_palette(images: Sequence[Image.Image]) -> Image.Image:
     for number, image in enumerate(shown):
         sheet.paste(image, (0, number * image.height))
     return sheet.quantize(GIF_COLORS, method=Image.Quantize.MEDIANCUT)
+
+
+def _shrunk(picture: Picture, width: int) -> Picture:
+    """Bring a picture to a width."""
+    height = max(1, round(picture.shape[0] * width / picture.shape[1]))
+    return np.asarray(Image.fromarray(np.ascontiguousarray(picture)).resize((width, height), Image.Resampling.BILINEAR))
 
 
 def _even(picture: Picture) -> Picture:

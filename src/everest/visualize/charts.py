@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # told apart by everybody
 FONT_SIZE = 10
 MAX_NAMED_CLASSES = 40
+MAX_NAME = 28  # letters of a class at an axis
 
 Points = Sequence[tuple[float, float]]
 
@@ -31,7 +32,7 @@ def curves(series: Mapping[str, Points], title: str, x_label: str, y_label: str)
         x_label: Below it.
         y_label: Beside it.
     """
-    figure, axes = _figure(6.4, 3.6)
+    figure, axes = empty_chart(6.4, 3.6)
     drawn = {name: points for name, points in series.items() if points}
     for number, (name, points) in enumerate(drawn.items()):
         x, y = zip(*points, strict=True)
@@ -50,18 +51,22 @@ def confusion(matrix: Tensor | Sequence[Sequence[int]], class_names: Sequence[st
 
     Args:
         matrix: Clips by true and predicted class, shape [K, K].
-        class_names: Names by class index. Above 40 classes, only every few are named, and no numbers are written.
+        class_names: Names by class index; long ones are cut. Above 40 classes, only every few are named, no numbers
+            are written, and the scale of the colours is stretched where shares are small.
     """
+    from matplotlib.colors import PowerNorm
+
     counts = torch.as_tensor(matrix).float()
     num_classes = len(class_names)
     side = min(14.0, 2.6 + 0.62 * num_classes) if num_classes <= MAX_NAMED_CLASSES else 12.0
-    figure, axes = _figure(side + 1.2, side)
+    figure, axes = empty_chart(side + 1.2, side)
     shares = counts / counts.sum(dim=1, keepdim=True).clamp(min=1)
-    image = axes.imshow(shares.numpy(), cmap="cividis", vmin=0, vmax=1)
+    norm = PowerNorm(1.0 if num_classes <= MAX_NAMED_CLASSES else 0.45, vmin=0, vmax=1)
+    image = axes.imshow(shares.numpy(), cmap="cividis", norm=norm)
     figure.colorbar(image, ax=axes, fraction=0.046, label="share of the true class")
     every = max(1, -(-num_classes // MAX_NAMED_CLASSES))
     ticks = range(0, num_classes, every)
-    names = [plain(class_names[tick]) for tick in ticks]
+    names = [plain(_cut(class_names[tick])) for tick in ticks]
     axes.set_xticks(ticks, names, rotation=90 if num_classes > 6 else 35, ha="right" if num_classes <= 6 else "center")
     axes.set_yticks(ticks, names)
     axes.set(xlabel="predicted", ylabel="true")
@@ -82,7 +87,7 @@ def accuracy_bars(
         rows: Name, accuracy (0 to 1), and the interval's ends.
         reference: Name and accuracy of the line.
     """
-    figure, axes = _figure(6.4, 1.3 + 0.5 * len(rows))
+    figure, axes = empty_chart(6.4, 1.3 + 0.5 * len(rows))
     for place, (_, value, (low, high)) in enumerate(rows):
         axes.barh(place, value, color=COLORS[place % len(COLORS)], height=0.55)
         axes.plot([low, high], [place, place], color="black", linewidth=1.5)
@@ -104,7 +109,7 @@ def counts_per_slot(series: Mapping[str, Sequence[int]], tokens_per_slot: int) -
         tokens_per_slot: How many there are, drawn as a line.
     """
     num_slots = max(len(counts) for counts in series.values())
-    figure, axes = _figure(max(6.4, 0.5 + num_slots * 0.16 * (len(series) + 1.5)), 3.2)
+    figure, axes = empty_chart(max(6.4, 0.5 + num_slots * 0.16 * (len(series) + 1.5)), 3.2)
     width = 0.8 / len(series)
     for number, (name, counts) in enumerate(series.items()):
         places = [slot + (number - (len(series) - 1) / 2) * width for slot in range(len(counts))]
@@ -116,7 +121,7 @@ def counts_per_slot(series: Mapping[str, Sequence[int]], tokens_per_slot: int) -
     return as_png(figure)
 
 
-def _figure(width: float, height: float) -> "tuple[Figure, Axes]":
+def empty_chart(width: float, height: float) -> "tuple[Figure, Axes]":
     """An empty chart of a size in inches, without the global state of pyplot."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
@@ -124,6 +129,11 @@ def _figure(width: float, height: float) -> "tuple[Figure, Axes]":
     with rc_context({"font.size": FONT_SIZE}):
         figure = Figure(figsize=(width, height), dpi=110, layout="constrained")
         return figure, figure.subplots()
+
+
+def _cut(name: str) -> str:
+    """Shorten a name that would take the room of the chart; its end tells classes apart as often as its beginning."""
+    return name if len(name) <= MAX_NAME else f"{name[: MAX_NAME // 2 - 1]}\u2026{name[-MAX_NAME // 2 :]}"
 
 
 def plain(text: str) -> str:

@@ -30,12 +30,13 @@ class RunCurves:
     final: tuple[float, float, tuple[float, float] | None] | None = None
 
 
-def draw_runs(runs: Sequence[RunCurves], x_label: str) -> bytes:
+def draw_runs(runs: Sequence[RunCurves], x_label: str, most: int = MAX_POINTS) -> bytes:
     """Draw the losses of runs and, where there are any, their accuracies below, as PNG.
 
     Args:
         runs: What to draw; the curve of a long run is averaged in groups, with all its points pale behind it.
         x_label: What the points are laid over.
+        most: Points that are left of a loss.
     """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
@@ -47,7 +48,7 @@ def draw_runs(runs: Sequence[RunCurves], x_label: str) -> bytes:
         panels = figure.subplots(2 if evaluated else 1, sharex=True, squeeze=False)[:, 0]
         for number, run in enumerate(runs):
             style = {"color": COLORS[number % len(COLORS)], "linestyle": _STYLES[number // len(COLORS) % len(_STYLES)]}
-            _draw_loss(panels[0], run, style)
+            _draw_loss(panels[0], run, style, most)
             if evaluated:
                 _draw_accuracy(panels[1], run, style, number * aside)
         panels[0].set(ylabel="loss on training clips")
@@ -72,10 +73,10 @@ def thin_out(points: Points, most: int = MAX_POINTS) -> list[tuple[float, float]
     return [(sum(x for x, _ in group) / len(group), sum(y for _, y in group) / len(group)) for group in groups]
 
 
-def _draw_loss(axes: "Axes", run: RunCurves, style: dict[str, Any]) -> None:
+def _draw_loss(axes: "Axes", run: RunCurves, style: dict[str, Any], most: int) -> None:
     if not run.loss:
         return
-    thin = thin_out(run.loss)
+    thin = thin_out(run.loss, most)
     if len(thin) < len(run.loss):
         axes.plot(*zip(*run.loss, strict=True), color=style["color"], linewidth=0.5, alpha=0.25)
     marker = "o" if len(thin) == 1 else None

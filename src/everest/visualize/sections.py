@@ -9,13 +9,14 @@ from typing import Any
 
 from torch import Tensor
 
-from everest.evaluation import Evaluation
 from everest.inference import Reconstruction
 from everest.tokens import TokenGrid
-from everest.visualize.charts import accuracy_bars, confusion, curves
+from everest.visualize.charts import curves
 from everest.visualize.report import Figure, Section, Table, encode_picture
 from everest.visualize.tokens import Picture, draw_pairs, draw_scores, draw_selection, slot_pictures, strip
 
+SLOTS_IN_A_SHEET = 8
+CHOSEN_BY_CHANGE = "Only tokens that change from one time slot to the next are used."
 RECONSTRUCTION_ROWS = (
     "original",
     "what the encoder saw",
@@ -101,28 +102,35 @@ def curves_section(runs: Mapping[str, Sequence[Mapping[str, Any]]], heading: str
     return Section(heading, (words,), figures=tuple(figures))
 
 
-def selection_section(examples: Sequence[SelectionExample], heading: str = "What was kept") -> Section:
-    """Tokens drawn over frames, and the scores that they were chosen by."""
+def selection_section(
+    examples: Sequence[SelectionExample], heading: str = "What was kept", chosen: str = CHOSEN_BY_CHANGE
+) -> Section:
+    """Tokens drawn over frames, and the scores that they were chosen by.
+
+    Args:
+        examples: Clips.
+        heading: Of the section.
+        chosen: Which tokens are used, in a sentence.
+    """
     words = (
-        "A clip is cut into tokens of a few frames and a small square each. Only tokens that change from one time slot "
-        "to the next are used. Orange: encoded. Blue: hidden, and to be predicted (in pre-training only). Dark: "
-        "dropped; the model never sees them and is never asked for them. The first two slots always share their "
-        "scores, because nothing comes before the first.",
+        f"A clip is cut into tokens of a few frames and a small square each. {chosen} Orange: encoded. Blue: hidden, "
+        "and to be predicted (in pre-training only). Dark: dropped; the model never sees them and is never asked for "
+        "them. The first two slots always share their scores, because nothing comes before the first.",
         "The second row is the score: yellow changes most of all tokens of this clip, dark blue does not change. The "
         "scale is each clip's own, so clips cannot be compared by colour. A change of light or of the camera scores "
         "like any other change.",
     )
     figures = []
     for example in examples:
-        rows = [
-            list(draw_selection(example.clip, example.visible, example.target, example.grid)),
-            list(draw_scores(example.clip, example.scores, example.grid)),
-        ]
+        kept = draw_selection(example.clip, example.visible, example.target, example.grid)
+        heat = draw_scores(example.clip, example.scores, example.grid)
+        slots = _shown_slots(example.grid)
+        rows = [[kept[slot] for slot in slots], [heat[slot] for slot in slots]]
         counts = f"{len(example.visible)} encoded"
         counts += f", {len(example.target)} predicted" if len(example.target) else ""
         figures.append(
             Figure(
-                encode_picture(strip(rows, captions=_slots(example.grid))),
+                encode_picture(strip(rows, captions=_captions(slots))),
                 f"{example.name}: {counts}, of {example.grid.num_tokens} tokens.",
                 f"First frame of every time slot of {example.name}; above the kept tokens, below the scores",
             )
@@ -154,8 +162,9 @@ def draw_reconstruction(result: Reconstruction) -> Picture:
     """Draw the first clip of a reconstruction: four rows of frames, labelled for what they are."""
     clips = (result.original, result.encoded_only, result.with_true_statistics, result.with_visible_statistics)
     grid = result.selection.grid
-    rows = [list(slot_pictures(clip[0], grid)) for clip in clips]
-    return strip(rows, labels=RECONSTRUCTION_ROWS, captions=_slots(grid))
+    slots = _shown_slots(grid)
+    rows = [[picture for slot, picture in enumerate(slot_pictures(clip[0], grid)) if slot in slots] for clip in clips]
+    return strip(rows, labels=RECONSTRUCTION_ROWS, captions=_captions(slots))
 
 
 def frames_section(examples: Sequence[FramesExample], heading: str = "Selected frames") -> Section:
@@ -176,44 +185,6 @@ def frames_section(examples: Sequence[FramesExample], heading: str = "Selected f
     return Section(heading, words, figures=figures)
 
 
-def evaluation_section(
-    results: Mapping[str, Evaluation], *, notes: Sequence[str] = (), heading: str = "Accuracy on held-out clips"
-) -> Section:
-    """Accuracies with intervals beside the largest class, per class, and confusion pictures."""
-    first = next(iter(results.values()))
-    rows = [
-        (name, f"{r.top1:.1%}", "{:.0%} to {:.0%}".format(*r.top1_interval), str(r.num_clips), str(len(r.failures)))
-        for name, r in results.items()
-    ]
-    rows.append(("always the most frequent class", f"{first.majority:.1%}", "", str(first.num_clips), ""))
-    bars = accuracy_bars(
-        [(name, r.top1, r.top1_interval) for name, r in results.items()],
-        ("always the most frequent class", first.majority),
-    )
-    by_class = [
-        (entry.name, str(entry.num_clips), *(_share(r.per_class[number].accuracy) for r in results.values()))
-        for number, entry in enumerate(first.per_class)
-    ]
-    figures = [Figure(bars, "Overlapping intervals: the data cannot tell the two apart.", "Bars of the accuracies")]
-    figures += [
-        Figure(
-            confusion(r.confusion, r.class_names),
-            f"Confusion, {name}: rows are true classes, columns what was predicted.",
-            f"Confusion matrix, {name}",
-        )
-        for name, r in results.items()
-    ]
-    words = (
-        f"Share of windows whose most probable class is right, averaged over {first.num_views} views of each. The "
-        "interval is Wilson's, at 95 %, and takes windows as independent.",
-    )
-    tables = (
-        Table(("model", "top-1", "95 % interval", "windows", "unreadable"), tuple(rows)),
-        Table(("class", "windows", *results), tuple(by_class)),
-    )
-    return Section(heading, words, tuple(notes), tables, tuple(figures))
-
-
 def timings_section(seconds: Mapping[str, float], machine: str, heading: str = "Timings") -> Section:
     """How long each stage took, and on what."""
     rows = tuple((name, f"{value:.1f} s") for name, value in seconds.items())
@@ -231,9 +202,10 @@ def _points(rows: Sequence[Mapping[str, Any]], x: str, y: str) -> list[tuple[flo
     return [(row[x], row[y]) for row in rows if row.get(y) is not None]
 
 
-def _slots(grid: TokenGrid) -> list[str]:
-    return [f"slot {slot}" for slot in range(grid.num_slots)]
+def _shown_slots(grid: TokenGrid) -> range:
+    """Time slots that a sheet has room for, evenly spread."""
+    return range(0, grid.num_slots, -(-grid.num_slots // SLOTS_IN_A_SHEET))
 
 
-def _share(value: float | None) -> str:
-    return "" if value is None else f"{value:.0%}"
+def _captions(slots: range) -> list[str]:
+    return [f"slot {slot}" for slot in slots]
