@@ -2,19 +2,19 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from everest.bench.macs import count_task
-from everest.config import VARYING, CheckpointInfo, FrameSelectionConfig, ModelConfig, SelectionMethod
+from everest.bench.costs import costs_of
+from everest.config import CheckpointInfo, ModelConfig, SelectionMethod
 from everest.datasets import ClipRecord, load_data
 from everest.errors import ConfigError, RunError
 from everest.inference import WITHOUT_CHECKPOINT, Inspection, Looker, inspect_video
 from everest.settings import parse
 from everest.texts import printable
 from everest.training.files import atomic_write
-from everest.visualize import Cost, draw_inspection, inspection_report, numbers
+from everest.visualize import draw_inspection, inspection_report, numbers
 
 COMPARED: tuple[SelectionMethod, ...] = ("rero", "tube", "random", "rlt")
 
@@ -104,9 +104,9 @@ def inspect(
     found = inspect_video(looker, record, start_seconds=start_seconds, compare=_methods(compare), seed=seed)
     if checkpoint is None:
         paper = found.info.model_copy(update={"model": ModelConfig()})
-        costs = _costs(replace(found, info=paper), "a ViT-B that is pre-trained")
+        costs = costs_of(paper, found.selections, "a ViT-B that is pre-trained")
     else:
-        costs = _costs(found, "the checkpoint's model")
+        costs = costs_of(found.info, found.selections, "the checkpoint's model")
     drawn = draw_inspection(found, mp4=mp4)
     values = numbers(found, costs)
     contents = {"report.html": inspection_report(found, drawn, costs).render().encode()} | drawn.contents()
@@ -149,20 +149,3 @@ def _methods(names: Sequence[str]) -> list[SelectionMethod]:
     if unknown:
         raise ConfigError(f"no selection is called {', '.join(unknown)}; there are {', '.join(known)}")
     return list(names)  # type: ignore[arg-type]
-
-
-def _costs(found: Inspection, name: str) -> dict[SelectionMethod, Cost]:
-    """Count what each selection costs, of those that keep as many tokens of every clip."""
-    info = found.info.model_copy(update={"frame_selection": FrameSelectionConfig()})
-    if info.objective.name == "mvd":  # most of its cost are teachers, which look at everything
-        return {}
-    whole: SelectionMethod = "tube" if info.task == "pretrain" else "all"
-    full = "VideoMAE" if info.task == "pretrain" else "all tokens"
-    everything = _gmacs(info, whole)
-    fixed = [method for method in found.selections if method not in VARYING]
-    return {method: Cost(_gmacs(info, method), everything, full, name) for method in fixed}
-
-
-def _gmacs(info: CheckpointInfo, method: SelectionMethod) -> float:
-    selection = info.selection.model_copy(update={"method": method})
-    return float(count_task(info.model_copy(update={"selection": selection}))["gmacs"])
