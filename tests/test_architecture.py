@@ -29,6 +29,7 @@ FOLDERS = (
     "bench",
     "recipes",
     "history",
+    "reports",
 )
 # May be imported by all, and import nothing but each other.
 FREE = ("config", "draws", "errors", "hashing", "links", "process", "settings", "texts")

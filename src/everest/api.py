@@ -88,7 +88,9 @@ def pretrain(
     config = pretrain_config(recipe, settings)
     with stoppable(RunFolder(Path(out))):
         manifest = load_data(data, holdout=config.data.holdout)
-        return run_pretraining(config, _train_part(manifest), Path(out), resume=resume)
+        run = run_pretraining(config, _train_part(manifest), Path(out), resume=resume)
+        _report(config.run, run, manifest)
+        return run
 
 
 def finetune(
@@ -139,6 +141,7 @@ def _finetune(config: FinetuneConfig, manifest: Manifest, out: Path, init: Path 
 
     run = run_finetuning(config, _train_part(manifest), out, init=init, resume=resume, on_epoch=on_epoch)
     if held_out is None or not isinstance(run.model, Classifier):
+        _report(config.run, run, manifest)
         return FinetunedRun(run, None)
     with patiently():
         evaluation = assess(run.model, run.info, held_out)
@@ -147,7 +150,16 @@ def _finetune(config: FinetuneConfig, manifest: Manifest, out: Path, init: Path 
         if run.is_main:
             append_line(run.folder.log, evaluation.summary())
             RunFolder.write_json(run.folder.path / EVALUATION_NAME, evaluation.to_dict())
+    _report(config.run, run, manifest, evaluation)
     return FinetunedRun(run, evaluation)
+
+
+def _report(settings: RunConfig, run: TrainedRun, data: Manifest, evaluation: Evaluation | None = None) -> None:
+    """Draw the page about a run that has ended."""
+    if settings.report and run.is_main:
+        from everest.reports import report_finished
+
+        report_finished(run, data, evaluation)
 
 
 def evaluate(

@@ -22,6 +22,7 @@ from everest.cli_features import add_features
 from everest.cli_inspect import add_inspect
 from everest.cli_predict import add_predict
 from everest.cli_replay import add_replay
+from everest.cli_report import add_report
 from everest.cli_runs import add_runs
 from everest.cli_weights import add_weights
 from everest.commands_predict import predict as do_predict
@@ -122,6 +123,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_features(commands, _add)
     add_export(commands, _add)
     add_runs(commands, _add)
+    add_report(commands, _add)
     add_weights(commands, _add)
     add_replay(commands, _add)
     add_bench(commands, _add)

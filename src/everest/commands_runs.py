@@ -10,10 +10,7 @@ from everest.commands import EXIT_OK, print_result
 from everest.errors import ConfigError
 
 if TYPE_CHECKING:
-    from everest.history import Axis, Run, RunComparison
-    from everest.visualize import RunCurves
-
-_LABELS: "dict[Axis, str]" = {"steps": "optimiser steps", "epochs": "epochs", "hours": "hours of training"}
+    from everest.history import Axis, RunComparison
 
 
 def runs_list(options: Namespace) -> int:
@@ -51,19 +48,11 @@ def runs_compare(options: Namespace) -> int:
 
 
 def _draw(compared: "RunComparison", axis: "Axis") -> bytes:
+    from everest.reports.curves import AXIS_LABELS, curves_of
     from everest.visualize import draw_runs
 
-    curves = [_curves(run, name, axis) for run, name in zip(compared.runs, compared.names, strict=True)]
-    return draw_runs(curves, _LABELS[axis])
-
-
-def _curves(run: "Run", name: str, axis: "Axis") -> "RunCurves":
-    from everest.history import end_of, points_of
-    from everest.visualize import RunCurves
-
-    top1, end = run.top1, end_of(run, axis)
-    final = None if top1 is None or end is None or not run.evaluation else (end, *top1)
-    return RunCurves(name, points_of(run, "loss", axis), points_of(run, "top1", axis), final)
+    curves = [curves_of(run, name, axis) for run, name in zip(compared.runs, compared.names, strict=True)]
+    return draw_runs(curves, AXIS_LABELS[axis])
 
 
 def _write(path: Path, picture: bytes) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from everest.api import finetune_config, pretrain_config
+from everest.api import EVALUATION_NAME, finetune_config, pretrain_config
 from everest.config import CheckpointInfo, FinetuneConfig, PretrainConfig
 from everest.datasets import Manifest, load_data
 from everest.errors import RunError
@@ -23,6 +23,7 @@ from everest.training import TrainedRun, run_finetuning, run_pretraining
 from everest.training.environment import describe_environment
 from everest.training.files import atomic_write
 from everest.training.metrics import read_metrics
+from everest.training.rundir import RunFolder
 from everest.training.runs import to_stderr
 from everest.training.stopping import listening
 
@@ -38,7 +39,7 @@ class DemoResult:
     """What the demo leaves behind.
 
     Attributes:
-        out: The folder with report.html, metrics.json and the three runs.
+        out: The folder with report.html, metrics.json and the three runs, each with a report of its own.
         metrics: What metrics.json holds.
     """
 
@@ -92,11 +93,15 @@ def run_demo(
     finetune = override(finetune_config("demo"), settings)
     with listening(()):  # a demo is not gone on with, so nothing need be saved when it is interrupted
         runs = _train(pretrain, finetune, folder, timings, say)
-    say("drawing the report")
+    say("drawing the reports")
     with _timed("report", timings):
         from everest.demo_report import write_report
+        from everest.reports import report_finished
 
         write_report(runs, folder, timings, {"pretrain": flatten(pretrain), "finetune": flatten(finetune)})
+        evaluated = {run.folder.path: runs.evaluations[name] for name, run in runs.finetuned.items()}
+        for run in (runs.pretrained, *runs.finetuned.values()):
+            report_finished(run, runs.data, evaluated.get(run.folder.path), say=say)
     metrics = _metrics(runs, timings, time.perf_counter() - started)
     with atomic_write(folder / "metrics.json") as file:
         file.write((json.dumps(metrics, indent=2) + "\n").encode())
@@ -133,6 +138,7 @@ def _train(
         with _timed(f"evaluating, {name}", timings):
             assert isinstance(run.model, Classifier)  # noqa: S101 - for the type checker
             evaluations[name] = evaluate(run.model, run.info, test, finetune.evaluation, num_workers=0)
+            RunFolder.write_json(run.folder.path / EVALUATION_NAME, evaluations[name].to_dict())
     return DemoRuns(data, pretrained, finetuned, evaluations)
 
 

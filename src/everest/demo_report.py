@@ -7,21 +7,17 @@ from typing import Any
 from everest.config import FrameSelectionConfig
 from everest.datasets import ClipRecord
 from everest.demo import DemoRuns, caution
-from everest.inference import Looker, inspect_video
+from everest.inference import Looker
 from everest.models import Classifier, MaskedAutoencoder
+from everest.reports.clips import frames_of, look_at, reconstructions_of, selection_of
 from everest.training import TrainedRun
 from everest.training.engine import Engine
 from everest.training.metrics import read_metrics
 from everest.visualize import (
-    FramesExample,
     Report,
     Section,
-    SelectionExample,
     curves_section,
     evaluation_section,
-    frames_section,
-    reconstruction_section,
-    selection_section,
     settings_section,
     timings_section,
 )
@@ -47,10 +43,8 @@ def write_report(
         "Pre-trained without labels, fine-tuned, and evaluated on people who were not trained on; beside the same "
         "model without pre-training.",
         (
-            evaluation_section(runs.evaluations, notes=(caution(runs),)),
-            _selection(runs, examples),
-            _reconstructions(runs, examples),
-            _frames(runs, examples),
+            evaluation_section(runs.evaluations, notes=(caution(runs),), unit="windows"),
+            *_seen(runs, examples),
             curves_section({"pre-training": read_metrics(runs.pretrained.folder.metrics)}, "Pre-training"),
             curves_section(
                 {name: read_metrics(run.folder.metrics) for name, run in runs.finetuned.items()}, "Fine-tuning"
@@ -73,38 +67,20 @@ def _examples(runs: DemoRuns) -> dict[str, ClipRecord]:
     return records
 
 
-def _selection(runs: DemoRuns, examples: Mapping[str, ClipRecord]) -> Section:
-    shown = []
-    finetuned = next(iter(runs.finetuned.values()))
-    for task, run in (("pre-training", runs.pretrained), ("fine-tuning", finetuned)):
-        for name, record in examples.items():
-            found = inspect_video(_looker(run), record)
-            selection, scores = found.selections[run.info.selection.method], found.scores["embedding"]
-            title = f"{task}: {name}"
-            shown.append(
-                SelectionExample(title, found.clip, selection.visible[0], selection.target[0], scores, found.grid)
-            )
-    return selection_section(shown)
+def _seen(runs: DemoRuns, examples: Mapping[str, ClipRecord]) -> tuple[Section, ...]:
+    """What both models look at, what the first one predicts, and frame selection as it would be.
 
-
-def _reconstructions(runs: DemoRuns, examples: Mapping[str, ClipRecord]) -> Section:
+    The demo's clips are too short to need the latter.
+    """
     looker = _looker(runs.pretrained)
-    found = {name: inspect_video(looker, record).reconstruction for name, record in examples.items()}
-    return reconstruction_section({name: each for name, each in found.items() if each is not None})
-
-
-def _frames(runs: DemoRuns, examples: Mapping[str, ClipRecord]) -> Section:
-    """Frame selection as it would be: the demo's clips are too short to need it."""
-    looker = _looker(runs.pretrained)
-    looker = looker.with_info(looker.info.model_copy(update={"frame_selection": FRAME_SELECTION}))
-    shown = []
-    for name, record in examples.items():
-        found = inspect_video(looker, record)
-        assert found.frames is not None  # noqa: S101 - for the type checker: it is turned on above
-        assert found.candidates is not None  # noqa: S101
-        pairs, counts = found.frames.pairs[0], found.frames.counts[0]
-        shown.append(FramesExample(name, found.candidates, pairs, counts, found.grid.tubelet_size))
-    return frames_section(shown, "Selected frames (turned off in this run)")
+    pretrained, _ = look_at(looker, examples)
+    finetuned, _ = look_at(_looker(next(iter(runs.finetuned.values()))), examples)
+    both = {f"pre-training: {name}": each for name, each in pretrained.items()}
+    both |= {f"fine-tuning: {name}": each for name, each in finetuned.items()}
+    choosing = looker.with_info(looker.info.model_copy(update={"frame_selection": FRAME_SELECTION}))
+    frames = frames_of(look_at(choosing, examples)[0], "Selected frames (turned off in this run)")
+    sections = (selection_of(both), reconstructions_of(pretrained), frames)
+    return tuple(section for section in sections if section is not None)
 
 
 def _looker(run: TrainedRun) -> Looker:

@@ -164,6 +164,7 @@ class RunConfig(Config):
         max_skipped_steps: Steps in a row that may be skipped because loss or gradient are not finite; one more stops
             the run.
         trackers: Where settings and metrics go as well: ``wandb``, ``mlflow``, or ``wandb,mlflow``.
+        report: Draw report.html when the run has ended.
     """
 
     seed: int = Field(0, ge=0, lt=2**31)
@@ -180,6 +181,7 @@ class RunConfig(Config):
     tensorboard: bool = True
     max_skipped_steps: int = Field(10, ge=0)
     trackers: tuple[TrackerName, ...] = ()
+    report: bool = True
 
     @field_validator("trackers", mode="before")
     @classmethod

@@ -53,9 +53,12 @@ class RunComparison:
         rows += [(key, *(_short(_say(value)) for value in values)) for key, values in self.differing.items()]
         if not self.differing:
             rows.append(("settings", *("the same" for _ in self.runs)))
-        results = [(name, *(tell(run) for run in self.runs)) for name, tell in _RESULTS]
-        rows += [row for row in results if any(row[1:])]
-        return layout(rows)
+        return layout([*rows, *self.results()])
+
+    def results(self) -> list[tuple[str, ...]]:
+        """Give what came out, in rows: a name, and what is said of each run."""
+        rows = [(name, *(tell(run) for run in self.runs)) for name, tell in _RESULTS]
+        return [row for row in rows if any(row[1:])]
 
 
 def compare_runs(paths: Sequence[Path]) -> RunComparison:

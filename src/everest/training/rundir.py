@@ -13,6 +13,7 @@ RUN/
 ├── data.json             what it learnt from, with the digest of the manifest, and every tensor that it started from
 ├── weights.safetensors   the trained model
 ├── weights-best.*        in fine-tuning with evaluations: the best model so far, and of which epoch it is
+├── report.html           what came out, as one page, when it has ended
 └── interrupted.json      only where the run was asked to stop and did, until it is started again
 """
 
@@ -72,6 +73,7 @@ FREE_KEYS = MACHINE_KEYS | {
     "run.tensorboard",
     "run.max_skipped_steps",
     "run.trackers",
+    "run.report",
 }
 
 
