@@ -8,6 +8,7 @@ from everest.evaluation import (
     confusion_matrix,
     majority_accuracy,
     per_class_accuracy,
+    sign_test,
     top_k_accuracy,
     wilson_interval,
 )
@@ -71,6 +72,20 @@ def test_wilson_interval_holds_the_share_and_mirrors(counts: tuple[int, int]) ->
     assert 0 <= low <= right / total <= high <= 1
     assert low < high
     assert wilson_interval(total - right, total) == pytest.approx((1 - high, 1 - low), abs=1e-12)
+
+
+def test_the_sign_test_has_the_known_values() -> None:
+    assert sign_test(0, 0) == 1
+    assert sign_test(5, 0) == sign_test(0, 5) == 2 / 32
+    assert sign_test(9, 4) == pytest.approx(0.2668, abs=1e-4)
+    assert sign_test(7, 7) == 1
+
+
+def test_many_clips_are_tested_as_few_are() -> None:
+    for fewer in (420, 450, 480, 500):
+        exact, near = sign_test(fewer, 1000 - fewer), sign_test(fewer, 1001 - fewer)
+        assert near == pytest.approx(exact, abs=0.03)
+        assert 0 <= near <= 1
 
 
 def test_numbers_need_clips() -> None:

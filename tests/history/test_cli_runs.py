@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, ImageColor
-from run_folders import make_run
 
 from everest.cli import main
 from everest.visualize.charts import COLORS
+from run_folders import make_run
 
 
 @pytest.fixture

@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
-from run_folders import START, make_run
 
 from everest.errors import RunError
 from everest.history import compare_runs, end_of, points_of, read_run
+from run_folders import START, make_run
 
 
 def test_only_what_differs_is_said(tmp_path: Path) -> None:

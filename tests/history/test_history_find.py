@@ -4,11 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
-from run_folders import GONE, make_run
 
 from everest.errors import RunError
 from everest.history import find_runs, show_run
 from everest.history.find import layout
+from run_folders import GONE, make_run
 
 
 def test_runs_are_found_however_deep_and_the_others_named(tmp_path: Path) -> None:

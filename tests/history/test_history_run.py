@@ -8,7 +8,6 @@ import time
 from pathlib import Path
 
 import pytest
-from run_folders import DATE, GONE, START, make_run, write_evaluation
 
 from everest.errors import RunError
 from everest.history import files as names
@@ -18,6 +17,7 @@ from everest.history.show import hours_of, training_seconds
 from everest.process import describe_process, is_alive
 from everest.training import rundir
 from everest.training.rundir import RunFolder
+from run_folders import DATE, GONE, START, make_run, write_evaluation
 
 FOREIGN = [("{", "cannot be read"), ('{"model_type": "bert"}', "names no training task"), ("[1]", "no training task")]
 

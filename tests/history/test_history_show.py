@@ -4,12 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
-from run_folders import GONE, make_run
 
 from everest.errors import RunError
 from everest.history import read_run, show_run
 from everest.history.show import nearest_recipe, summarize
 from everest.recipes import list_recipes
+from run_folders import GONE, make_run
 
 
 def test_everything_is_said(tmp_path: Path) -> None:

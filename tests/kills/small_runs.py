@@ -31,6 +31,7 @@ SETTINGS = {
     "run.save_every_steps": SAVE_EVERY,
     "run.save_every_minutes": "none",
     "run.log_every_steps": 1,
+    "run.report": "false",
 }
 # name -> settings beside these; what is random, averaged, accumulated and read by others is in one or the other
 VARIANTS = {

@@ -71,7 +71,7 @@ def facts_table(run: Run) -> Table:
                  f"{say(run.data.get('num_files'))} files to learn from"),
         ("digest of the data", str(run.data.get("manifest_digest", "?"))[:16]),
     ]  # fmt: skip
-    rows += [("held out", str(run.data["note"]))] * bool(run.data.get("note"))
+    rows += [("held out", str(run.data.get("note")))] * bool(run.data.get("note"))
     if run.task == "finetune":
         rows.append(("weights at the start", str(weights) if weights else "fresh ones"))
     rows += [(f"ran on{f' (start {index})' * (len(run.starts) > 1)}", machine_of(each))

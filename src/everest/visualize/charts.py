@@ -58,7 +58,7 @@ def confusion(matrix: Tensor | Sequence[Sequence[int]], class_names: Sequence[st
 
     counts = torch.as_tensor(matrix).float()
     num_classes = len(class_names)
-    side = min(14.0, 2.6 + 0.62 * num_classes) if num_classes <= MAX_NAMED_CLASSES else 12.0
+    side = min(9.5, 2.6 + 0.62 * num_classes)  # inches; a page shows it in nearly its own size
     figure, axes = empty_chart(side + 1.2, side)
     shares = counts / counts.sum(dim=1, keepdim=True).clamp(min=1)
     norm = PowerNorm(1.0 if num_classes <= MAX_NAMED_CLASSES else 0.45, vmin=0, vmax=1)

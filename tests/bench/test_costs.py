@@ -1,0 +1,47 @@
+"""What a selection costs beside all tokens: with all tokens it costs the same, with fewer less."""
+
+import pytest
+
+from everest.bench.costs import beside_all_tokens, costs_of
+from everest.bench.macs import count_task
+from everest.config import CheckpointInfo, ClipConfig, ModelConfig, SelectionConfig, Task
+
+
+def an_info(task: Task, **selection: object) -> CheckpointInfo:
+    return CheckpointInfo(
+        task=task,
+        model=ModelConfig(size="tiny"),
+        clip=ClipConfig(num_frames=4, height=64, width=64),
+        selection=SelectionConfig.model_validate({"keep_ratio": 0.5, "encode_ratio": 0.25} | selection),
+        class_names=("a", "b", "c") if task == "finetune" else (),
+    )
+
+
+@pytest.mark.parametrize("task", ["pretrain", "finetune"])
+def test_fewer_tokens_cost_less_and_all_cost_what_is_counted(task: Task) -> None:
+    this, whole = beside_all_tokens(an_info(task))
+    assert this.num_encoded + this.num_predicted == this.num_tokens // 2
+    assert whole.num_encoded + whole.num_predicted == whole.num_tokens == this.num_tokens
+    assert this.gmacs < whole.gmacs
+    assert this.gmacs_training < whole.gmacs_training
+    assert this.gmacs == count_task(an_info(task))["gmacs"]
+    costs = costs_of(an_info(task), ["rero", "rlt"], "a ViT")
+    assert list(costs) == ["rero"]  # of others the cost is that of a clip
+    assert costs["rero"].share == this.gmacs / whole.gmacs
+
+
+def test_a_run_with_all_tokens_stands_alone() -> None:
+    (only,) = beside_all_tokens(an_info("finetune", method="all", keep_ratio=1.0))
+    assert only.num_encoded == only.num_tokens
+
+
+def test_what_depends_on_the_clip_is_not_counted() -> None:
+    assert beside_all_tokens(an_info("finetune", method="rlt")) == ()
+    assert beside_all_tokens(an_info("pretrain", method="adaptive")) == ()
+    huge = an_info("finetune").model_copy(update={"clip": ClipConfig(num_frames=1000, height=16000, width=16000)})
+    assert beside_all_tokens(huge) == ()
+
+
+def test_a_head_of_unknown_classes_costs_next_to_nothing() -> None:
+    known, unknown = an_info("finetune"), an_info("finetune").model_copy(update={"class_names": ()})
+    assert beside_all_tokens(unknown)[0].gmacs == pytest.approx(beside_all_tokens(known)[0].gmacs, rel=1e-3)
