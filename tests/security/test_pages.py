@@ -1,6 +1,7 @@
 """Pages escape what users wrote, wherever it stands, and nothing in them runs or is fetched."""
 
 import html.parser
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,21 +11,30 @@ import torch
 from everest.evaluation import Evaluation
 from everest.evaluation.evaluate import ClassAccuracy, ClipFailure
 from everest.inference import Reconstruction
+from everest.reports import compare_reports, make_report
 from everest.tokens import TokenGrid, TokenSelection
 from everest.visualize import (
+    Card,
+    Folded,
     FramesExample,
+    HardClip,
     Report,
     RunCurves,
+    Section,
     SelectionExample,
+    Table,
     curves_section,
     draw_runs,
     evaluation_section,
     frames_section,
+    hardest_section,
     reconstruction_section,
     selection_section,
     settings_section,
     timings_section,
+    training_section,
 )
+from run_folders import make_run
 
 EVIL = (
     "<script>alert(1)</script>",
@@ -39,6 +49,7 @@ EVIL = (
 )
 TAGS = {"html", "head", "meta", "title", "style", "body", "h1", "h2", "p", "nav", "a", "section", "div", "figure"}
 TAGS |= {"table", "thead", "tbody", "tr", "th", "td", "img", "figcaption"}
+TAGS |= {"ul", "li", "strong", "span", "details", "summary", "pre"}
 ATTRIBUTES = {"lang", "charset", "name", "content", "class", "href", "id", "src", "alt"}
 
 
@@ -91,6 +102,7 @@ def evaluation(names: tuple[str, ...]) -> Evaluation:
 def page(evil: str) -> str:
     """A report in which everything that can come from outside is evil."""
     names = (evil, f"{evil} 2")
+    hard = (evil, (evil, 0.1), (evil, 0.9))
     grid = TokenGrid(2, 2, 2, 2, 4)
     clip = torch.rand(3, 4, 8, 8)
     kept = torch.arange(3)
@@ -106,8 +118,11 @@ def page(evil: str) -> str:
         curves_section({evil: [{"step": 0, "epoch": 1, "loss": 1.0, "top1": 0.5}]}, evil),
         timings_section({evil: 1.0}, evil, evil),
         settings_section({evil: {evil: evil}, "b": {evil: None}}, evil),
+        hardest_section([HardClip(evil, (evil, 0.1), (names[1], 0.9), b"RIFF")] * 2 + [HardClip(*hard)], 3, evil),
+        training_section({"loss": [(1.0, 2.0)]}, evil),
+        Section(evil, folded=(Folded(evil, (Table((evil,), ((evil,),)),), (evil,)),)),
     )
-    return Report(evil, evil, sections).render()
+    return Report(evil, evil, sections, (evil,), (Card(evil, evil),)).render()
 
 
 @pytest.mark.parametrize("evil", EVIL)
@@ -117,6 +132,34 @@ def test_nothing_that_a_user_wrote_becomes_a_part_of_the_page(evil: str) -> None
     shown = evil.replace("\x00", "\ufffd")  # as parsers show it
     assert sum(shown in each or evil in each for each in found.texts) > 10
     assert "<script" not in text
+
+
+@pytest.mark.parametrize("evil", EVIL)
+def test_pages_about_runs_of_somebody_else_hold_texts_only(evil: str, tmp_path: Path) -> None:
+    """Every text of the folder is evil; so is its name, as far as a file may be called so."""
+    folder = tmp_path / evil.replace("/", "|").replace("\x00", "").replace("\x1b", "")
+    run = make_run(folder, task="finetune", losses=(1.0,))
+    for name in ("data.json", "environment.json", "config.json"):
+        values = json.loads((run / name).read_text())
+        (run / name).write_text(json.dumps(poisoned(values, evil)))
+    (run / "log.txt").write_text(f"{evil}\ncannot read {evil}\n")
+    names = (evil, f"{evil} 2")
+    (run / "evaluation.json").write_text(json.dumps(evaluation(names).to_dict()))
+    other = make_run(tmp_path / "other", task="finetune")
+    pages = (make_report(run), compare_reports([run, other]))
+    for made in pages:
+        found = Page(made.page.render())
+        shown = evil.replace("\x00", "\ufffd").strip()
+        assert any(shown in each or evil in each for each in found.texts)
+
+
+def poisoned(values: Any, evil: str, key: str = "") -> Any:
+    """Put an evil text in place of every text but the few that say what a folder is."""
+    if isinstance(values, dict):
+        return {name: poisoned(value, evil, name) for name, value in values.items()} | {evil: evil}
+    if isinstance(values, list):
+        return [poisoned(value, evil) for value in values]
+    return evil if isinstance(values, str) and key not in {"task", "date"} else values
 
 
 def test_the_parser_of_this_test_sees_scripts() -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from everest.bench.macs import count_task
@@ -71,7 +72,9 @@ def _without_selection(info: CheckpointInfo) -> tuple[SelectionMethod, str]:
     return ("tube", "VideoMAE") if info.task == "pretrain" else ("all", "all tokens")
 
 
+@lru_cache(maxsize=32)
 def _count(info: CheckpointInfo, method: SelectionMethod) -> dict[str, Any]:
+    """Count a forward pass; runs that are compared, or follow each other, often compute the same."""
     selection = info.selection.model_copy(update={"method": method})
     return count_task(
         info.model_copy(update={"selection": selection, "frame_selection": FrameSelectionConfig(enabled=False)})

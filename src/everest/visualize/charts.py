@@ -121,14 +121,27 @@ def counts_per_slot(series: Mapping[str, Sequence[int]], tokens_per_slot: int) -
     return as_png(figure)
 
 
-def empty_chart(width: float, height: float) -> "tuple[Figure, Axes]":
-    """An empty chart of a size in inches, without the global state of pyplot."""
+def empty_chart(
+    width: float, height: float, margins: tuple[float, float, float, float] | None = None
+) -> "tuple[Figure, Axes]":
+    """Make an empty chart, without the global state of pyplot.
+
+    Args:
+        width: In inches.
+        height: In inches.
+        margins: Left, right, bottom and top end of the axes, as shares; None: as what is written there needs it, which
+            takes as long to find out as to draw.
+    """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     with rc_context({"font.size": FONT_SIZE}):
-        figure = Figure(figsize=(width, height), dpi=110, layout="constrained")
-        return figure, figure.subplots()
+        figure = Figure(figsize=(width, height), dpi=110, layout="constrained" if margins is None else None)
+        axes = figure.subplots()
+    if margins is not None:
+        left, right, bottom, top = margins
+        figure.subplots_adjust(left=left, right=right, bottom=bottom, top=top)
+    return figure, axes
 
 
 def _cut(name: str) -> str:
