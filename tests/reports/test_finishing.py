@@ -58,7 +58,7 @@ def test_its_numbers_are_those_of_the_files(trained: Path) -> None:
     lines = [line for line in read_metrics(trained / "fine" / "metrics.jsonl") if "loss" in line]
     low, high = found["top1_interval"]
     assert f"<strong>{found['top1']:.1%}</strong>" in page
-    assert f"top-1 on {found['num_clips']} clips; 95 % interval {low:.0%} to {high:.0%}" in page
+    assert f"top-1 on {found['num_clips']} clips; 95\u00a0% interval {low:.0%} to {high:.0%}" in page
     assert f"<strong>{lines[-1]['loss']:.3g}</strong>" in page
     assert f"{lines[0]['loss']:.3g} at the first" in page
     for entry in found["per_class"]:

@@ -63,6 +63,8 @@ def beside_all_tokens(info: CheckpointInfo) -> tuple[TaskCost, ...]:
     if info.task == "finetune" and not info.class_names:
         info = info.model_copy(update={"class_names": ("a", "b")})  # of some classes: a head costs next to nothing
     whole, full = _without_selection(info)
+    if info.selection.method == whole:
+        return (_task_cost("this run, which drops no token", _count(info, whole)),)
     methods = {info.selection.method: "this run", whole: full}
     return tuple(_task_cost(name, _count(info, method)) for method, name in methods.items())
 

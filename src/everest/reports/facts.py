@@ -126,7 +126,7 @@ def speed_rows(run: Run) -> list[tuple[str, str]]:
     took = training_seconds(run)
     rows = [("training, without pauses", "" if took is None else tell_seconds(took))]
     if rate:
-        rows.append(("clips per second, median", f"{rate:.1f}"))
+        rows.append(("clips per second, median", f"{rate:.3g}"))
     if rate and batch:
         rows.append((f"seconds for a step of {batch:g} clips, median", f"{batch / rate:.3g}"))
     if waits is not None:

@@ -27,6 +27,7 @@ from everest.reports.facts import (
 from everest.reports.measured import accuracy_sections
 from everest.reports.parts import Parts, collect
 from everest.visualize import Card, Folded, Report, Section, Table, training_section
+from everest.visualize.accuracy import NBSP
 from everest.visualize.training_curves import TRACES
 
 NAME = "report.html"
@@ -160,7 +161,7 @@ def _cards(parts: Parts, costs: Sequence[TaskCost]) -> tuple[Card, ...]:
     if evaluation is not None:
         interval = "{:.0%} to {:.0%}".format(*evaluation.top1_interval)
         cards.append(
-            Card(f"{evaluation.top1:.1%}", f"top-1 on {evaluation.num_clips:,} clips; 95 % interval {interval}")
+            Card(f"{evaluation.top1:.1%}", f"top-1 on {evaluation.num_clips:,} clips; 95{NBSP}% interval {interval}")
         )
         cards.append(Card(f"{evaluation.majority:.1%}", "naming the most frequent class every time"))
     elif run.task == "finetune" and (top1 := run.last("top1")) is not None:
@@ -177,7 +178,7 @@ def _cards(parts: Parts, costs: Sequence[TaskCost]) -> tuple[Card, ...]:
     if found["median_clips_per_second"] is not None:
         waits = found["median_wait_share"]
         waiting = "" if waits is None else f"; {waits:.0%} of the time waiting for data"
-        cards.append(Card(f"{found['median_clips_per_second']:.1f}", f"clips per second{waiting}"))
+        cards.append(Card(f"{found['median_clips_per_second']:.3g}", f"clips per second{waiting}"))
     return tuple(cards)
 
 
