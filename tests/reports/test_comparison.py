@@ -57,6 +57,10 @@ def test_same_clips_tell_runs_apart(tmp_path: Path) -> None:
     (duel,) = compare_reports([one, two]).values["duels"]
     assert (duel["only_first"], duel["only_second"]) == (5, 0)
     assert duel["chance"] == pytest.approx(2 / 2**5)
+    assert duel["verdict"] == "they cannot be told apart"
+    write_predictions(two, "0000001111110000")
+    (duel,) = compare_reports([one, two]).values["duels"]
+    assert duel["verdict"] == "one is better"
     write_predictions(two, "0000011111110000", digest="other clips")
     made = compare_reports([one, two])
     assert made.values["duels"] == []

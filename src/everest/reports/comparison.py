@@ -55,6 +55,13 @@ class Duel:
     only_second: int
     chance: float
 
+    @property
+    def verdict(self) -> str:
+        """Say which one is better, if that can be said."""
+        if self.chance >= LIKELY:
+            return "they cannot be told apart"
+        return f"{self.first if self.only_first > self.only_second else self.second} is better"
+
 
 def compare_reports(paths: Sequence[Path], axis: Axis = "steps") -> ComparisonReport:
     """Make the page out of folders, which may come from anybody: nothing in them is run, and no clips are looked for.
@@ -85,7 +92,10 @@ def compare_reports(paths: Sequence[Path], axis: Axis = "steps") -> ComparisonRe
         sections,
         _notes(compared, kinds, problems),
     )
-    values = compared.to_dict() | {"problems": problems, "duels": [vars(duel) for duel in duels]}
+    values = compared.to_dict() | {
+        "problems": problems,
+        "duels": [vars(duel) | {"verdict": duel.verdict} for duel in duels],
+    }
     for row, cost in zip(values["runs"], costs, strict=True):
         row["cost"] = [vars(each) for each in cost]
     return ComparisonReport(page, values, str(compared))
@@ -132,24 +142,29 @@ def _accuracy(
         notes.append("The evaluations are of different clips, so the accuracies cannot be compared with each other.")
     if len({each.num_views for _, each in measured}) > 1:
         notes.append("The evaluations have different numbers of views of each clip, which alone changes accuracy.")
-    rows = tuple(
-        (name, f"{each.top1:.1%}", "{:.1%} to {:.1%}".format(*each.top1_interval),
-         "" if each.top5 is None else f"{each.top5:.1%}", f"{each.num_clips:,}", str(each.num_views))
-        for name, each in measured
-    )  # fmt: skip
-    tables = [Table(("run", "top-1", "95 % interval", "top-5", "clips", "views"), rows)]
+    has_top5 = any(each.top5 is not None for _, each in measured)
+    rows = []
+    for name, each in measured:
+        five = ("" if each.top5 is None else f"{each.top5:.1%}",) if has_top5 else ()
+        interval = "{:.1%} to {:.1%}".format(*each.top1_interval)
+        rows.append((name, f"{each.top1:.1%}", interval, *five, f"{each.num_clips:,}", str(each.num_views)))
+    header = ("run", "top-1", "95 % interval", *(("top-5",) if has_top5 else ()), "clips", "views")
+    tables = [Table(header, tuple(rows))]
     words = ["An interval is Wilson's, at 95 %, and takes clips as independent. Overlapping intervals settle nothing."]
     if duels:
         words.append(
             "On the same clips two runs can be told apart better: what counts are clips that one of them recognises "
-            "and the other one does not. The last column says how often chance alone would make such a difference "
-            f"between equals; from {LIKELY:.0%} on it is none to rely on. Clips cut from one recording are not "
+            "and the other one does not. Chance alone would make such a difference between equals so often as the "
+            f"table says; from {LIKELY:.0%} on there is nothing to rely on. Clips cut from one recording are not "
             "independent, and chance then does more than this says."
         )
         tables.append(
             Table(
-                ("first", "second", "only the first is right", "only the second is right", "by chance"),
-                tuple((d.first, d.second, str(d.only_first), str(d.only_second), _chance(d.chance)) for d in duels),
+                ("first", "second", "only the first is right", "only the second is right", "by chance", "so"),
+                tuple(
+                    (d.first, d.second, str(d.only_first), str(d.only_second), _chance(d.chance), d.verdict)
+                    for d in duels
+                ),
             )
         )
     bars = accuracy_bars([(name, each.top1, each.top1_interval) for name, each in measured])
