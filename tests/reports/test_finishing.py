@@ -20,6 +20,7 @@ from everest.reports.finishing import report_finished
 from everest.training import TrainedRun
 from everest.training.metrics import read_metrics
 from everest.training.rundir import RunFolder
+from everest.video.source import ShardMember
 from full_disk import no_file_above
 
 SETTINGS = (
@@ -136,3 +137,14 @@ def test_clips_that_are_gone_leave_a_page_without_them(copied: Callable[[str], P
     page = (folder / "report.html").read_text()
     assert "No pictures" in page
     assert "Confusion" in page
+
+
+def test_no_run_waits_for_a_network_at_its_end(copied: Callable[[str], Path], clips: Path) -> None:
+    folder = copied("fine")
+    data = load_data(clips)
+    member = ShardMember("https://example.invalid/shard.tar", "clip.mp4", 0, 10)
+    far = replace(data, records=tuple(replace(record, member=member) for record in data.records))
+    assert report_finished(a_run(folder), far, read_evaluation(folder / "evaluation.json")) is not None
+    page = (folder / "report.html").read_text()
+    assert "at a URL: name them with --data" in page
+    assert "data:image/webp" not in page

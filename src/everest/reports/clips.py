@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from everest.datasets import ClipRecord, Manifest, load_data
-from everest.errors import DataError, VideoError
+from everest.errors import ConfigError, DataError, SelectionError
 from everest.history import Run
 from everest.inference import Inspection, Looker, inspect_video
 from everest.video.source import is_url
@@ -19,6 +19,7 @@ from everest.visualize import (
 )
 from everest.visualize.inspection import NAMES
 
+CANNOT_BE_SHOWN = (DataError, SelectionError, ConfigError)  # of one clip
 MAX_UNREADABLE = 3  # one after the other; then nothing more is tried
 
 
@@ -76,6 +77,18 @@ def name_clip(record: ClipRecord, class_names: tuple[str, ...]) -> str:
     return place if record.label is None else f"{class_names[record.label]} ({place})"
 
 
+def clips_of(data: Manifest, learnt: str) -> ShownClips:
+    """Take the data of a run that has just ended, unless it would have to wait for a network.
+
+    Args:
+        data: All of it, with its splits.
+        learnt: Digest of the clips that were learnt from.
+    """
+    if any(record.member is not None and is_url(record.member.shard) for record in data.records):
+        return ShownClips(None, "its clips are at a URL: name them with --data to see some", learnt)
+    return ShownClips(data, learnt=learnt)
+
+
 def find_clips(run: Run, given: str | Path | None = None) -> ShownClips:
     """Find the clips that a run learnt from, and those that were held out.
 
@@ -120,7 +133,7 @@ def look_at(looker: Looker, records: Mapping[str, ClipRecord]) -> tuple[dict[str
         try:
             found[name] = inspect_video(looker, record)
             in_a_row = 0
-        except VideoError as error:
+        except CANNOT_BE_SHOWN as error:
             problems.append(f"{name}: {error}")
             in_a_row += 1
     return found, problems

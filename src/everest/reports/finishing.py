@@ -8,7 +8,7 @@ from pathlib import Path
 from everest.datasets import Manifest
 from everest.errors import EverestError, RunInterruptedError
 from everest.evaluation import Evaluation
-from everest.reports.clips import ShownClips
+from everest.reports.clips import clips_of
 from everest.reports.run_report import NAME, make_report
 from everest.training import TrainedRun
 from everest.training.notes import append_line
@@ -48,7 +48,7 @@ def report_finished(
     path, before = run.folder.path / NAME, time.perf_counter()
     learnt = data.split("train").digest if "train" in data.splits else data.digest
     try:
-        made = make_report(run.folder.path, clips=ShownClips(data, learnt=learnt), evaluation=evaluation)
+        made = make_report(run.folder.path, clips=clips_of(data, learnt), evaluation=evaluation)
         made.page.write(path, overwrite=True)
     except RunInterruptedError:
         raise

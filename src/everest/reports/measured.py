@@ -7,7 +7,7 @@ from everest.datasets import Manifest
 from everest.errors import VideoError
 from everest.evaluation import ClipResult, Evaluation, hardest, most_probable
 from everest.inference import inspect_video, read_clip
-from everest.reports.clips import MAX_UNREADABLE
+from everest.reports.clips import CANNOT_BE_SHOWN, MAX_UNREADABLE
 from everest.reports.parts import Parts
 from everest.visualize import (
     Folded,
@@ -81,7 +81,7 @@ def _hardest(parts: Parts, evaluation: Evaluation) -> Section:
             try:
                 animation = _animation(parts, part, result)
                 in_a_row = 0
-            except VideoError as error:
+            except CANNOT_BE_SHOWN as error:
                 why_not = f"not all of them can be shown: {error}"
                 in_a_row += 1
         shown.append(_hard_clip(result, evaluation.class_names, animation))
