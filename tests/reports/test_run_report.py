@@ -117,6 +117,21 @@ def test_a_run_of_another_version_has_a_page(copied: Copy) -> None:
     assert "data:image/jpeg" in page  # by what travels with the weights
 
 
+def test_the_settings_that_differ_come_first(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", "optim.base_lr=0.125")
+    config = json.loads((run / "config.json").read_text())
+    del config["run"]["report"]  # an older version did not have it
+    (run / "config.json").write_text(json.dumps(config))
+    (section,) = [each for each in make_report(run).page.sections if each.heading == "Settings"]
+    rows = {key: (mine, theirs) for key, mine, theirs in section.tables[0].rows}
+    assert rows["optim.base_lr"] == ("0.125", "0.005")
+    assert rows["run.report"] == ("not a setting of the version that ran", "True")
+    assert len(rows) == 3  # and no warm-up, as tests have it
+    every = dict(section.folded[0].tables[0].rows)
+    assert every["optim.base_lr"] == "0.125"
+    assert len(every) > 60
+
+
 def test_odd_values_are_shown_as_they_are(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", task="finetune")
     odd = {"source": 5, "num_clips": "many", "start": [1], "part_digest": 3, "class_names": 7, "note": {"a": 1}}

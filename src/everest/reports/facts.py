@@ -11,6 +11,7 @@ from everest.visualize import Folded, Section, Table
 
 OBJECTIVES = {"pixels": "pixels of hidden tokens", "mme": "motion (MME)", "mvd": "features of teachers (MVD)"}
 LOG_LINES = 200
+UNKNOWN = "not a setting of the version that ran"
 
 
 def title_of(run: Run) -> str:
@@ -107,7 +108,10 @@ def settings_section(shown: RunShown) -> Section:
     elif not recipe.differing:
         words = f"All settings are those of the recipe {recipe.name}."
     else:
-        rows = tuple((key, say(mine), say(theirs)) for key, (theirs, mine) in recipe.differing.items())
+        rows = tuple(
+            (key, say(mine) if key in run.settings else UNKNOWN, say(theirs))
+            for key, (theirs, mine) in recipe.differing.items()
+        )
         tables = (Table(("setting", "this run", f"recipe {recipe.name}"), rows),)
     every = Table(("setting", "value"), tuple((key, say(value)) for key, value in run.settings.items()))
     folded = [Folded(f"All {len(run.settings)} settings", (every,))]
