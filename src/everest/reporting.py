@@ -48,7 +48,7 @@ def report_run(
             raise ConfigError(f"nothing to evaluate on: {clips.why_not}")
         split = next((name for name in ("test", "val") if name in clips.data.splits), None)
         if split is None:
-            raise ConfigError(f"{clips.data.source} has no split test or val to evaluate on")
+            raise ConfigError(f"{clips.data.place} has no split test or val to evaluate on")
         source = data if data is not None else str(clips.data.source)
         evaluation = evaluate_checkpoint(folder, source, split=split)
         if found.state == "finished" and not (folder / EVALUATION_NAME).exists():

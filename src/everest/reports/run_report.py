@@ -148,7 +148,7 @@ def _cost_row(cost: TaskCost, whole: TaskCost) -> tuple[str, ...]:
 
 def _no_cost(run: Run) -> str:
     tokens = run.last("tokens_per_clip")
-    counted = "" if tokens is None else f" In the last logged step it were {tokens:.0f} a clip."
+    counted = "" if tokens is None else f" In the last logged step a clip had {tokens:.0f} of them."
     return (
         f"Multiply-adds are not counted: this network or selection takes other numbers of tokens of each clip.{counted}"
     )
