@@ -30,6 +30,7 @@ FOLDERS = (
     "recipes",
     "history",
     "reports",
+    "web",
 )
 # May be imported by all, and import nothing but each other.
 FREE = ("config", "draws", "errors", "hashing", "links", "process", "settings", "texts")

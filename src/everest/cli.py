@@ -24,6 +24,7 @@ from everest.cli_predict import add_predict
 from everest.cli_replay import add_replay
 from everest.cli_report import add_report
 from everest.cli_runs import add_runs
+from everest.cli_ui import add_ui
 from everest.cli_weights import add_weights
 from everest.commands_predict import predict as do_predict
 from everest.errors import EverestError, RunInterruptedError, is_lost_connection, is_out_of_memory
@@ -120,6 +121,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_recipe(commands)
     _add_data(commands)
     add_inspect(commands, _add)
+    add_ui(commands, _add)
     add_features(commands, _add)
     add_export(commands, _add)
     add_runs(commands, _add)

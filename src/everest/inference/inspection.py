@@ -28,7 +28,7 @@ from everest.datasets import ClipRecord, ViewClips
 from everest.datasets.spans import sampled_step, span_of
 from everest.errors import ConfigError, VideoError, WeightsError
 from everest.inference.reconstruct import Reconstruction, reconstruct
-from everest.models import Encoder, MaskedAutoencoder, build_autoencoder, load_model, select_input
+from everest.models import Classifier, Encoder, MaskedAutoencoder, build_autoencoder, load_model, select_input
 from everest.models.scoring import score_tokens
 from everest.models.tubelets import cut
 from everest.tokens import FrameSelection, TokenGrid, TokenSelection, take_pairs
@@ -52,12 +52,14 @@ class Looker:
         info: Clip, selection and frame selection.
         name: Which embedding it is, for people.
         model: Predicts pixels; None where nothing does.
+        classifier: Names classes; None where nothing does.
     """
 
     encoder: Encoder
     info: CheckpointInfo
     name: str
     model: MaskedAutoencoder | None = None
+    classifier: Classifier | None = None
 
     @classmethod
     def random(cls, info: CheckpointInfo = WITHOUT_CHECKPOINT, seed: int = 0) -> "Looker":
@@ -68,8 +70,12 @@ class Looker:
         return cls(encoder.eval(), info, f"a random embedding, seed {seed}")
 
     @classmethod
-    def load(cls, checkpoint: str | Path) -> "Looker":
-        """Take the embedding of a checkpoint.
+    def load(cls, checkpoint: str | Path, device: torch.device | None = None) -> "Looker":
+        """Take the embedding of a checkpoint, and what it predicts.
+
+        Args:
+            checkpoint: A run folder or a weights file.
+            device: Where to compute; None: on the CPU.
 
         Raises:
             WeightsError: It cannot be read, or belongs to a network that takes whole clips.
@@ -78,7 +84,9 @@ class Looker:
         if info.model.arch in WHOLE_CLIP_ARCHS or not isinstance(model.encoder, Encoder):
             raise WeightsError(f"{checkpoint}: {info.model.arch} takes whole clips, so no tokens are chosen: use a ViT")
         pixels = model if isinstance(model, MaskedAutoencoder) and info.objective.name == "pixels" else None
-        return cls(model.eval().encoder, info, f"the embedding of {Path(checkpoint).name}", pixels)
+        classifier = model if isinstance(model, Classifier) else None
+        model.to(device).eval()
+        return cls(model.encoder, info, f"the embedding of {Path(checkpoint).name}", pixels, classifier)
 
     def with_info(self, info: CheckpointInfo) -> "Looker":
         """Choose tokens in another way."""
@@ -158,7 +166,7 @@ def inspect_video(
     """
     record = video if isinstance(video, ClipRecord) else ClipRecord(Path(video))
     sampled, seconds = read_clip(record, looker.info, start_seconds)
-    clip, frames = _choose_frames(looker, sampled, seed)
+    clip, frames = choose_frames(looker, sampled, seed)
     grid = looker.encoder.grid
     if frames is not None:
         size = grid.tubelet_size
@@ -211,7 +219,7 @@ def read_clip(record: ClipRecord, info: CheckpointInfo, start: float | None = No
     return views.frames, tuple((first + place) / found.fps for place in places)
 
 
-def _choose_frames(looker: Looker, sampled: Tensor, seed: int) -> tuple[Tensor, FrameSelection | None]:
+def choose_frames(looker: Looker, sampled: Tensor, seed: int) -> tuple[Tensor, FrameSelection | None]:
     """Make a clip of candidate frames: [1, 3, T', H, W] to [1, 3, T, H, W]."""
     info = looker.info
     if not info.frame_selection.enabled:
@@ -222,7 +230,7 @@ def _choose_frames(looker: Looker, sampled: Tensor, seed: int) -> tuple[Tensor, 
         info.selection.keep_ratio,
         mean=info.mean,
         std=info.std,
-        generator=_generator(seed),
+        generator=_generator(seed, sampled.device),
         random=info.task == "pretrain",
     )
     if frames is None:
@@ -249,5 +257,5 @@ def _fixed(info: CheckpointInfo, method: SelectionMethod) -> CheckpointInfo:
     return info.model_copy(update={"selection": selection, "frame_selection": frames})
 
 
-def _generator(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+def _generator(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
+    return torch.Generator(device).manual_seed(seed)

@@ -1,0 +1,256 @@
+"""The page and what it asks for. Imported only where aiohttp is there.
+
+The page keeps what a person has set and sends it with every question; the server keeps opened videos, each under a key
+that only its page knows. So two people never see each other's, and what one sets changes nothing for another. Questions
+are computed one after another, in one thread.
+"""
+
+import asyncio
+import contextlib
+import functools
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import unquote, urlsplit
+
+from aiohttp import web
+
+from everest.config import Config
+from everest.datasets import ClipRecord
+from everest.errors import ConfigError, EverestError, VideoError, is_out_of_memory
+from everest.links import open_new
+from everest.settings import parse
+from everest.web import showing
+from everest.web.costs import count_cost
+from everest.web.looking import Choice, VideoLook
+from everest.web.models import Lookers
+from everest.web.videos import EXAMPLES, OpenVideo, Videos, open_example, shown_name, tell
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Result = TypeVar("Result")
+
+STATIC = {
+    "/": ("page.html", "text/html"),
+    "/page.css": ("page.css", "text/css"),
+    "/page.js": ("page.js", "text/javascript"),
+    "/pictures.js": ("pictures.js", "text/javascript"),
+    "/icon.svg": ("icon.svg", "image/svg+xml"),
+}
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; form-action 'none'; frame-ancestors 'none'; base-uri 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+CHUNK_BYTES = 2**18
+TIDY_EVERY_SECONDS = 60.0
+
+
+class Question(Config):
+    """What the page asks of a video.
+
+    Attributes:
+        choice: What is set.
+        has: The clip that the page shows already, by :func:`everest.web.showing.clip_key`.
+    """
+
+    choice: Choice
+    has: str = ""
+
+
+class Page:
+    """Answers to the page.
+
+    Args:
+        lookers: What looks at videos.
+        videos: Those that are open.
+        hosts: Names that this server is called by in a browser, with its port; empty: any. A page from elsewhere that
+            has its own name lead to this machine is refused that way.
+    """
+
+    def __init__(self, lookers: Lookers, videos: Videos, hosts: frozenset[str] = frozenset()) -> None:
+        self.lookers, self.videos, self.hosts = lookers, videos, hosts
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="everest-ui")
+
+    def app(self) -> web.Application:
+        """Make the application."""
+        app = web.Application(middlewares=[self._guard], client_max_size=2**16)
+        for path, (name, kind) in STATIC.items():
+            app.router.add_get(path, functools.partial(_static, name, kind))
+        app.router.add_get("/api/start", self.start)
+        app.router.add_get(r"/api/examples/{number:\d{1,3}}.jpg", self.thumbnail)
+        app.router.add_post(r"/api/examples/{number:\d{1,3}}", self.open_example)
+        app.router.add_post("/api/videos", self.upload)
+        app.router.add_post("/api/videos/{key}/look", self.look)
+        app.router.add_post("/api/videos/{key}/think", self.think)
+        app.router.add_post("/api/videos/{key}/close", self.close)
+        app.cleanup_ctx.append(self._tidy)
+        return app
+
+    async def start(self, _: web.Request) -> web.Response:
+        """Say what there is to choose from."""
+        examples = [{"name": what} for _, what, _ in EXAMPLES]
+        values = {"max_bytes": self.videos.max_bytes, "examples": examples}
+        return web.json_response(values | showing.describe_lookers(self.lookers))
+
+    async def thumbnail(self, request: web.Request) -> web.Response:
+        """Show an example small."""
+        number = int(request.match_info["number"])
+        return web.Response(body=await self._compute(_thumbnail, number), content_type="image/jpeg")
+
+    async def open_example(self, request: web.Request) -> web.Response:
+        """Open a bundled video."""
+        number = int(request.match_info["number"])
+        look = await self._compute(open_example, number)
+        return self._opened(self.videos.add(f"example: {EXAMPLES[number][1]}", look))
+
+    async def upload(self, request: web.Request) -> web.Response:
+        """Receive a video and open it; its bytes are the body, its name a header."""
+        name = shown_name(unquote(request.headers.get("X-Name", "")))
+        path = self.videos.new_path()
+        try:
+            await self._receive(request, path)
+            look = await self._compute(lambda: VideoLook(ClipRecord(path)))
+            return self._opened(self.videos.add(name, look, path))
+        except VideoError as error:
+            path.unlink(missing_ok=True)
+            raise VideoError(tell(error, path, name)) from None
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+
+    async def look(self, request: web.Request) -> web.Response:
+        """Show which tokens are kept."""
+        video, question = await self._asked(request)
+        return web.json_response(await self._compute(self._look, video, question))
+
+    async def think(self, request: web.Request) -> web.Response:
+        """Show what takes longer: cost, classes, pixels."""
+        video, question = await self._asked(request)
+        return web.json_response(await self._compute(self._think, video, question.choice))
+
+    async def close(self, request: web.Request) -> web.Response:
+        """Forget a video."""
+        self.videos.close(request.match_info["key"])
+        return web.json_response({})
+
+    def _look(self, video: OpenVideo, question: Question) -> dict[str, Any]:
+        with _told(video):
+            found = video.look.see(self.lookers.by_task[question.choice.task], question.choice)
+        key = showing.clip_key(found)
+        clip = {} if key == question.has else showing.draw_clip(found)
+        return {"clip": key, "numbers": showing.describe_look(found), "kept": showing.draw_kept(found), **clip}
+
+    def _think(self, video: OpenVideo, choice: Choice) -> dict[str, Any]:
+        looker = self.lookers.by_task[choice.task]
+        with _told(video):
+            cost = count_cost(video.look.see(looker, choice), is_random=self.lookers.is_random)
+            result = video.look.reconstruct(looker, choice)
+            classes = video.look.predict(looker, choice)
+        return {
+            "cost": showing.describe_cost(cost),
+            "reconstruction": None if result is None else showing.draw_reconstruction(result),
+            "classes": classes,
+        }
+
+    def _opened(self, video: OpenVideo) -> web.Response:
+        values = {"key": video.key, "name": video.name, **showing.describe_video(video.look, self.lookers)}
+        return web.json_response(values)
+
+    async def _receive(self, request: web.Request, path: Path) -> None:
+        """Write the body to a file.
+
+        Raises:
+            VideoError: It is larger than what is accepted.
+        """
+        limit, num_bytes = self.videos.max_bytes, 0
+        too_large = VideoError(f"the file is larger than {limit / 1e6:.0f} MB: cut it, or start with --max-megabytes")
+        if (request.content_length or 0) > limit:
+            raise too_large
+        with open_new(path) as file:
+            async for chunk in request.content.iter_chunked(CHUNK_BYTES):
+                num_bytes += len(chunk)
+                if num_bytes > limit:
+                    raise too_large
+                file.write(chunk)
+
+    async def _asked(self, request: web.Request) -> tuple[OpenVideo, Question]:
+        video = self.videos.get(request.match_info["key"])
+        try:
+            values = await request.json()
+        except ValueError:
+            values = None
+        if not isinstance(values, dict):
+            raise ConfigError("expected a question as JSON")
+        return video, parse(Question, values)
+
+    async def _compute(self, work: Callable[..., Result], *given: Any) -> Result:
+        """Compute in the thread; who goes away before it is his turn is left out."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *given)
+
+    @web.middleware
+    async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Answer only to our own page, and say what is wrong as it shows errors."""
+        origin = request.headers.get("Origin")
+        if self.hosts and request.host.lower() not in self.hosts:
+            response: web.StreamResponse = _problem("use the address that everest ui printed", 403)
+        elif request.method != "GET" and origin is not None and urlsplit(origin).netloc != request.host:
+            response = _problem("this was asked by another page", 403)
+        else:
+            response = await _answer(request, handler)
+        response.headers.update(HEADERS)
+        return response
+
+    async def _tidy(self, _: web.Application) -> AsyncIterator[None]:
+        """While the server runs, close what nobody looks at."""
+
+        async def from_time_to_time() -> None:
+            while True:
+                await asyncio.sleep(TIDY_EVERY_SECONDS)
+                self.videos.close_idle()
+
+        task = asyncio.create_task(from_time_to_time())
+        yield
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        self._thread.shutdown(cancel_futures=True)
+
+
+async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except EverestError as error:
+        return _problem(str(error), 422)
+    except web.HTTPException as error:
+        return _problem(error.reason, error.status)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return _problem("the memory does not suffice for this clip", 422)
+
+
+def _problem(text: str, status: int) -> web.Response:
+    return web.json_response({"error": text}, status=status)
+
+
+async def _static(name: str, kind: str, _: web.Request) -> web.Response:
+    text = files("everest.web").joinpath("static", name).read_text(encoding="utf-8")
+    return web.Response(text=text, content_type=kind)
+
+
+@functools.lru_cache(maxsize=len(EXAMPLES))
+def _thumbnail(number: int) -> bytes:
+    return showing.thumbnail(open_example(number))
+
+
+@contextlib.contextmanager
+def _told(video: OpenVideo) -> Any:
+    """Say what is wrong with a video by the name that its owner knows."""
+    try:
+        yield
+    except VideoError as error:
+        raise VideoError(video.told(error)) from None

@@ -1,0 +1,102 @@
+"""Start the page: models, a place for uploads, an address."""
+
+import ipaddress
+import socket
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+from everest.errors import ConfigError
+from everest.web.models import load_lookers
+from everest.web.videos import Videos
+
+DEFAULT_HOST, DEFAULT_PORT, DEFAULT_MEGABYTES = "127.0.0.1", 7860, 200
+TOTAL_OF_LARGEST = 8  # all uploads together, in videos of the largest size
+WARNING = (
+    "warning: {host} can be reached from other machines: whoever reaches port {port} can use this page and have videos "
+    "decoded here. There is no password and no encryption; leave out --host to serve this machine alone."
+)
+
+
+def serve(
+    checkpoints: Sequence[str | Path] = (),
+    *,
+    host: str = DEFAULT_HOST,
+    port: int = DEFAULT_PORT,
+    device: str = "auto",
+    max_megabytes: float = DEFAULT_MEGABYTES,
+    say: Callable[[str], None] = print,
+) -> None:
+    """Serve the page until Ctrl-C or SIGTERM.
+
+    Args:
+        checkpoints: A pre-trained one, a classifier, one of each, or none.
+        host: The address to listen at.
+        port: Of the page; 0 takes a free one.
+        device: Where models compute.
+        max_megabytes: The largest video that is accepted.
+        say: Takes the address of the page, once it answers.
+
+    Raises:
+        ConfigError: aiohttp is missing; the address cannot be used; the size is none.
+        WeightsError: A checkpoint cannot be used.
+    """
+    if find_spec("aiohttp") is None:
+        raise ConfigError("everest ui needs aiohttp: pip install 'everest-video[ui]'")
+    if not 0 < max_megabytes < 1e6:
+        raise ConfigError(f"--max-megabytes must lie above 0 and below a million, given: {max_megabytes:g}")
+    from aiohttp import web
+
+    from everest.web.app import Page
+
+    with listen(host, port) as sock:
+        lookers = load_lookers(checkpoints, device)
+        port = sock.getsockname()[1]
+        if not is_loopback(host):
+            print(WARNING.format(host=host, port=port), file=sys.stderr)
+        hosts = own_names(host, port) if is_loopback(host) else frozenset[str]()
+        with tempfile.TemporaryDirectory(prefix="everest-ui-") as folder:
+            max_bytes = int(max_megabytes * 1e6)
+            videos = Videos(Path(folder), max_bytes, TOTAL_OF_LARGEST * max_bytes)
+            app = Page(lookers, videos, hosts).app()
+            address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+            web.run_app(
+                app,
+                sock=sock,
+                print=lambda *_: say(f"everest ui: {address}  (Ctrl-C ends it)"),
+                access_log=None,
+                handler_cancellation=True,
+                shutdown_timeout=2.0,
+            )
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Take the address, before anything large is loaded.
+
+    Raises:
+        ConfigError: It cannot be had.
+    """
+    if not 0 <= port < 2**16:
+        raise ConfigError(f"--port takes 0 to 65535, given: {port}")
+    try:
+        family, *_, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        return socket.create_server(where[:2], family=family)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise ConfigError(f"{host}:{port} cannot be listened at ({reason}): choose another --port or --host") from None
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address leads to this machine alone."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def own_names(host: str, port: int) -> frozenset[str]:
+    """How a browser on this machine names this server."""
+    names = {"127.0.0.1", "localhost", "[::1]", f"[{host}]" if ":" in host else host.lower()}
+    return frozenset(f"{name}:{port}" for name in names) | (frozenset(names) if port == 80 else frozenset[str]())

@@ -1,0 +1,285 @@
+"""The server behind the page: files that are none, people at the same time, and questions that nobody should ask."""
+
+import asyncio
+import base64
+import io
+import re
+from collections.abc import Awaitable, Callable
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("aiohttp")
+
+from aiohttp import ClientSession
+from aiohttp.test_utils import TestClient, TestServer
+from PIL import Image
+from web_models import FINETUNE
+
+from everest.datasets import load_data
+from everest.web.app import HEADERS, STATIC, Page
+from everest.web.models import Lookers, load_lookers
+from everest.web.videos import EXAMPLES, Videos
+
+CLIPS = sorted({record.path for record in load_data("bundled").records})
+Client = TestClient[Any, Any]
+Story = Callable[[Client], Awaitable[None]]
+
+
+@pytest.fixture(scope="module")
+def lookers(checkpoints: tuple[Path, Path]) -> Lookers:
+    return load_lookers(checkpoints, "cpu")
+
+
+def tell(story: Story, lookers: Lookers, folder: Path, *, hosts: frozenset[str] = frozenset()) -> None:
+    """Run a server and do something with it; in the end no upload is left that was closed."""
+
+    async def run() -> None:
+        page = Page(lookers, Videos(folder, 10_000_000, 30_000_000), hosts)
+        async with TestClient(TestServer(page.app())) as client:
+            await story(client)
+
+    folder.mkdir(exist_ok=True)
+    asyncio.run(run())
+
+
+async def opened(client: Client, clip: Path = CLIPS[0], name: str = "a.mp4") -> dict[str, Any]:
+    response = await client.post("/api/videos", data=clip.read_bytes(), headers={"X-Name": name})
+    assert response.status == 200, await response.text()
+    video: dict[str, Any] = await response.json()
+    return video
+
+
+async def asked(client: Client, key: str, what: str = "look", has: str = "", **choice: Any) -> dict[str, Any]:
+    response = await client.post(f"/api/videos/{key}/{what}", json={"choice": choice, "has": has})
+    answer: dict[str, Any] = await response.json()
+    assert response.status == 200, answer
+    return answer
+
+
+def picture(film: dict[str, Any]) -> Image.Image:
+    kind, _, content = film["picture"].partition(",")
+    assert re.fullmatch(r"data:image/(png|jpeg);base64", kind)
+    return Image.open(io.BytesIO(base64.b64decode(content)))
+
+
+def test_a_video_is_opened_looked_at_and_forgotten(lookers: Lookers, tmp_path: Path) -> None:
+    folder = tmp_path / "uploads"
+
+    async def story(client: Client) -> None:
+        video = await opened(client, name="my%20clip%3F.mp4")
+        assert video["name"] == "my clip?.mp4"
+        (file,) = folder.iterdir()
+        assert file.read_bytes() == CLIPS[0].read_bytes()
+        first = await asked(client, video["key"], keep_ratio=0.25)
+        numbers = first["numbers"]
+        assert numbers["num_encoded"] == sum(numbers["per_slot"]) == 12
+        assert numbers["num_predicted"] == 0
+        assert picture(first["kept"]).size == picture(first["video"]).size == picture(first["scores"]).size
+        second = await asked(client, video["key"], has=first["clip"], keep_ratio=0.5)
+        assert second["clip"] == first["clip"]
+        assert second.keys() == {"clip", "numbers", "kept"}
+        assert second["kept"] != first["kept"]
+        assert second["numbers"]["change_kept"] > numbers["change_kept"]
+        thought = await asked(client, video["key"], "think", keep_ratio=0.5)
+        assert {name for name, _ in thought["classes"]} == set(FINETUNE.class_names)
+        assert 0 < thought["cost"]["gmacs"] < thought["cost"]["full_gmacs"]
+        assert thought["reconstruction"] is None
+        learnt = await asked(client, video["key"], "think", task="pretrain", keep_ratio=0.5)
+        assert learnt["classes"] is None
+        labels = [row["label"] for row in learnt["reconstruction"]]
+        assert any("TRUE statistics" in label for label in labels)
+        assert len({row["picture"] for row in learnt["reconstruction"]}) == len(labels) == 4
+        assert (await client.post(f"/api/videos/{video['key']}/close")).status == 200
+        assert list(folder.iterdir()) == []
+        response = await client.post(f"/api/videos/{video['key']}/look", json={"choice": {"keep_ratio": 0.5}})
+        assert response.status == 422
+        assert "open it again" in (await response.json())["error"]
+
+    tell(story, lookers, folder)
+
+
+def test_frames_are_shown_with_their_counts(lookers: Lookers, tmp_path: Path) -> None:
+    async def story(client: Client) -> None:
+        video = await opened(client)
+        answer = await asked(client, video["key"], keep_ratio=0.5, alpha=2.0)
+        frames = answer["numbers"]["frames"]
+        assert len(frames["counts"]) == answer["candidates"]["count"] == 8
+        best = sorted(frames["counts"], reverse=True)[:4]
+        assert sorted((frames["counts"][place] for place in frames["chosen"]), reverse=True) == best
+        plain = await asked(client, video["key"], keep_ratio=0.5)
+        assert plain["numbers"]["frames"] is None
+        assert plain["clip"] != answer["clip"]
+
+    tell(story, lookers, tmp_path / "uploads")
+
+
+def wrong_files() -> dict[str, bytes]:
+    whole = CLIPS[0].read_bytes()
+    return {
+        "text": b"this is a letter\n" * 50,
+        "empty": b"",
+        "torn": whole[: len(whole) // 3],
+        "playlist": b"#EXTM3U\n",
+    }
+
+
+@pytest.mark.parametrize("kind", ["text", "empty", "torn", "playlist"])
+def test_a_wrong_file_is_an_error_and_leaves_nothing(kind: str, lookers: Lookers, tmp_path: Path) -> None:
+    folder = tmp_path / "uploads"
+
+    async def story(client: Client) -> None:
+        response = await client.post("/api/videos", data=wrong_files()[kind], headers={"X-Name": "holiday.mp4"})
+        assert response.status == 422
+        error = (await response.json())["error"]
+        assert "holiday.mp4" in error
+        for secret in (str(tmp_path), "uploads", "Traceback", "/"):
+            assert secret not in error
+        assert list(folder.iterdir()) == []
+        await asked(client, (await opened(client))["key"], keep_ratio=0.5)  # the page goes on working
+
+    tell(story, lookers, folder)
+
+
+def test_a_file_that_breaks_later_is_told_by_its_name(lookers: Lookers, tmp_path: Path) -> None:
+    folder = tmp_path / "uploads"
+
+    async def story(client: Client) -> None:
+        video = await opened(client)
+        (file,) = folder.iterdir()
+        file.write_bytes(b"")
+        response = await client.post(f"/api/videos/{video['key']}/look", json={"choice": {"keep_ratio": 0.5}})
+        assert response.status == 422
+        error = (await response.json())["error"]
+        assert error.startswith("a.mp4")
+        assert file.name not in error
+        assert str(folder) not in error
+
+    tell(story, lookers, folder)
+
+
+def test_large_files_are_refused_whatever_is_said_of_them(lookers: Lookers, tmp_path: Path) -> None:
+    folder = tmp_path / "uploads"
+
+    async def in_pieces() -> Any:
+        for _ in range(12):
+            yield bytes(1_000_000)
+
+    async def story(client: Client) -> None:
+        for data in (bytes(10_000_001), in_pieces()):
+            response = await client.post("/api/videos", data=data, headers={"X-Name": "long.mp4"})
+            assert response.status == 422
+            assert "larger than 10 MB" in (await response.json())["error"]
+        assert list(folder.iterdir()) == []
+
+    tell(story, lookers, folder)
+
+
+def test_two_people_at_once_keep_their_own(lookers: Lookers, tmp_path: Path) -> None:
+    async def story(client: Client) -> None:
+        alone: list[list[dict[str, Any]]] = []
+        choices = [{"keep_ratio": share, "alpha": alpha} for share in (0.2, 0.4, 0.9) for alpha in (1.0, 1.5)]
+        for clip in (CLIPS[0], CLIPS[-1]):
+            key = (await opened(client, clip))["key"]
+            alone.append([await asked(client, key, **choice) for choice in choices])
+
+        async def person(clip: Path) -> list[dict[str, Any]]:
+            key = (await opened(client, clip, clip.name))["key"]
+            return [await asked(client, key, **choice) for choice in choices]
+
+        together = await asyncio.gather(person(CLIPS[0]), person(CLIPS[-1]))
+        assert together == alone
+        assert together[0] != together[1]
+
+    tell(story, lookers, tmp_path / "uploads")
+
+
+def test_examples_have_pictures(lookers: Lookers, tmp_path: Path) -> None:
+    async def story(client: Client) -> None:
+        start = await (await client.get("/api/start")).json()
+        assert len(start["examples"]) == len(EXAMPLES)
+        assert start["can_predict"]
+        assert start["can_reconstruct"]
+        for number in range(len(EXAMPLES)):
+            response = await client.get(f"/api/examples/{number}.jpg")
+            assert Image.open(io.BytesIO(await response.read())).size[0] > 100
+        video = await (await client.post("/api/examples/1", json={})).json()
+        assert video["first_start"]["finetune"] > 0
+        assert (await asked(client, video["key"], keep_ratio=0.5))["numbers"]["num_encoded"] == 24
+        assert (await client.post("/api/examples/99", json={})).status == 422
+
+    tell(story, lookers, tmp_path / "uploads")
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        b"no JSON",
+        b"[]",
+        b"{}",
+        b'{"choice": {"keep_ratio": 7}}',
+        b'{"choice": {"keep_ratio": NaN}}',
+        b'{"choice": {"keep_ratio": 0.5, "method": "best"}}',
+        b'{"choice": {"keep_ratio": 0.5, "path": "/etc/passwd"}}',
+        b'{"choice": {"keep_ratio": 0.1, "task": "pretrain"}}',
+    ],
+)
+def test_a_question_that_makes_no_sense_is_an_error(question: bytes, lookers: Lookers, tmp_path: Path) -> None:
+    async def story(client: Client) -> None:
+        key = (await opened(client))["key"]
+        for what in ("look", "think"):
+            response = await client.post(f"/api/videos/{key}/{what}", data=question)
+            assert response.status == 422
+            assert "Traceback" not in (await response.text())
+            assert len((await response.json())["error"]) > 10
+
+    tell(story, lookers, tmp_path / "uploads")
+
+
+def test_no_other_file_is_served(lookers: Lookers, tmp_path: Path) -> None:
+    async def story(client: Client) -> None:
+        video = await opened(client)
+        (file,) = (tmp_path / "uploads").iterdir()
+        for path in ("/page.py", "/app.py", "/..%2fapp.py", "/%2e%2e/app.py", f"/{file.name}"):
+            assert (await client.get(path)).status == 404
+        assert (await client.get(f"/api/videos/{video['key']}/look")).status == 405
+        assert (await client.post("/api/videos/..%2f..%2fx/look", json={})).status == 422
+
+    tell(story, lookers, tmp_path / "uploads")
+
+
+def test_every_answer_forbids_other_hosts(lookers: Lookers, tmp_path: Path) -> None:
+    async def story(client: Client) -> None:
+        for path in (*STATIC, "/api/start", "/nothing"):
+            response = await client.get(path)
+            assert {name: response.headers[name] for name in HEADERS} == HEADERS
+        assert "http" not in HEADERS["Content-Security-Policy"]
+
+    tell(story, lookers, tmp_path / "uploads")
+    for name, _ in STATIC.values():
+        text = files("everest.web").joinpath("static", name).read_text()
+        assert set(re.findall(r"(?:https?:)?//[\w.]+\.\w+", text)) <= {"http://www.w3.org", "//www.w3.org"}, name
+        assert "style=" not in text or name.endswith(".js"), name
+
+
+def test_other_pages_cannot_use_the_server(lookers: Lookers, tmp_path: Path) -> None:
+    async def story(client: Client) -> None:
+        own = f"{client.server.host}:{client.server.port}"
+        for host, status in ((own, 200), ("evil.example", 403), (f"evil.example:{client.server.port}", 403)):
+            async with ClientSession() as session:  # a name that leads here, as rebinding gives it
+                response = await session.get(client.make_url("/api/start"), headers={"Host": host})
+                assert response.status == status
+        for origin, status in ((f"http://{own}", 200), ("http://evil.example", 403), ("null", 403)):
+            response = await client.post("/api/examples/0", json={}, headers={"Origin": origin})
+            assert response.status == status
+
+    async def with_hosts() -> None:
+        page = Page(lookers, Videos(tmp_path, 10, 10))
+        server = TestServer(page.app())
+        async with TestClient(server) as client:
+            page.hosts = frozenset({f"{server.host}:{server.port}"})
+            await story(client)
+
+    asyncio.run(with_hosts())
