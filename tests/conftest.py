@@ -20,13 +20,13 @@ def pytest_configure() -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
-    """Of several processes that run the tests, one has all tests of a file, and one all that need a Ray cluster."""
+    """Of several processes that run the tests, one has all tests of a file, and one all of what takes both cores."""
     from xdist.scheduler import LoadFileScheduling
 
     class Scheduling(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file = super()._split_scope(nodeid)
-            return "ray" if "ray" in Path(file).stem.split("_") else file
+            return next((kind for kind in ("ray", "browser") if kind in Path(file).stem.split("_")), file)
 
     return Scheduling(config, log)
 

@@ -34,8 +34,7 @@ Result = TypeVar("Result")
 STATIC = {
     "/": ("page.html", "text/html"),
     "/page.css": ("page.css", "text/css"),
-    "/page.js": ("page.js", "text/javascript"),
-    "/pictures.js": ("pictures.js", "text/javascript"),
+    **{f"/{name}.js": (f"{name}.js", "text/javascript") for name in ("pictures", "asking", "showing", "page")},
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
 HEADERS = {

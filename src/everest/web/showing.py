@@ -115,7 +115,7 @@ def describe_cost(cost: LookCost | None) -> dict[str, Any] | None:
 def clip_key(found: Inspection) -> str:
     """Name the clip and its scores, so that a page that shows them already is not sent them again."""
     frames = None if found.frames is None else found.frames.pairs[0].tolist()
-    told = repr((found.info.task, found.seconds, frames, list(found.clip.shape)))
+    told = repr((found.source, found.info.task, found.seconds, frames, list(found.clip.shape)))
     return hashlib.blake2b(told.encode(), digest_size=8).hexdigest()
 
 

@@ -1,8 +1,6 @@
 "use strict";
+// What a person sets, and when the server is asked.
 
-const $ = (id) => document.getElementById(id);
-const percent = (share, digits = 0) => `${(100 * share).toFixed(digits)} %`;
-const number = (value) => Math.round(value).toLocaleString("en");
 const HINTS = {
   finetune: "Fine-tuning and prediction: all kept tokens are encoded.",
   pretrain: "Pre-training without labels: a few of the kept tokens are encoded, the model predicts the rest.",
@@ -15,35 +13,8 @@ const RATIO_HINTS = {
   adaptive: "At most: this selection keeps fewer where little happens.",
 };
 
-const state = { start: null, video: null, clip: "", films: {}, look: null, running: false, wanted: false, thinking: null };
+const state = { start: null, video: null, clip: "", films: {}, running: false, wanted: false, thinking: null };
 const player = new Player([...document.querySelectorAll("#player canvas")]);
-
-// ---- asking the server
-
-async function ask(path, options = {}) {
-  let response;
-  try {
-    response = await fetch(path, options);
-  } catch (problem) {
-    if (problem.name === "AbortError") throw problem;
-    throw new Error("The server does not answer. Is everest ui still running?");
-  }
-  let answer = null;
-  try {
-    answer = await response.json();
-  } catch (problem) {
-    if (problem.name === "AbortError") throw problem;
-  }
-  if (!response.ok || answer === null) {
-    throw new Error(answer?.error ?? "The server could not do this; what it printed in its terminal says why.");
-  }
-  return answer;
-}
-
-function post(path, body, options = {}) {
-  return ask(path, {
-    method: "POST", body: JSON.stringify(body), headers: { "Content-Type": "application/json" }, ...options });
-}
 
 function showError(text) {
   $("error").textContent = text;
@@ -56,25 +27,6 @@ function busy(isOn) {
 }
 
 // ---- opening a video
-
-function upload(file) {
-  return new Promise((resolve, reject) => {
-    const request = new XMLHttpRequest(); // fetch does not say how far it is
-    request.open("POST", "/api/videos");
-    request.setRequestHeader("X-Name", encodeURIComponent(file.name));
-    request.responseType = "json";
-    request.upload.onprogress = (event) => {
-      $("progress").hidden = false;
-      $("progress").firstElementChild.style.width = `${(100 * event.loaded) / Math.max(1, event.total)}%`;
-    };
-    request.onloadend = () => {
-      $("progress").hidden = true;
-      if (request.status === 200) resolve(request.response);
-      else reject(new Error(request.response?.error ?? "The upload broke off. Is everest ui still running?"));
-    };
-    request.send(file);
-  });
-}
 
 async function open(getVideo, example = null) {
   showError("");
@@ -162,7 +114,7 @@ function describe() {
     : `The clip is made of the frames with most changing tokens, among ${alpha()} times as many.`;
 }
 
-// ---- what is shown
+// ---- asking
 
 // Sends what is set last, one question at a time, however fast a slider moves.
 async function refresh() {
@@ -175,8 +127,12 @@ async function refresh() {
     while (state.wanted) {
       state.wanted = false;
       const asked = { video: state.video, choice: choice() };
-      const answer = await post(`/api/videos/${asked.video.key}/look`, { choice: asked.choice, has: state.clip });
-      if (asked.video === state.video) await showLook(answer, asked.choice);
+      try {
+        const answer = await post(`/api/videos/${asked.video.key}/look`, { choice: asked.choice, has: state.clip });
+        await showLook(answer, asked);
+      } catch (problem) {
+        if (asked.video === state.video) throw problem; // else it was closed for another, which is asked for next
+      }
     }
     showError("");
     document.body.dataset.milliseconds = Math.round(performance.now() - before);
@@ -206,108 +162,6 @@ async function think() {
   if (controller.signal.aborted) return;
   for (const shown of stale) shown.classList.remove("stale");
   document.body.dataset.thinking = false;
-}
-
-async function showLook(answer, asked) {
-  const { numbers } = answer;
-  const films = { kept: await Film.load(answer.kept) };
-  for (const name of ["video", "scores", "candidates"]) if (answer[name]) films[name] = await Film.load(answer[name]);
-  Object.assign(state.films, films);
-  state.clip = answer.clip;
-  state.look = answer;
-  $("welcome").hidden = true;
-  $("results").hidden = false;
-  if (!$("begin").dataset.moved) $("begin").value = numbers.seconds[0];
-  describe();
-  showNumbers(numbers, asked);
-  player.show(state.films);
-  showSlots(numbers);
-  showFrames(numbers);
-  showLacking(asked);
-}
-
-function showNumbers(numbers, asked) {
-  const { video } = state;
-  const computed = numbers.num_encoded + numbers.num_predicted;
-  const from = numbers.seconds[0].toFixed(1);
-  $("title").replaceChildren(video.name, element("span", {},
-    ` · ${video.seconds.toFixed(1)} s, ${video.width} × ${video.height} · shown: ${from} s to ${numbers.end.toFixed(1)} s · ` +
-    `scored by ${numbers.embedding}`));
-  $("share").textContent = percent(computed / numbers.num_tokens);
-  $("counts").textContent = numbers.num_predicted
-    ? `${number(numbers.num_encoded)} encoded and ${number(numbers.num_predicted)} predicted, of ${number(numbers.num_tokens)}`
-    : `${number(computed)} of ${number(numbers.num_tokens)}`;
-  $("change").textContent = percent(numbers.change_kept);
-  const keys = [[" encoded", "encoded"], ...(asked.task === "pretrain" ? [[" hidden and predicted", "predicted"]] : []),
-    [" left out", "dropped"]];
-  $("kept-caption").replaceChildren(element("strong", {}, "What is computed. "));
-  keys.forEach(([text, name], place) => $("kept-caption").append(
-    element("span", { class: `key ${name}` }), text + (place < keys.length - 1 ? ", " : "")));
-}
-
-function showSlots(numbers) {
-  const columns = numbers.per_slot.map((count, slot) => {
-    const bar = element("i");
-    bar.style.height = `${(100 * count) / numbers.tokens_per_slot}%`;
-    const when = `${numbers.seconds[slot].toFixed(2)} s`;
-    return element("div", { class: "count" }, element("div", { class: "bar" }, bar), element("b", {}, String(count)), when);
-  });
-  $("slots").replaceChildren(
-    row(...state.films.video.canvases("The clip")), row(...state.films.kept.canvases("Kept tokens")), row(...columns));
-  const least = Math.min(...numbers.per_slot), most = Math.max(...numbers.per_slot);
-  $("slots-hint").textContent = `Each slot has ${numbers.tokens_per_slot} tokens; between ${least} and ${most} are computed. ` +
-    "The first two slots have the same scores, because nothing comes before the first.";
-}
-
-function showFrames(numbers) {
-  $("frames").hidden = !numbers.frames;
-  if (!numbers.frames) return;
-  const { counts, chosen } = numbers.frames;
-  $("frames-hint").textContent = `${chosen.length} of ${counts.length} candidates make the clip, framed in orange. The number ` +
-    "says how many of the tokens that change most lie in a candidate. " + (task() === "pretrain"
-      ? "In learning frames are drawn by lot, the likelier the higher the number: a lower one may win."
-      : "The highest numbers win.");
-  const pictures = state.films.candidates.canvases("Candidate frame");
-  $("candidates").replaceChildren(...pictures.map((canvas, place) => element(
-    "figure", chosen.includes(place) ? { class: "chosen" } : {}, canvas, element("figcaption", {}, String(counts[place])))));
-}
-
-function showLacking(asked) {
-  const { start } = state;
-  const lacks = asked.task === "pretrain" ? !start.can_reconstruct : !start.can_predict;
-  $("lacking").hidden = !lacks || start.is_random;
-  $("lacking").textContent = asked.task === "pretrain"
-    ? "No reconstruction: that takes a checkpoint that was pre-trained to predict pixels. Name one when you start everest ui."
-    : "No prediction: that takes a fine-tuned classifier. Name one when you start everest ui.";
-}
-
-async function showThought({ cost, classes, reconstruction }) {
-  if (cost) {
-    const saved = 1 - cost.gmacs / cost.full_gmacs;
-    const isLess = saved >= -0.004;
-    $("saved-title").textContent = isLess ? "Work saved" : "More work";
-    $("saved").textContent = percent(isLess ? Math.max(0, saved) : -saved);
-    const frames = cost.frames_gmacs ? ` ${cost.frames_gmacs.toPrecision(2)} of them choose the frames.` : "";
-    $("cost").textContent = `${cost.gmacs.toPrecision(3)} instead of ${cost.full_gmacs.toPrecision(3)} billion multiply-adds ` +
-      `for one clip: ${cost.model}, compared with ${cost.full}.${frames}`;
-  } else {
-    $("saved-title").textContent = "Work saved";
-    $("saved").textContent = "–";
-    $("cost").textContent = "not counted: the teachers of this checkpoint look at everything";
-  }
-  $("prediction").hidden = !classes;
-  $("classes").replaceChildren(...(classes ?? []).map(([name, probability]) => {
-    const bar = element("i");
-    bar.style.width = percent(probability, 1).replace(" ", "");
-    return element("div", { class: "class" }, element("span", {}, name), element("div", {}, bar),
-      element("span", {}, percent(probability, 1)));
-  }));
-  $("reconstruction").hidden = !reconstruction;
-  const rows = [];
-  for (const { label, ...film } of reconstruction ?? []) {
-    rows.push(rowLabel(label), row(...(await Film.load(film)).canvases(label)));
-  }
-  $("reconstructed").replaceChildren(...rows);
 }
 
 // ---- at first
