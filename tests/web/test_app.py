@@ -4,6 +4,7 @@ import asyncio
 import base64
 import io
 import re
+import threading
 from collections.abc import Awaitable, Callable
 from importlib.resources import files
 from pathlib import Path
@@ -20,7 +21,9 @@ from web_models import FINETUNE
 
 from everest.datasets import load_data
 from everest.web.app import HEADERS, STATIC, Page
+from everest.web.looking import VideoLook
 from everest.web.models import Lookers, load_lookers
+from everest.web.serving import own_names
 from everest.web.videos import EXAMPLES, Videos
 
 CLIPS = sorted({record.path for record in load_data("bundled").records})
@@ -201,6 +204,30 @@ def test_two_people_at_once_keep_their_own(lookers: Lookers, tmp_path: Path) -> 
     tell(story, lookers, tmp_path / "uploads")
 
 
+def test_the_slider_does_not_wait_for_a_large_model(
+    lookers: Lookers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, may_end = threading.Event(), threading.Event()
+
+    def predict(*_: object) -> None:
+        begun.set()
+        assert may_end.wait(30)
+
+    monkeypatch.setattr(VideoLook, "predict", predict)
+
+    async def story(client: Client) -> None:
+        key = (await opened(client))["key"]
+        slow = asyncio.create_task(asked(client, key, "think", keep_ratio=0.5))
+        while not begun.is_set():
+            await asyncio.sleep(0.01)
+        assert (await asked(client, key, keep_ratio=0.25))["numbers"]["num_encoded"] == 12
+        assert not slow.done()
+        may_end.set()
+        assert (await slow)["classes"] is None
+
+    tell(story, lookers, tmp_path / "uploads")
+
+
 def test_two_videos_are_never_taken_for_one(lookers: Lookers, tmp_path: Path) -> None:
     """The page is not sent what it shows already; two videos of one length have clips at the same times."""
 
@@ -283,7 +310,10 @@ def test_every_answer_forbids_other_hosts(lookers: Lookers, tmp_path: Path) -> N
 def test_other_pages_cannot_use_the_server(lookers: Lookers, tmp_path: Path) -> None:
     async def story(client: Client) -> None:
         own = f"{client.server.host}:{client.server.port}"
-        for host, status in ((own, 200), ("evil.example", 403), (f"evil.example:{client.server.port}", 403)):
+        evil = [
+            (f"{name}{port}", 403) for name in ("evil.example", "127.0.0.1.evil.example", "") for port in ("", ":80")
+        ]
+        for host, status in ((own, 200), ("localhost:9000", 200), ("[::1]:80", 200), *evil):
             async with ClientSession() as session:  # a name that leads here, as rebinding gives it
                 response = await session.get(client.make_url("/api/start"), headers={"Host": host})
                 assert response.status == status
@@ -293,9 +323,8 @@ def test_other_pages_cannot_use_the_server(lookers: Lookers, tmp_path: Path) -> 
 
     async def with_hosts() -> None:
         page = Page(lookers, Videos(tmp_path, 10, 10))
-        server = TestServer(page.app())
-        async with TestClient(server) as client:
-            page.hosts = frozenset({f"{server.host}:{server.port}"})
+        async with TestClient(TestServer(page.app())) as client:
+            page.hosts = own_names("127.0.0.1")
             await story(client)
 
     asyncio.run(with_hosts())

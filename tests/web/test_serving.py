@@ -34,8 +34,9 @@ def test_loopback_is_known(host: str, is_own: bool) -> None:
 
 
 def test_names_of_this_machine() -> None:
-    assert own_names("127.0.0.1", 7860) == {"127.0.0.1:7860", "localhost:7860", "[::1]:7860"}
-    assert "localhost" in own_names("localhost", 80)
+    assert own_names("127.0.0.1") == {"127.0.0.1", "localhost", "[::1]"}
+    assert own_names("127.0.0.2") == {"127.0.0.1", "127.0.0.2", "localhost", "[::1]"}
+    assert own_names("::1") == {"127.0.0.1", "localhost", "[::1]"}
 
 
 def test_a_port_that_is_taken_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,7 +2,7 @@
 
 The page keeps what a person has set and sends it with every question; the server keeps opened videos, each under a key
 that only its page knows. So two people never see each other's, and what one sets changes nothing for another. Questions
-are computed one after another, in one thread.
+are computed one after another: quick ones, which follow a slider, in a thread of their own beside slow ones.
 """
 
 import asyncio
@@ -66,13 +66,14 @@ class Page:
     Args:
         lookers: What looks at videos.
         videos: Those that are open.
-        hosts: Names that this server is called by in a browser, with its port; empty: any. A page from elsewhere that
-            has its own name lead to this machine is refused that way.
+        hosts: Names that this server is called by in a browser; empty: any. A page from elsewhere that has its own
+            name lead to this machine is refused that way.
     """
 
     def __init__(self, lookers: Lookers, videos: Videos, hosts: frozenset[str] = frozenset()) -> None:
         self.lookers, self.videos, self.hosts = lookers, videos, hosts
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="everest-ui")
+        self._quick = ThreadPoolExecutor(max_workers=1, thread_name_prefix="everest-ui-quick")
+        self._slow = ThreadPoolExecutor(max_workers=1, thread_name_prefix="everest-ui-slow")
 
     def app(self) -> web.Application:
         """Make the application."""
@@ -129,7 +130,7 @@ class Page:
     async def think(self, request: web.Request) -> web.Response:
         """Show what takes longer: cost, classes, pixels."""
         video, question = await self._asked(request)
-        return web.json_response(await self._compute(self._think, video, question.choice))
+        return web.json_response(await self._run(self._slow, self._think, video, question.choice))
 
     async def close(self, request: web.Request) -> web.Response:
         """Forget a video."""
@@ -187,14 +188,18 @@ class Page:
         return video, parse(Question, values)
 
     async def _compute(self, work: Callable[..., Result], *given: Any) -> Result:
-        """Compute in the thread; who goes away before it is his turn is left out."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *given)
+        return await self._run(self._quick, work, *given)
+
+    @staticmethod
+    async def _run(thread: ThreadPoolExecutor, work: Callable[..., Result], *given: Any) -> Result:
+        """Compute in a thread; who goes away before it is his turn is left out."""
+        return await asyncio.get_running_loop().run_in_executor(thread, work, *given)
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Answer only to our own page, and say what is wrong as it shows errors."""
         origin = request.headers.get("Origin")
-        if self.hosts and request.host.lower() not in self.hosts:
+        if self.hosts and _name_of(request.host) not in self.hosts:
             response: web.StreamResponse = _problem("use the address that everest ui printed", 403)
         elif request.method != "GET" and origin is not None and urlsplit(origin).netloc != request.host:
             response = _problem("this was asked by another page", 403)
@@ -216,7 +221,14 @@ class Page:
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
-        self._thread.shutdown(cancel_futures=True)
+        for thread in (self._quick, self._slow):
+            thread.shutdown(cancel_futures=True)
+
+
+def _name_of(host: str) -> str:
+    """The name that a browser calls a server by, without a port: a tunnel may have another one."""
+    name, _, port = host.lower().rpartition(":")
+    return name if name and port.isdecimal() else host.lower()
 
 
 async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -3,6 +3,7 @@
 Shapes: T frames, T' candidate frames, H height, W width, N tokens, D width of the embedding, P pixels of a tubelet.
 """
 
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
@@ -93,7 +94,7 @@ class ScoredClip:
 
 
 class VideoLook:
-    """One video, and what was computed of it already; used by one thread at a time.
+    """One video, and what was computed of it already; of several threads that ask for the same, one computes it.
 
     Args:
         record: The video.
@@ -107,6 +108,7 @@ class VideoLook:
         self.record, self.moment = record, moment
         with open_video(record.source, time_limit_seconds=10.0) as reader:
             self.info = reader.info
+        self._lock = threading.Lock()
         self._sampled: Recent[tuple[Tensor, tuple[float, ...]]] = Recent(MAX_KEPT)
         self._scored: Recent[ScoredClip] = Recent(MAX_KEPT)
 
@@ -179,9 +181,10 @@ class VideoLook:
         """Read and score the clip, unless that was done before."""
         info = looker.info
         read = (looker.encoder, info.task, choice.start_seconds, choice.alpha)
-        sampled, seconds = self._sampled.get(read, lambda: read_clip(self.record, info, choice.start_seconds))
         counted = info.selection.keep_ratio if info.frame_selection.enabled else None  # chooses frames as well
-        return self._scored.get((*read, counted), lambda: _scored(looker, sampled, seconds))
+        with self._lock:
+            sampled, seconds = self._sampled.get(read, lambda: read_clip(self.record, info, choice.start_seconds))
+            return self._scored.get((*read, counted), lambda: _scored(looker, sampled, seconds))
 
 
 def chosen_info(info: CheckpointInfo, choice: Choice) -> CheckpointInfo:

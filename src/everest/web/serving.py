@@ -56,7 +56,7 @@ def serve(
         port = sock.getsockname()[1]
         if not is_loopback(host):
             print(WARNING.format(host=host, port=port), file=sys.stderr)
-        hosts = own_names(host, port) if is_loopback(host) else frozenset[str]()
+        hosts = own_names(host) if is_loopback(host) else frozenset[str]()
         with tempfile.TemporaryDirectory(prefix="everest-ui-") as folder:
             max_bytes = int(max_megabytes * 1e6)
             videos = Videos(Path(folder), max_bytes, TOTAL_OF_LARGEST * max_bytes)
@@ -96,7 +96,6 @@ def is_loopback(host: str) -> bool:
         return host.lower() == "localhost"
 
 
-def own_names(host: str, port: int) -> frozenset[str]:
-    """How a browser on this machine names this server."""
-    names = {"127.0.0.1", "localhost", "[::1]", f"[{host}]" if ":" in host else host.lower()}
-    return frozenset(f"{name}:{port}" for name in names) | (frozenset(names) if port == 80 else frozenset[str]())
+def own_names(host: str) -> frozenset[str]:
+    """How a browser on this machine names a server at a loopback address."""
+    return frozenset({"127.0.0.1", "localhost", "[::1]", f"[{host}]" if ":" in host else host.lower()})

@@ -16,6 +16,7 @@ from everest.config import VARYING, SelectionMethod, Task
 from everest.inference import Inspection, Reconstruction
 from everest.models import grid_of
 from everest.tokens import num_tokens
+from everest.video.backends import open_video
 from everest.visualize import Figure, draw_scores, draw_selection, encode_picture, slot_pictures
 from everest.visualize.inspection import NAMES
 from everest.visualize.sections import RECONSTRUCTION_ROWS
@@ -149,11 +150,11 @@ def in_a_row(pictures: Picture) -> dict[str, Any]:
 
 
 def thumbnail(look: VideoLook) -> bytes:
-    """Make a small picture of a video from a frame of its middle."""
-    from everest.video.backends import open_video
-
+    """Make a small picture of a video, of the moment that it shows first."""
     with open_video(look.record.source, time_limit_seconds=10.0) as reader:
-        frame = reader.read([reader.info.num_frames // 2]).frames  # [1, H, W, 3]
+        moment = reader.info.duration_seconds / 2 if look.moment is None else look.moment
+        place = min(round(moment * reader.info.fps), reader.info.num_frames - 1)
+        frame = reader.read([place]).frames  # [1, H, W, 3]
     return encode_picture(_thumbnails(frame.permute(3, 0, 1, 2))[0])
 
 

@@ -151,6 +151,8 @@ async function think() {
   const stale = ["saved", "cost", "classes", "reconstructed"].map($);
   for (const shown of stale) shown.classList.add("stale");
   document.body.dataset.thinking = true;
+  await new Promise((goOn) => setTimeout(goOn, 100)); // while a slider moves, nothing slow is begun
+  if (controller.signal.aborted) return;
   try {
     const path = `/api/videos/${state.video.key}/think`;
     const answer = await post(path, { choice: choice() }, { signal: controller.signal });
