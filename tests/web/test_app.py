@@ -180,6 +180,27 @@ def test_large_files_are_refused_whatever_is_said_of_them(lookers: Lookers, tmp_
     tell(story, lookers, folder)
 
 
+def test_an_upload_that_breaks_off_leaves_nothing(lookers: Lookers, tmp_path: Path) -> None:
+    folder = tmp_path / "uploads"
+
+    async def story(client: Client) -> None:
+        reader, writer = await asyncio.open_connection(client.server.host, client.server.port)
+        writer.write(b"POST /api/videos HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9000\r\n\r\n" + bytes(3000))
+        await writer.drain()
+        while not list(folder.iterdir()):
+            await asyncio.sleep(0.01)
+        writer.close()
+        await writer.wait_closed()
+        assert await reader.read() == b""
+        for _ in range(500):
+            if not list(folder.iterdir()):
+                break
+            await asyncio.sleep(0.01)
+        assert list(folder.iterdir()) == []
+
+    tell(story, lookers, folder)
+
+
 def test_two_people_at_once_keep_their_own(lookers: Lookers, tmp_path: Path) -> None:
     async def story(client: Client) -> None:
         async def looked(key: str, choice: dict[str, Any]) -> dict[str, Any]:

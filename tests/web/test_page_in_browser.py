@@ -1,5 +1,6 @@
 """The page in a real browser: what a person does, and sees. Skipped where there is no Chromium."""
 
+import io
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ pytest.importorskip("playwright")
 pytest.importorskip("aiohttp")
 
 from browsing import QUIET, Person, find_browser, serving
+from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
 
 from everest.datasets import load_data
@@ -142,6 +144,16 @@ def test_who_is_in_a_hurry_sees_the_last_video(people: list[Person]) -> None:
     person.wait()
     assert person.seen() == other.seen()
     assert not person.page.is_visible("#error")
+
+
+def test_a_video_in_which_nothing_changes_is_no_problem(people: list[Person]) -> None:
+    person, _ = people
+    picture = io.BytesIO()
+    Image.new("RGB", (60, 40), "teal").save(picture, format="GIF")
+    person.upload_and_wait("still.gif", picture.getvalue())
+    assert person.text("change") == "–"
+    assert "Nothing changes in this clip" in person.text("change-hint")
+    assert person.text("share") == "58 %"
 
 
 def test_two_people_at_once_see_their_own(people: list[Person]) -> None:

@@ -98,6 +98,7 @@ def describe_look(found: Inspection) -> dict[str, Any]:
         "per_slot": found.per_slot(method),
         "tokens_per_slot": grid.tokens_per_slot,
         "change_kept": found.covered(method),
+        "is_still": not bool(found.scores["embedding"].any()),
         "seconds": list(found.seconds[:: grid.tubelet_size]),
         "end": found.seconds[-1],
         "varies": method in VARYING,

@@ -34,7 +34,9 @@ function showNumbers(numbers, asked) {
   $("counts").textContent = numbers.num_predicted
     ? `${number(numbers.num_encoded)} encoded and ${number(numbers.num_predicted)} predicted, of ${number(numbers.num_tokens)}`
     : `${number(computed)} of ${number(numbers.num_tokens)}`;
-  $("change").textContent = percent(numbers.change_kept);
+  $("change").textContent = numbers.is_still ? "–" : percent(numbers.change_kept);
+  $("change-hint").textContent = numbers.is_still
+    ? "Nothing changes in this clip, so what is kept says nothing." : "of all change in the clip lies in computed tokens";
   const keys = [[" encoded", "encoded"], ...(asked.task === "pretrain" ? [[" hidden and predicted", "predicted"]] : []),
     [" left out", "dropped"]];
   $("kept-caption").replaceChildren(element("strong", {}, "What is computed. "));
