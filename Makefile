@@ -7,8 +7,8 @@ STAMP := $(VENV)/.installed
 
 # Two threads suit the smallest machine that all this is meant for; more would only make timings vary.
 export OMP_NUM_THREADS ?= 2
-# The tests share two cores by two processes of one thread: `make test TEST_PROCESSES=0` has all of them in one process.
-TEST_PROCESSES ?= 2
+# Three processes of one thread keep two cores busy, as many tests wait: `make test TEST_PROCESSES=0` has all in one process.
+TEST_PROCESSES ?= 3
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-kills test-mutations lint format clean

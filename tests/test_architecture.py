@@ -4,6 +4,7 @@ import ast
 import re
 import sys
 import tomllib
+from collections import Counter
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -339,3 +340,8 @@ def test_a_long_function_is_found() -> None:
     body = "    pass\n" * (MAX_FUNCTION_LINES + 1)
     assert long_functions(ast.parse(f"def f():\n{body}")) == ["f: 61 lines"]
     assert long_functions(ast.parse(f'def f():\n    """{body}"""\n    return 1')) == []
+
+
+def test_no_two_files_of_tests_have_one_name() -> None:
+    names = Counter(path.name for path in Path(__file__).parent.rglob("test_*.py"))
+    assert [name for name, count in names.items() if count > 1] == []  # pytest imports them by it
