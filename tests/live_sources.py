@@ -16,14 +16,24 @@ import av
 def as_transport_stream(path: Path) -> bytes:
     """Put the pictures of a file, as they are, into the container that broadcasts have."""
     buffer = io.BytesIO()
-    with av.open(str(path)) as source, av.open(buffer, "w", format="mpegts") as target:
+    _repack(path, buffer, "mpegts")
+    return buffer.getvalue()
+
+
+def write_playlist(path: Path, folder: Path) -> None:
+    """Cut a file into the pieces of a playlist, ``live.m3u8``, as web servers offer broadcasts."""
+    options = {"hls_time": "1", "hls_list_size": "0", "hls_playlist_type": "vod"}
+    _repack(path, str(folder / "live.m3u8"), "hls", options)
+
+
+def _repack(path: Path, target: io.BytesIO | str, container: str, options: dict[str, str] | None = None) -> None:
+    with av.open(str(path)) as source, av.open(target, "w", format=container, options=options or {}) as out:
         given = source.streams.video[0]
-        stream = target.add_stream_from_template(given)
+        stream = out.add_stream_from_template(given)
         for packet in source.demux(given):
             if packet.dts is not None:
                 packet.stream = stream
-                target.mux(packet)
-    return buffer.getvalue()
+                out.mux(packet)
 
 
 @contextmanager
@@ -68,15 +78,3 @@ def serving_folder(folder: Path) -> Iterator[str]:
         thread.start()
         yield f"http://127.0.0.1:{server.server_address[1]}"
         server.shutdown()
-
-
-def write_playlist(path: Path, folder: Path) -> None:
-    """Cut a file into the pieces of a playlist, ``live.m3u8``, as web servers offer broadcasts."""
-    options = {"hls_time": "1", "hls_list_size": "0", "hls_playlist_type": "vod"}
-    with av.open(str(path)) as source, av.open(str(folder / "live.m3u8"), "w", format="hls", options=options) as target:
-        given = source.streams.video[0]
-        stream = target.add_stream_from_template(given)
-        for packet in source.demux(given):
-            if packet.dts is not None:
-                packet.stream = stream
-                target.mux(packet)

@@ -4,37 +4,19 @@ import shutil
 from pathlib import Path
 
 import pytest
-import torch
+from small_predictors import INFO, a_predictor
 
-from everest.config import CheckpointInfo, ClipConfig, EvaluationConfig, ModelConfig, SelectionConfig
+from everest.config import EvaluationConfig
 from everest.datasets import ClipRecord, Manifest, load_data
 from everest.errors import ConfigError, VideoError, WeightsError
 from everest.evaluation import evaluate
 from everest.inference import ClipPrediction, FailedPrediction, Predictor
 from everest.inference.predict import DEFAULT_VIEWS
-from everest.models import build_autoencoder, build_classifier, save_weights
+from everest.models import build_autoencoder, save_weights
 
 BUNDLED = load_data("bundled")
 FILES = sorted({record.path for record in BUNDLED.records})
 VIEWS = EvaluationConfig(num_segments=2, num_crops=3, batch_size=4)
-INFO = CheckpointInfo(
-    task="finetune",
-    model=ModelConfig(size="tiny"),
-    clip=ClipConfig(num_frames=8, height=32, width=48, fps=7.5),
-    selection=SelectionConfig(keep_ratio=0.6, encode_ratio=0.1),
-    class_names=BUNDLED.class_names,
-)
-
-
-def a_predictor() -> Predictor:
-    """Fresh weights; the head, which starts near zero, is scaled up so that probabilities are far from equal."""
-    with torch.random.fork_rng():
-        torch.manual_seed(3)
-        model = build_classifier(INFO.model, INFO.clip, len(INFO.class_names))
-        torch.nn.init.normal_(model.head.weight, std=0.3)
-    return Predictor(model, INFO)
-
-
 PREDICTOR = a_predictor()
 
 

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from small_predictors import INFO, a_predictor
 
 import everest
 from everest.cli import main
-from everest.config import CheckpointInfo, ClipConfig, EvaluationConfig, ModelConfig, RemoteConfig, SelectionConfig
+from everest.config import EvaluationConfig, RemoteConfig
 from everest.datasets import ClipRecord, load_data
 from everest.datasets.ray_engine import RayEngine
 from everest.errors import ConfigError, WeightsError
@@ -32,23 +33,11 @@ VIEWS = EvaluationConfig(
     time_limit_seconds=3.0,
     remote=RemoteConfig(patience_seconds=5.0),  # longer than a video may take to decode
 )
-INFO = CheckpointInfo(
-    task="finetune",
-    model=ModelConfig(size="tiny"),
-    clip=ClipConfig(num_frames=8, height=32, width=48, fps=7.5),
-    selection=SelectionConfig(keep_ratio=0.6, encode_ratio=0.1),
-    class_names=BUNDLED.class_names,
-)
 
 
 @pytest.fixture(scope="module")
 def predictor() -> Predictor:
-    """Fresh weights; the head, which starts near zero, is scaled up so that probabilities are far from equal."""
-    with torch.random.fork_rng():
-        torch.manual_seed(3)
-        model = build_classifier(INFO.model, INFO.clip, len(INFO.class_names))
-        torch.nn.init.normal_(model.head.weight, std=0.3)
-    return Predictor(model, INFO)
+    return a_predictor()
 
 
 @pytest.fixture(scope="module")

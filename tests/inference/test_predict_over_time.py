@@ -5,15 +5,15 @@ import shutil
 from pathlib import Path
 
 import pytest
-import torch
 from PIL import Image
+from small_predictors import INFO, a_predictor
 
 import everest
 from everest.cli import main
-from everest.config import CheckpointInfo, ClipConfig, ModelConfig, SelectionConfig
+from everest.config import ClipConfig
 from everest.datasets import load_data
 from everest.inference import Windows
-from everest.models import build_classifier, save_weights
+from everest.models import save_weights
 from everest.video.reader import probe
 from live_sources import as_transport_stream, sending, serving_folder
 
@@ -23,19 +23,10 @@ CLIP = BUNDLED.records[0].path
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    info = CheckpointInfo(
-        task="finetune",
-        model=ModelConfig(size="tiny"),
-        clip=ClipConfig(num_frames=4, height=32, width=32, stride=2),
-        selection=SelectionConfig(keep_ratio=0.5, encode_ratio=0.25),
-        class_names=BUNDLED.class_names,
-    )
+    clip = ClipConfig(num_frames=4, height=32, width=32, stride=2)
+    info = INFO.model_copy(update={"clip": clip})
     path = tmp_path_factory.mktemp("weights") / "w.safetensors"
-    with torch.random.fork_rng():
-        torch.manual_seed(3)
-        model = build_classifier(info.model, info.clip, BUNDLED.num_classes)
-        torch.nn.init.normal_(model.head.weight, std=0.3)
-        save_weights(model, info, path)
+    save_weights(a_predictor(info).model, info, path)
     return path
 
 

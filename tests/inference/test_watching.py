@@ -9,37 +9,20 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_predictors import INFO, a_predictor
 from torch import Tensor
 
-from everest.config import CheckpointInfo, ClipConfig, EvaluationConfig, ModelConfig, SelectionConfig
+from everest.config import EvaluationConfig
 from everest.datasets import load_data
 from everest.errors import ConfigError, VideoError
-from everest.inference import Predictor, Windows
+from everest.inference import Windows
 from everest.inference import live as live_module
 from everest.inference.live import LiveWindows, watch
-from everest.models import build_classifier
 from everest.video.live import LiveFrame
 from live_sources import as_transport_stream, sending, serving_folder, write_playlist
 
 BUNDLED = load_data("bundled")
 CLIP = max({record.path for record in BUNDLED.records}, key=lambda path: path.stat().st_size)
-INFO = CheckpointInfo(
-    task="finetune",
-    model=ModelConfig(size="tiny"),
-    clip=ClipConfig(num_frames=8, height=32, width=48, fps=7.5),
-    selection=SelectionConfig(keep_ratio=0.6, encode_ratio=0.1),
-    class_names=BUNDLED.class_names,
-)
-
-
-def a_predictor() -> Predictor:
-    with torch.random.fork_rng():
-        torch.manual_seed(3)
-        model = build_classifier(INFO.model, INFO.clip, len(INFO.class_names))
-        torch.nn.init.normal_(model.head.weight, std=0.3)
-    return Predictor(model, INFO)
-
-
 PREDICTOR = a_predictor()
 
 
