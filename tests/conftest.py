@@ -37,6 +37,8 @@ def ray_machines() -> Iterator[RayCluster]:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("PYTHONPATH", str(Path(__file__).parent / "datasets"), prepend=os.pathsep)  # tasks of tests
         folder = tempfile.mkdtemp(prefix="everest-ray-", dir="/tmp" if Path("/tmp").is_dir() else None)
+        patch.setenv("RAY_TMPDIR", folder)  # no other cluster of this machine is seen, or disturbed
+        Path(folder, "ray").mkdir()  # where it notes the address: not made by itself for a cluster of its own folder
         cluster = RayCluster(folder)
         try:
             yield cluster

@@ -4,7 +4,6 @@ import sys
 from argparse import Namespace
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,44 +14,89 @@ from everest.texts import printable
 LISTS = (".csv", ".tsv")  # what is one, not a video
 
 if TYPE_CHECKING:
-    from everest.config import EvaluationConfig
     from everest.datasets import ClipRecord
-    from everest.inference import ClipPrediction, FailedPrediction, Predictor
+    from everest.inference import ClipPrediction, FailedPrediction
 
     Prediction = ClipPrediction | FailedPrediction
 
 
 def predict(options: Namespace) -> int:
-    """Name what happens in videos; what cannot be read is said, and the rest is predicted."""
+    """Name what happens in videos, or when; what cannot be read is said, and the rest is predicted."""
     from everest import api
-    from everest.commands_timeline import asks_when, predict_stream, predict_timelines
+    from everest.commands_timeline import asks_when, predict_stream, tell_timelines
+    from everest.datasets.engine import open_engine
+    from everest.datasets.ray_engine import RayEngine
     from everest.evaluation import parse_views
-    from everest.inference import DEFAULT_VIEWS, FailedPrediction
+    from everest.inference import DEFAULT_VIEWS
     from everest.inference.far_videos import near_copies
-    from everest.inference.kept import to_row
+    from everest.inference.kept import PredictionFile, predict_kept
+    from everest.inference.long_videos import predict_timelines
     from everest.inference.predict import ONE_VIEW
+    from everest.inference.windows import Windows
+    from everest.training.progress import Progress
     from everest.video.live import is_live
-    from everest.video.source import say_location
 
-    stream = options.live or any(is_live(video) for video in options.videos)
-    over_time = stream or asks_when(options)
-    if options.annotate and options.timelines is None:
-        raise ConfigError("--annotate writes into the folder of --timelines, which is not given")
-    if options.seconds is not None and not stream:
-        raise ConfigError("--seconds says when to stop reading a stream; no VIDEO is one")
-    records = [] if stream else _records(options.videos)
+    is_stream = options.live or any(is_live(video) for video in options.videos)
+    over_time = is_stream or asks_when(options)
+    _check(options, is_stream=is_stream)
+    given = [] if is_stream else _records(options.videos)
     device = "cpu" if options.engine == "ray" else options.device
     predictor = api.load(options.checkpoint, device=device, keep_ratio=options.keep_ratio)
     views = ONE_VIEW if over_time else DEFAULT_VIEWS
     views = views if options.views is None else parse_views(options.views)
     if options.decoder is not None:
         views = views.model_copy(update={"decoder": options.decoder})
-    if stream:
+    if is_stream:
         return predict_stream(options, predictor, views)
-    with near_copies(records) as (records, near):
-        if over_time:
-            return predict_timelines(options, predictor, records, near, views)
-        results = predict_kept(options, predictor, records, near, views)
+    with ExitStack() as stack:
+        kept = None
+        if options.out is not None:
+            kept = stack.enter_context(PredictionFile(options.out, predictor, views, options.top))
+        opened = stack.enter_context(open_engine(options.engine, address=options.ray_address))
+        engine = opened if isinstance(opened, RayEngine) else None
+        records, near = stack.enter_context(near_copies(given, for_others=engine is not None))
+
+        def run(records: "Sequence[ClipRecord]", near: "Sequence[ClipRecord | str]") -> "Sequence[Prediction]":
+            with Progress("predicting", len(records)) as progress:
+                return predict_kept(
+                    predictor,
+                    records,
+                    near,
+                    kept,
+                    on_progress=lambda done, _: progress.update(done),
+                    on_skip=progress.skip,
+                    views=views,
+                    top=options.top,
+                    num_workers=-1,
+                    engine=engine,
+                    device=options.device,
+                )
+
+        if not over_time:
+            return _tell(options, records, run(records, near))
+        windows = Windows(options.window, options.hop)
+        timelines = predict_timelines(
+            run, records, near, windows=windows, info=predictor.info, views=views, engine=engine
+        )
+        return tell_timelines(options, timelines, near)
+
+
+def _check(options: Namespace, *, is_stream: bool) -> None:
+    """Refuse options that do not go together."""
+    if options.annotate and options.timelines is None:
+        raise ConfigError("--annotate writes into the folder of --timelines, which is not given")
+    if options.seconds is not None and not is_stream:
+        raise ConfigError("--seconds says when to stop reading a stream; no VIDEO is one")
+    if is_stream and (len(options.videos) != 1 or options.engine != "local" or options.annotate):
+        raise ConfigError("a stream has to be the only VIDEO, and is neither annotated nor read by --engine ray")
+
+
+def _tell(options: Namespace, records: "Sequence[ClipRecord]", results: "Sequence[Prediction]") -> int:
+    """Print predictions, or where they are; gives the exit code."""
+    from everest.inference import FailedPrediction
+    from everest.inference.kept import to_row
+    from everest.video.source import say_location
+
     failed = [result for result in results if isinstance(result, FailedPrediction)]
     if options.out is None:
         rows = [to_row(record, result) for record, result in zip(records, results, strict=True)]
@@ -84,66 +128,6 @@ def _records(videos: list[str]) -> "Sequence[ClipRecord]":
         is_list = video == BUNDLED or is_url(video) or path.suffix.lower() in LISTS or path.is_dir()
         records += load_data(video).records if is_list else [ClipRecord(Path(video))]
     return records
-
-
-def predict_kept(
-    options: Namespace,
-    predictor: "Predictor",
-    records: "Sequence[ClipRecord]",
-    near: "Sequence[ClipRecord | str]",
-    views: "EvaluationConfig",
-) -> "Sequence[Prediction]":
-    """Predict what an earlier start has not predicted.
-
-    Args:
-        options: Of the command.
-        predictor: What predicts.
-        records: The clips, as they were given.
-        near: Where each of them is read, or why it cannot be.
-        views: Of each clip.
-    """
-    from everest.datasets.engine import open_engine
-    from everest.datasets.ray_engine import RayEngine
-    from everest.inference import FailedPrediction
-    from everest.inference.kept import PredictionFile
-    from everest.training.progress import Progress
-
-    with ExitStack() as stack:
-        kept = None
-        if options.out is not None:
-            kept = stack.enter_context(PredictionFile(options.out, predictor, views, options.top))
-        found: dict[int, Prediction] = {}
-        for index, (record, there) in enumerate(zip(records, near, strict=True)):
-            known = None if kept is None else kept.known(record)
-            if known is not None:
-                found[index] = known
-            elif isinstance(there, str):
-                found[index] = FailedPrediction(record.path, there)
-        left, num_known = [index for index in range(len(records)) if index not in found], len(found)
-
-        def take(place: int, prediction: "Prediction") -> None:
-            index = left[place]
-            found[index] = replace(prediction, source=records[index].path)
-            if kept is not None:
-                kept.add(records[index], found[index])
-
-        engine = stack.enter_context(open_engine(options.engine, address=options.ray_address))
-        progress = stack.enter_context(Progress("predicting", len(records)))
-        progress.skip(num_known)
-        predictor.predict_many(
-            [there for index in left if not isinstance(there := near[index], str)],
-            lambda done, _: progress.update(num_known + done),
-            views=views,
-            top=options.top,
-            num_workers=-1,
-            on_result=take,
-            engine=engine if isinstance(engine, RayEngine) else None,
-            device=options.device,
-        )
-        results = [found[index] for index in range(len(records))]
-        if kept is not None:
-            kept.finish(records, results)
-    return results
 
 
 def _told(rows: list[dict[str, Any]]) -> list[str]:

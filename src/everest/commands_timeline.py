@@ -3,15 +3,13 @@
 import json
 import sys
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from everest.commands import EXIT_FAILURES, EXIT_OK, EXIT_UNUSABLE, print_result
-from everest.commands_predict import predict_kept
-from everest.errors import ConfigError, DataError, VideoError
+from everest.errors import DataError, VideoError
 from everest.links import append_text, write_new
 from everest.texts import printable
 from everest.video.source import say_location
@@ -33,8 +31,6 @@ def predict_stream(options: Namespace, predictor: "Predictor", views: "Evaluatio
     from everest.inference.timeline import Timeline
     from everest.inference.windows import Windows
 
-    if len(options.videos) != 1 or options.engine != "local" or options.annotate:
-        raise ConfigError("a stream has to be the only VIDEO, and is neither annotated nor read by --engine ray")
     with ExitStack() as stack:
         file = None if options.out is None else stack.enter_context(append_text(options.out))
         seen: list[ClipPrediction] = []
@@ -45,7 +41,7 @@ def predict_stream(options: Namespace, predictor: "Predictor", views: "Evaluatio
                 predictor, options.videos[0], windows, views=views, top=options.top, max_seconds=options.seconds
             ):
                 seen.append(window)
-                line = json.dumps(_window_row(window))
+                line = json.dumps(window.to_row())
                 print(line if options.json else printable(_say_window(window)), flush=True)
                 if file is not None:
                     file.write(f"{line}\n")
@@ -63,25 +59,16 @@ def predict_stream(options: Namespace, predictor: "Predictor", views: "Evaluatio
     return EXIT_OK if error is None else EXIT_FAILURES
 
 
-def predict_timelines(
-    options: Namespace,
-    predictor: "Predictor",
-    records: "Sequence[ClipRecord]",
-    near: "Sequence[ClipRecord | str]",
-    views: "EvaluationConfig",
-) -> int:
-    """Name what happens when in long videos.
+def tell_timelines(options: Namespace, timelines: "Sequence[Timeline]", near: "Sequence[ClipRecord | str]") -> int:
+    """Write and print what happens when; gives the exit code.
 
     Args:
         options: Of the command.
-        predictor: What names it.
-        records: The videos, as they were given.
-        near: The same as files of this machine, or why there is none.
-        views: Of each window.
+        timelines: Of all videos.
+        near: Where each of them is read, or why it cannot be.
     """
-    timelines = list(_timelines(options, predictor, records, near, views))
-    names = _names([timeline.source for timeline in timelines])
     if options.timelines is not None:
+        names = _names([timeline.source for timeline in timelines])
         for name, timeline, record in zip(names, timelines, near, strict=True):
             if timeline.windows:
                 _write(options, timeline, None if isinstance(record, str) else record, options.timelines / name)
@@ -96,50 +83,6 @@ def predict_timelines(
     if not read:
         return EXIT_UNUSABLE
     return EXIT_FAILURES if failures else EXIT_OK
-
-
-def _timelines(
-    options: Namespace,
-    predictor: "Predictor",
-    records: "Sequence[ClipRecord]",
-    near: "Sequence[ClipRecord | str]",
-    views: "EvaluationConfig",
-) -> "Iterator[Timeline]":
-    """Cut all videos, predict all windows, and put those of each video together."""
-    from everest.datasets.engine import open_engine
-    from everest.datasets.ray_engine import RayEngine
-    from everest.inference.cutting import cut_videos
-    from everest.inference.timeline import Timeline, make_timeline
-    from everest.inference.windows import Windows
-
-    there = [record for record in near if not isinstance(record, str)]
-    with open_engine(options.engine, address=options.ray_address) as engine:
-        found = iter(
-            cut_videos(
-                there,
-                Windows(options.window, options.hop),
-                predictor.info,
-                views,
-                num_workers=-1,
-                engine=engine if isinstance(engine, RayEngine) else None,
-            )
-            if there
-            else ()
-        )
-    cut = [record if isinstance(record, str) else next(found) for record in near]
-    spans = [span for video in cut if not isinstance(video, str) for span in video]
-    named = [
-        replace(record, start_seconds=span.start_seconds, end_seconds=span.end_seconds)
-        for record, video in zip(records, cut, strict=True)
-        if not isinstance(video, str)
-        for span in video
-    ]
-    results = iter(predict_kept(options, predictor, named, spans, views))
-    for record, video in zip(records, cut, strict=True):
-        if isinstance(video, str):
-            yield Timeline(record.path, (), ((None, None, video),))
-        else:
-            yield make_timeline(record.path, [next(results) for _ in video], video)
 
 
 def _names(sources: Sequence[Path]) -> list[str]:
@@ -175,16 +118,6 @@ def _write(options: Namespace, timeline: "Timeline", record: "ClipRecord | None"
             part.replace(place.with_name(f"{place.name}.mp4"))
     except OSError as error:
         raise DataError(f"{place.parent}: cannot be written: {error.strerror}; name another folder") from None
-
-
-def _window_row(window: "ClipPrediction") -> dict[str, Any]:
-    classes = [{"name": name, "probability": share} for name, share in window.classes]
-    return {
-        "video": say_location(window.source),
-        "start": window.start_seconds,
-        "end": window.end_seconds,
-        "classes": classes,
-    }
 
 
 def _say_window(window: "ClipPrediction") -> str:

@@ -30,9 +30,6 @@ def test_neighbours_of_one_class_are_one_segment() -> None:
     assert (second.probability, second.num_windows) == (0.9, 1)
     assert timeline.class_names == ("walk", "fall")
     assert timeline.seconds == 6
-    assert timeline.at(3.9) == first
-    assert timeline.at(4.0) == second
-    assert timeline.at(6.0) is None
 
 
 def test_a_moment_of_several_windows_belongs_to_the_one_whose_middle_is_nearest() -> None:

@@ -32,11 +32,14 @@ def far_record(location: str) -> ClipRecord:
 
 
 @contextmanager
-def near_copies(records: Sequence[ClipRecord]) -> Iterator[tuple[list[ClipRecord], list[ClipRecord | str]]]:
+def near_copies(
+    records: Sequence[ClipRecord], *, for_others: bool = False
+) -> Iterator[tuple[list[ClipRecord], list[ClipRecord | str]]]:
     """Copy those that are single videos at URLs.
 
     Args:
         records: Any clips.
+        for_others: Other machines read them: nothing is copied here, and they fetch them themselves.
 
     Yields:
         The same records, now with the size of what was copied; and where each of them is to be read, or why it cannot
@@ -56,15 +59,22 @@ def near_copies(records: Sequence[ClipRecord]) -> Iterator[tuple[list[ClipRecord
             member = given[number].member
             assert member is not None  # noqa: S101 - for the type checker: those without were left out
             try:
-                size = _fetch(member.shard, copy)
+                size = _size(member.shard) if for_others else _fetch(member.shard, copy)
             except RemoteError as error:
                 near[number] = f"cannot be fetched: {error}"
                 continue
             except OSError as error:
                 raise DataError(f"{folder}: no room for a copy of {member.shard}: {error.strerror}") from None
             given[number] = replace(given[number], member=replace(member, num_bytes=max(size, 1)))
-            near[number] = ClipRecord(copy)
+            near[number] = given[number] if for_others else ClipRecord(copy)
         yield given, near
+
+
+def _size(url: str) -> int:
+    size = size_of_url(url, patience=PATIENCE)
+    if size is None:
+        raise RemoteError("its server does not say how large it is, which other machines would have to know", False)
+    return size
 
 
 def _fetch(url: str, path: Path) -> int:

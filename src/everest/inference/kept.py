@@ -2,8 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self, TextIO
 
@@ -14,6 +15,7 @@ from everest.datasets import ClipRecord
 from everest.datasets.check import stat_source
 from everest.datasets.lock import Lock
 from everest.errors import DataError
+from everest.evaluation.views import OnProgress
 from everest.inference.predict import Predictor
 from everest.inference.predictions import ClipPrediction, FailedPrediction
 from everest.links import append_text, open_new
@@ -117,12 +119,63 @@ class PredictionFile:
 
 def to_row(record: ClipRecord, prediction: ClipPrediction | FailedPrediction) -> dict[str, Any]:
     """Give a prediction as plain values that JSON can hold; a span only where there is one."""
-    row: dict[str, Any] = {"video": say_location(prediction.source)}
-    if record.start_seconds is not None or record.end_seconds is not None:
-        row |= {"start": record.start_seconds, "end": record.end_seconds}
-    if isinstance(prediction, FailedPrediction):
-        return row | {"error": prediction.reason}
-    return row | {"classes": [{"name": name, "probability": share} for name, share in prediction.classes]}
+    if isinstance(prediction, ClipPrediction):
+        row = prediction.to_row()
+    else:
+        span = {"start": record.start_seconds, "end": record.end_seconds}
+        row = {"video": say_location(prediction.source), **span, "error": prediction.reason}
+    has_span = record.start_seconds is not None or record.end_seconds is not None
+    return row if has_span else {key: value for key, value in row.items() if key not in {"start", "end"}}
+
+
+def predict_kept(
+    predictor: Predictor,
+    records: Sequence[ClipRecord],
+    near: Sequence[ClipRecord | str],
+    kept: PredictionFile | None,
+    *,
+    on_progress: OnProgress,
+    on_skip: Callable[[int], None],
+    **options: Any,
+) -> list[ClipPrediction | FailedPrediction]:
+    """Predict what an earlier start has not predicted.
+
+    Args:
+        predictor: What predicts.
+        records: The clips, as they were given.
+        near: Where each of them is read, or why it cannot be.
+        kept: Knows what an earlier start has predicted, and takes what comes; None: nothing is kept.
+        on_progress: Called with the number of clips that are done, those that were known included, and of all.
+        on_skip: Called first, with the number of those that were known.
+        **options: Of :meth:`~everest.inference.predict.Predictor.predict_many`.
+    """
+    found: dict[int, ClipPrediction | FailedPrediction] = {}
+    for index, (record, there) in enumerate(zip(records, near, strict=True)):
+        known = None if kept is None else kept.known(record)
+        if known is not None:
+            found[index] = known
+        elif isinstance(there, str):
+            found[index] = FailedPrediction(record.path, there)
+    left = [(index, there) for index, there in enumerate(near) if index not in found and not isinstance(there, str)]
+    num_known = len(found)
+    on_skip(num_known)
+
+    def take(place: int, prediction: ClipPrediction | FailedPrediction) -> None:
+        index = left[place][0]
+        found[index] = replace(prediction, source=records[index].path)
+        if kept is not None:
+            kept.add(records[index], found[index])
+
+    predictor.predict_many(
+        [there for _, there in left],
+        lambda done, _: on_progress(num_known + done, len(records)),
+        on_result=take,
+        **options,
+    )
+    results = [found[index] for index in range(len(records))]
+    if kept is not None:
+        kept.finish(records, results)
+    return results
 
 
 def fingerprint(predictor: Predictor) -> str:

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from everest.video.source import say_location
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,16 @@ class ClipPrediction:
     start_seconds: float | None
     end_seconds: float | None
     seconds: float
+
+    def to_row(self) -> dict[str, Any]:
+        """Give it as plain values that JSON can hold."""
+        classes = [{"name": name, "probability": share} for name, share in self.classes]
+        return {
+            "video": say_location(self.source),
+            "start": self.start_seconds,
+            "end": self.end_seconds,
+            "classes": classes,
+        }
 
     @property
     def best(self) -> str:

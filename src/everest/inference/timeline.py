@@ -84,11 +84,6 @@ class Timeline:
             for some in parts
         )
 
-    def at(self, seconds: float) -> Segment | None:
-        """Find the segment of a moment; None where there is none."""
-        found = (part for part in self.segments() if part.start_seconds <= seconds < part.end_seconds)
-        return next(found, None)
-
     def _parts(self) -> list[tuple[float, float, ClipPrediction]]:
         """Give each window the time that belongs to it: from half way to the one before to half way to the next."""
         ends = [_span(window) for window in self.windows]
@@ -115,14 +110,8 @@ class Timeline:
             }
             for segment in self.segments()
         ]
-        row["windows"] = [
-            {
-                "start": window.start_seconds,
-                "end": window.end_seconds,
-                "classes": [{"name": name, "probability": share} for name, share in window.classes],
-            }
-            for window in self.windows
-        ]
+        rows = (window.to_row() for window in self.windows)
+        row["windows"] = [{key: window[key] for key in ("start", "end", "classes")} for window in rows]
         if self.failures:
             row["failures"] = [{"start": start, "end": end, "error": why} for start, end, why in self.failures]
         return row

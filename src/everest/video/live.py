@@ -18,16 +18,13 @@ from av.error import FFmpegError
 from torch import Tensor
 
 from everest.errors import VideoError
-from everest.video.opening import Closing, say_reason
+from everest.video.opening import CODEC_OPTIONS, Closing, say_reason, size_problem
+from everest.video.protocols import BROADCASTS, live_options
+from everest.video.source import is_url
 from everest.video.urls import Url, address_of, hide_secrets
 
 _CAMERA_FORMAT = "video4linux2"
-_PUSHED = frozenset({"rtsp", "rtsps", "rtmp", "rtmps", "rtp", "udp", "tcp", "srt"})
-"""What sends at its own pace: who is too slow loses something."""
 _PLAYLISTS = (".m3u8", ".mpd")
-# No "file" and no "concat": what a broadcast names must not be read from this machine.
-_PROTOCOLS = "rtsp,rtsps,rtmp,rtmps,rtmpt,rtp,udp,tcp,tls,srt,srtp,http,https,httpproxy,crypto,data"
-_MAX_PIXELS = 8192 * 4608
 _GUESSED_FPS = 25.0
 _MAX_GAP_SECONDS = 10.0  # a larger step of the time stamps is a new start of the sender's clock
 
@@ -59,13 +56,13 @@ def is_live(location: str) -> bool:
     scheme, mark, rest = location.partition("://")
     if mark:
         is_playlist = rest.partition("?")[0].lower().endswith(_PLAYLISTS)
-        return scheme.lower() in _PUSHED or (scheme.lower() in {"http", "https"} and is_playlist)
+        return scheme.lower() in BROADCASTS or (scheme.lower() in {"http", "https"} and is_playlist)
     return _is_camera(location)
 
 
 def is_pushed(location: str) -> bool:
     """Whether a live source goes on while nobody reads, so that what was not read in time is lost."""
-    return location.partition("://")[0].lower() in _PUSHED or _is_camera(location)
+    return location.partition("://")[0].lower() in BROADCASTS or _is_camera(location)
 
 
 class LiveStream(Closing):
@@ -85,31 +82,27 @@ class LiveStream(Closing):
     """
 
     def __init__(self, location: str, *, timeout_seconds: float = 20.0) -> None:
-        self.name = str(Url(location)) if "://" in location else location
+        self.name = str(Url(location)) if is_url(location) else location
         self._container = self._open(location, timeout_seconds)
         if not self._container.streams.video:
             self.close()
             raise VideoError(f"{self.name}: holds no moving picture")
         stream: Any = self._container.streams.video[0]
         stream.thread_type, stream.codec_context.thread_count = "NONE", 1
-        if stream.codec_context.width * stream.codec_context.height > _MAX_PIXELS:
+        if problem := size_problem(stream.codec_context.width, stream.codec_context.height):
             self.close()
-            raise VideoError(f"{self.name}: claims pictures that are too large to be decoded")
+            raise VideoError(f"{self.name}: {problem}")
         rate = stream.average_rate or stream.guessed_rate or stream.base_rate
         self.fps = float(rate) if rate and 1 <= rate <= 1000 else _GUESSED_FPS
         self._stream = stream
 
     def _open(self, location: str, timeout_seconds: float) -> InputContainer:
-        options = {"max_pixels": str(_MAX_PIXELS)}
-        is_camera = "://" not in location
-        if not is_camera:
-            options |= {"protocol_whitelist": _PROTOCOLS}
-            options |= {"rtsp_transport": "tcp"} if location.lower().startswith("rtsp") else {}  # no torn pictures
+        is_camera = not is_url(location)
         try:
             return av.open(
                 address_of(location),
                 format=_CAMERA_FORMAT if is_camera else None,
-                options=options,
+                options=CODEC_OPTIONS | ({} if is_camera else live_options(location)),
                 timeout=timeout_seconds,
                 metadata_errors="ignore",
             )

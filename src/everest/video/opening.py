@@ -23,7 +23,7 @@ from everest.video.timing import Deadline
 _NOT_VIDEO = ("_pipe", "image2", "tty")
 # Height times width that is read at most: a little over 8K. Damaged headers claim much more.
 MAX_PIXELS = 8192 * 4608
-_CODEC_OPTIONS = {"max_pixels": str(MAX_PIXELS)}  # for pictures that are larger than the header says
+CODEC_OPTIONS = {"max_pixels": str(MAX_PIXELS)}  # for pictures that are larger than the header says
 
 
 def open_stream(path: VideoSource) -> tuple[InputContainer, VideoStream]:
@@ -47,7 +47,7 @@ def open_stream(path: VideoSource) -> tuple[InputContainer, VideoStream]:
             raise VideoError(f"{path}: the file is empty")
     # The prefix keeps a name such as "concat:x" from being taken for a network or list protocol.
     opened: Any = f"file:{path}" if isinstance(path, Path) else open_member(path)
-    options = _CODEC_OPTIONS | ffmpeg_options(is_file=isinstance(path, Path))
+    options = CODEC_OPTIONS | ffmpeg_options(is_file=isinstance(path, Path))
     try:
         container: InputContainer = av.open(opened, options=options, metadata_errors="ignore")
     except FFmpegError as error:
@@ -58,18 +58,18 @@ def open_stream(path: VideoSource) -> tuple[InputContainer, VideoStream]:
         container.close()
         raise VideoError(f"{path}: holds no moving picture; a video file is expected")
     stream, context = streams[0], streams[0].codec_context
-    problem = "its codec is unknown" if context is None else _size_problem(context.width, context.height)
+    problem = "its codec is unknown" if context is None else size_problem(context.width, context.height)
     if problem:
         container.close()
         raise VideoError(f"{path}: {problem}; a video file is expected")
     # More threads are not safe beside worker processes, and cost more than they gain on small pictures.
     stream.thread_type = "NONE"
     context.thread_count = 1
-    context.options = dict(_CODEC_OPTIONS)
+    context.options = dict(CODEC_OPTIONS)
     return container, stream
 
 
-def _size_problem(width: int, height: int) -> str:
+def size_problem(width: int, height: int) -> str:
     """Refuse pictures for which memory may not be enough, before any is taken."""
     return f"claims pictures of {height} x {width} pixels" if width * height > MAX_PIXELS else ""
 

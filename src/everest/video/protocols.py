@@ -17,6 +17,10 @@ _BEFORE_ANOTHER = frozenset({"simplecache"})  # as in simplecache::https://
 _OF_THIS_MACHINE = frozenset({"file", "local"})
 _PLAYLISTS = frozenset({"concat", "dash", "hls", "imf", "lavfi", "rtp", "rtsp", "sap", "sdp", "vobsub"})
 """Of FFmpeg's formats those that open other files or addresses."""
+BROADCASTS = frozenset({"rtsp", "rtsps", "rtmp", "rtmps", "rtp", "udp", "tcp", "srt"})
+"""Protocols of senders that go on while nobody reads: who is too slow loses something."""
+# No "file" and no "concat": what a broadcast or a playlist names is not read from this machine.
+_OF_THE_NETWORK = sorted(BROADCASTS | {"rtmpt", "tls", "srtp", "http", "https", "httpproxy", "crypto", "data"})
 
 
 def expect_store(url: str) -> None:
@@ -52,3 +56,11 @@ def ffmpeg_options(*, is_file: bool) -> dict[str, str]:
 
     formats = sorted(name for name in formats_available if not _PLAYLISTS & set(name.split(",")))
     return {"protocol_whitelist": "file" if is_file else "none", "format_whitelist": ",".join(formats)}
+
+
+def live_options(url: str) -> dict[str, str]:
+    """Give the options that keep FFmpeg to the network where it plays a broadcast or a playlist."""
+    options = {"protocol_whitelist": ",".join(_OF_THE_NETWORK)}
+    if url.lower().startswith("rtsp"):
+        options["rtsp_transport"] = "tcp"  # by UDP pictures come torn
+    return options
