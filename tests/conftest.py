@@ -11,6 +11,19 @@ import pytest
 
 from ray_clusters import RayCluster
 
+SLOW_FILES = (
+    "test_several_processes",
+    "test_examples",
+    "test_processes",
+    "test_memory",
+    "test_page_in_browser",
+    "test_no_network",
+    "test_torch_formats",
+    "test_store_bench",
+    "test_store",
+    "test_suite",
+)
+
 
 def pytest_configure() -> None:
     """Hear Ctrl-C also where the tests run in the background of a shell, which has it ignored: some are about it."""
@@ -18,10 +31,27 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take half a minute or more, so that no process is left with one in the end.
+
+    Ray comes last: threads of its gRPC stay in a process that used it, and ask for variables of the environment, which
+    C libraries before glibc 2.41 do not survive while a test sets one (pytest itself does, three times a test).
+    """
+    place = {name: number for number, name in enumerate(SLOW_FILES)}
+
+    def when(item: pytest.Item) -> int:
+        stem = item.path.stem
+        return len(place) + 1 if "ray" in stem.split("_") else place.get(stem, len(place))
+
+    items.sort(key=when)
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
     """Of several processes that run the tests, one has all tests of a file, and one all of what takes both cores."""
     from xdist.scheduler import LoadFileScheduling
+
+    config.option.loadscopereorder = False  # the order is that of above, not by how many tests a file has
 
     class Scheduling(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
