@@ -1,0 +1,200 @@
+"""Clips whose label is a matter of time: played forwards or backwards; played at 1x, 2x or 4x.
+
+    python experiments/time_tasks.py direction falls/segments.csv fights/labels.csv --out tasks/direction
+    python experiments/time_tasks.py speed     falls/segments.csv fights/labels.csv --out tasks/speed --still
+
+Every window of the footage gives one clip of each class, and the middle frame is the same picture in all of them: with
+``--still``, where that frame fills the whole clip, the classes hold the same pictures, so nothing but luck is left to a
+classifier. Clips are written without loss and with key frames only, at one rate and one length, so that no file says by
+its form how it was played. What the compression of the footage itself tells of its direction stays; scaling it down
+takes most of that.
+
+Shapes: T frames, H height, W width, C channels.
+"""
+
+import argparse
+import csv
+import hashlib
+import io
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+import everest
+from everest.datasets import ClipRecord
+from everest.errors import DataError, EverestError, VideoError
+from everest.links import write_new
+from everest.training.progress import Progress
+from everest.video import probe, read_clip, resize_short_side, to_channels_first
+from everest.video.encode import encode_video
+
+BASE_FPS = 15.0  # frames a second at 1x; slower footage would repeat frames, which gives the speed away
+TASKS: dict[str, dict[str, tuple[int, int]]] = {
+    "direction": {"forwards": (1, 1), "backwards": (1, -1)},
+    "speed": {"1x": (1, 1), "2x": (2, 1), "4x": (4, 1)},
+}
+"""Class -> how many times as fast, and in which direction."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """A stretch of a video that is shown in all ways.
+
+    Attributes:
+        record: The video, or the part of it that the window lies in.
+        middle_seconds: The moment that all classes share.
+        split: ``train`` or ``test``, of the scene or person.
+        fps: Frames a second of the video.
+    """
+
+    record: ClipRecord
+    middle_seconds: float
+    split: str
+    fps: float
+
+
+def split_of(record: ClipRecord) -> str:
+    """Give the split of the list; of footage without splits, a fifth of the files, always the same, is for testing."""
+    if record.split is not None:
+        return "train" if record.split == "train" else "test"
+    return "test" if hashlib.sha256(record.path.name.encode()).digest()[0] < 256 // 5 else "train"
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Of the clips of a task.
+
+    Attributes:
+        num_frames: T.
+        side: Pixels of the short side.
+        still: All frames are the middle one.
+    """
+
+    num_frames: int = 8
+    side: int = 72
+    still: bool = False
+
+
+def windows_of(record: ClipRecord, length: float, most: int) -> list[Window]:
+    """Cut a video into windows that do not overlap.
+
+    Args:
+        record: A video or a part of it.
+        length: Seconds of each.
+        most: Windows to take, spread over the video.
+
+    Raises:
+        VideoError: It cannot be read.
+    """
+    info = probe(record.source)
+    if info.fps < BASE_FPS:
+        return []
+    start = record.start_seconds or 0.0
+    end = info.duration_seconds if record.end_seconds is None else min(record.end_seconds, info.duration_seconds)
+    num = int((end - start) / length)
+    chosen = sorted({number * num // min(num, most) for number in range(min(num, most))}) if num else []
+    return [Window(record, start + (number + 0.5) * length, split_of(record), info.fps) for number in chosen]
+
+
+def play(window: Window, way: tuple[int, int], shape: Shape) -> Tensor:
+    """Read a window as one class shows it.
+
+    Args:
+        window: Which moments.
+        way: How many times as fast, and in which direction.
+        shape: Of the clip.
+
+    Returns:
+        uint8, shape [T, H, W, C], with even height and width.
+    """
+    speed, direction = way
+    offsets = (
+        (torch.arange(shape.num_frames) - shape.num_frames // 2) * speed * direction
+    )  # frame T // 2 is the middle of all
+    seconds = window.middle_seconds + offsets * (0 if shape.still else 1) / BASE_FPS
+    indices = [max(0, round(float(moment) * window.fps)) for moment in seconds]
+    frames = resize_short_side(to_channels_first(read_clip(window.record.source, indices)), shape.side)  # [C,T,H,W]
+    H, W = (size // 2 * 2 for size in frames.shape[-2:])
+    return frames[..., :H, :W].permute(1, 2, 3, 0)  # [T,H,W,C]
+
+
+def render(
+    task: str, footage: Sequence[str | Path], out: Path, shape: Shape, *, most: int = 6
+) -> Counter[tuple[str, str]]:
+    """Write the clips of a task and their list, OUT/manifest.csv.
+
+    Args:
+        task: Of :data:`TASKS`.
+        footage: Manifests or folders of videos.
+        out: A new folder.
+        shape: Of the clips.
+        most: Windows of a video.
+
+    Returns:
+        Number of clips by split and class.
+
+    Raises:
+        DataError: The folder holds something, or nothing can be made of the footage.
+    """
+    if out.exists() and any(out.iterdir()):
+        raise DataError(f"{out}: holds files; give a new folder")
+    for label in TASKS[task]:
+        (out / label).mkdir(parents=True, exist_ok=True)
+    length = ((shape.num_frames - 1) * max(speed for speed, _ in TASKS[task].values()) + 1) / BASE_FPS
+    rows: list[tuple[str, str, str]] = []
+    records = [record for given in footage for record in everest.load_data(given).records]
+    with Progress("rendering", len(records)) as progress:
+        for number, record in enumerate(records):
+            try:
+                for place, window in enumerate(windows_of(record, length, most)):
+                    rows += _render(task, window, out, f"{number:05d}-{place}.mp4", shape)
+            except VideoError as error:
+                print(f"left out: {error}", file=sys.stderr)
+            progress.update(number + 1)
+    if not rows:
+        raise DataError(f"none of {len(records)} clips has {length:.2f} s at {BASE_FPS:.0f} frames a second or more")
+    table = io.StringIO()
+    csv.writer(table).writerows([("path", "label", "split"), *rows])
+    write_new(out / "manifest.csv", table.getvalue())
+    return Counter((split, label) for _, label, split in rows)
+
+
+def _render(task: str, window: Window, out: Path, name: str, shape: Shape) -> list[tuple[str, str, str]]:
+    """Write a window in all ways, or in none; gives the rows of the list."""
+    clips = {label: play(window, way, shape) for label, way in TASKS[task].items()}
+    for label, frames in clips.items():
+        for _ in encode_video([frames], out / label / name, Fraction(15), keyframe_interval=1, crf=0):
+            pass
+    return [(f"{label}/{name}", label, window.split) for label in clips]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Render a task from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("task", choices=sorted(TASKS))
+    parser.add_argument("footage", nargs="+", help="manifests or folders of videos; splits by scene are kept")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--frames", type=int, default=8, help="of a clip (default: 8)")
+    parser.add_argument("--side", type=int, default=72, help="short side in pixels (default: 72)")
+    parser.add_argument("--most", type=int, default=6, help="windows of a video (default: 6)")
+    parser.add_argument("--still", action="store_true", help="fill each clip with its middle frame: the control")
+    given = parser.parse_args(arguments)
+    shape = Shape(given.frames, given.side, given.still)
+    try:
+        counts = render(given.task, given.footage, given.out, shape, most=given.most)
+    except EverestError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    for (split, label), number in sorted(counts.items()):
+        print(f"{split:6} {label:10} {number:6,}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
