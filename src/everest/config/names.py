@@ -5,22 +5,34 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 ModelSize = Literal["tiny", "small", "base", "large", "huge"]
+"""A ViT by its width, depth and heads."""
 Arch = Literal["vit", "mvit_s", "mvit_b", "vivit", "timesformer", "xvit", "motionformer"]
+"""The network: ours, and those that are trained with labels only."""
 Scoring = Literal["auto", "exact", "bfloat16", "projection", "pixels"]
+"""How the change of a token is computed."""
 SelectionMethod = Literal[
     "rero", "adaptive", "rlt", "k_centered", "random", "random_equal", "tube", "running_cell", "all"
 ]
+"""Which tokens are computed."""
 VARYING: tuple[SelectionMethod, ...] = ("adaptive", "rlt")
 """Selections whose number of tokens follows the clip."""
 Task = Literal["pretrain", "finetune"]
+"""Learning without labels, or with them."""
 ObjectiveName = Literal["pixels", "mme", "mvd"]
+"""What is predicted in pre-training."""
 PositionKind = Literal["sine", "sine_3d"]
+"""How tokens are told their places."""
 Decoder = Literal["auto", "pyav", "torchcodec"]
+"""What reads video files."""
 TrackerName = Literal["wandb", "mlflow"]
+"""Where metrics may go besides the run folder."""
 Beta = Annotated[float, Field(ge=0.0, lt=1.0)]
+"""A moment of AdamW, from 0 to below 1."""
 Count = Annotated[int, Field(ge=1)]
+"""A whole number from 1."""
 
 Ratio = Field(gt=0.0, le=1.0)
+"""A share of tokens, above 0 and up to 1."""
 
 WHOLE_CLIP_ARCHS: frozenset[Arch] = frozenset({"mvit_s", "mvit_b", "vivit"})
 """Networks that cannot leave tokens out."""

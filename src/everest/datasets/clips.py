@@ -31,7 +31,8 @@ from everest.video.transforms import resize_short_side, resize_to_cover, to_chan
 
 CACHE_MARGIN = 1.15  # short side of cached frames, relative to the clip: room for crops that are not the whole
 
-SampleKey = tuple[int, int, int]  # epoch, position in the epoch, record index
+SampleKey = tuple[int, int, int]
+"""Epoch, position in the epoch, number of the record."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)

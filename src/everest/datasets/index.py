@@ -18,6 +18,7 @@ from everest.errors import ConfigError, ManifestError, nearest
 from everest.video.source import is_url
 
 FORMATS = ("auto", "folder", "unlabelled", "list", "shards", *LAYOUTS)
+"""What ``everest data index --format`` takes."""
 NUM_LISTED = 5  # files that a summary names
 MAX_CLASSES_LISTED = 12  # classes that a summary counts one by one
 

@@ -13,7 +13,8 @@ from everest.video.source import ShardMember, VideoSource, say_location
 VIDEO_EXTENSIONS = frozenset(
     {"3gp", "avi", "flv", "gif", "m2ts", "m4v", "mkv", "mov", "mp4"}
     | {"mpeg", "mpg", "mts", "ogv", "ts", "vob", "webm", "wmv"}
-)  # lower case, without the dot
+)
+"""Files that count as videos, by the end of their names, in lower case and without the dot."""
 
 SPLIT_NAMES = {
     "train": "train",
@@ -72,7 +73,7 @@ class Manifest:
 
     @property
     def place(self) -> str:
-        """The source as people write it: a path, or a URL."""
+        """The source as people write it, a path or a URL."""
         return say_location(self.source)
 
     def __post_init__(self) -> None:
@@ -125,7 +126,7 @@ class Manifest:
 
     @property
     def digest(self) -> str:
-        """SHA-256 over relative paths, labels, splits and spans in order: equal for equal data on any machine."""
+        """SHA-256 over relative paths, labels, splits and spans in order; equal for equal data on any machine."""
         sha = hashlib.sha256()
         root = self.root
         for r in self.records:

@@ -14,6 +14,7 @@ from everest.history.show import hours_of, summarize, training_seconds
 from everest.texts import printable
 
 Axis = Literal["steps", "epochs", "hours"]
+"""What runs are drawn over."""
 MAX_WIDTH = 30  # of a value in a table
 _NEVER_COMPARED = ("task",)
 

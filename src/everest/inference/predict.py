@@ -27,7 +27,8 @@ from everest.inference.timeline import Timeline, make_timeline
 from everest.inference.windows import Windows
 from everest.models import Classifier, load_model
 
-DEFAULT_VIEWS = EvaluationConfig(num_segments=3, num_crops=1)  # start, middle and end; the centre of the picture
+DEFAULT_VIEWS = EvaluationConfig(num_segments=3, num_crops=1)
+"""Start, middle and end of a video; the centre of the picture."""
 ONE_VIEW = EvaluationConfig(num_segments=1, num_crops=1)  # of a window: from its middle, the centre of the picture
 
 

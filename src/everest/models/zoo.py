@@ -33,6 +33,7 @@ SIZES: dict[ModelSize, Size] = {
     "large": Size(width=1024, depth=24, num_heads=16, decoder_width=512, decoder_heads=8),
     "huge": Size(width=1280, depth=32, num_heads=16, decoder_width=640, decoder_heads=8),
 }
+"""Width, depth and heads of ``tiny``, ``small``, ``base``, ``large`` and ``huge``."""
 
 
 _DECODER_DEPTH: dict[ObjectiveName, int] = {"pixels": 4, "mme": 1, "mvd": 2}

@@ -35,7 +35,7 @@ def trajectory_targets(
         frames: Which sampled pairs of frames make the clips; None: all.
 
     Returns:
-        Targets, 0 where a point was lost, and weights, 1 or 0: float32, each of shape [B, M, J].
+        Targets, 0 where a point was lost, and weights, 1 or 0; float32, each of shape [B, M, J].
     """
     if frames is not None:
         clip, number = locate_tokens(target, len(motion), grid)

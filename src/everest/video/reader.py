@@ -102,7 +102,7 @@ class VideoReader(Closing):
 
     @property
     def stream_index(self) -> int:
-        """Which stream of the file is read: the first moving picture that is no cover."""
+        """Which stream of the file is read, the first moving picture that is no cover."""
         return self._stream.stream.index
 
     @property

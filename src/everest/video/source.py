@@ -52,6 +52,7 @@ class ShardMember:
 
 
 VideoSource = Path | ShardMember
+"""What a clip is read from."""
 Location = Path | Url
 """A path of this machine, or a URL that fsspec can open."""
 

@@ -14,7 +14,9 @@ from everest.models.weights.report import ABSENT, NO_REASON, Comparison, by_reas
 from everest.models.weights.writing import tell_kept
 
 Target = Literal["everest", "release", "videomae", "hf"]
+"""The format that weights are converted to."""
 TARGETS: tuple[Target, ...] = ("everest", "release", "videomae", "hf")
+"""All of these formats."""
 _SUFFIXES: dict[Target, tuple[str, ...]] = {
     "everest": (".safetensors",),
     "release": (".pth", ".safetensors"),

@@ -24,6 +24,7 @@ from everest.errors import WeightsError
 from everest.models.weights.archives import SIGNS_OF_DAMAGE, damaged_part
 
 WEIGHTS_NAME = "weights.safetensors"
+"""What the weights in a run folder are called."""
 CONFIG_NAME = "config.json"
 DEEPSPEED_NAME = "mp_rank_00_model_states.pt"
 TRANSFORMERS_NAMES = (

@@ -18,6 +18,7 @@ from everest.models.weights.files import Raw, read_raw
 from everest.settings import parse
 
 METADATA_KEY = "everest"
+"""Under which a safetensors file of ours holds its :class:`~everest.config.CheckpointInfo`."""
 OURS = "everest"
 FIRST_TOKEN_HEAD = "a head for the first token's features, where ours is for the mean of all tokens"  # noqa: S105
 _MATRICES = tuple(f"{name}.weight" for name in ("qkv", "query", "key", "value", "head", "classifier"))
