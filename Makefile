@@ -11,7 +11,7 @@ export OMP_NUM_THREADS ?= 2
 TEST_PROCESSES ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-kills test-mutations lint format clean
+.PHONY: help setup demo test test-kills test-mutations lint docs format clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,10 @@ test-kills: setup  ## short runs, killed eighty times and started again: some fi
 
 test-mutations: setup  ## 1,000 damaged videos through index, check and loaders: half a minute
 	$(BIN)/python -m pytest tests/mutations/many_mutations.py
+
+docs: setup  ## the documentation site, into build/docs
+	$(BIN)/python -m sphinx -c docs -E -W --keep-going -q . build/docs
+	@echo "build/docs/index.html"
 
 format: setup  ## rewrite the code in the project's style
 	$(BIN)/ruff check --fix .
