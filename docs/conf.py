@@ -57,6 +57,7 @@ def setup(app: Any) -> dict[str, bool]:
     app.connect("source-read", filling.fill_places)
     app.connect("autodoc-process-docstring", reference.complete_references)
     app.connect("autodoc-process-signature", reference.shorten_defaults)
+    app.connect("autodoc-skip-member", reference.skip_unsaid)
     app.connect("missing-reference", reference.resolve)
     app.connect("html-collect-pages", repository.repository_pages)
     app.add_transform(repository.LinkToRepository)

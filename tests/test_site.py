@@ -10,13 +10,16 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from playwright.sync_api import sync_playwright
 
+from browsers import QUIET, find_browser
 from everest.cli import build_parser
 from everest.config import FinetuneConfig, PretrainConfig
 from everest.recipes import list_recipes
 from everest.settings import flatten
 
 ROOT = Path(__file__).parents[1]
+EXECUTABLE = find_browser()
 LOADED = {
     "link": "href",
     "script": "src",
@@ -142,6 +145,26 @@ def test_every_command_option_and_setting_is_there(site: Path) -> None:
             for key in () if config is None else flatten(config):
                 assert f">{key}<" in settings or key.startswith("evaluation.remote."), key
     assert all(f">{name}<" in settings for kind in (PretrainConfig, FinetuneConfig) for name in kind.model_fields)
+
+
+@pytest.mark.skipif(EXECUTABLE is None, reason="no Chromium here: apt-get install chromium")
+def test_pages_fit_every_window_and_are_searched_without_a_network(site: Path) -> None:
+    asked: list[str] = []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=EXECUTABLE, args=list(QUIET))
+        page = browser.new_page()
+        page.on("request", lambda request: asked.append(request.url))
+        for width in (1900, 1700, 1600, 1500, 1320, 1100, 360):
+            page.set_viewport_size({"width": width, "height": 800})
+            for name in ("index", "commands", "speed", "api/load", "api/configuration"):
+                page.goto((site / "docs" / f"{name}.html").as_uri())
+                assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), (name, width)
+        page.goto(f"{(site / 'search.html').as_uri()}?q=shards")
+        page.get_by_role("link", name="Packed shards are WebDataset files").wait_for(timeout=20_000)
+        page.goto((site / "index.html").as_uri())
+        page.wait_for_url("**/docs/index.html")
+        browser.close()
+    assert {urlsplit(url).scheme for url in asked} <= {"file", "data"}
 
 
 def test_mistakes_are_found(tmp_path: Path) -> None:

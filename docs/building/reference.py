@@ -24,6 +24,7 @@ PUBLIC = (
     *("everest.objectives", "everest.training", "everest.evaluation", "everest.inference", "everest.recipes"),
     *("everest.history", "everest.reports", "everest.visualize"),
 )
+OURS = {"__version__", "AnyConfig", "is_lost_connection", "is_out_of_memory", "nearest"}  # public in name only
 ROLE = re.compile(r":(func|class|meth|mod|attr|data|exc):`(~?)([\w.]+)`")
 
 
@@ -31,8 +32,8 @@ def names_of(module: str) -> list[str]:
     """List the public names of a module: those of ``__all__``, or what it defines."""
     found = importlib.import_module(module)
     own = [name for name, value in vars(found).items() if getattr(value, "__module__", None) == module]
-    names = getattr(found, "__all__", [name for name in own if not name.startswith("_") and name[0].isalpha()])
-    return sorted(name for name in names if name not in {"__version__", "AnyConfig"})
+    names = sorted(getattr(found, "__all__", [])) or [name for name in own if not name.startswith("_")]
+    return [name for name in names if name not in OURS]
 
 
 @cache
@@ -155,14 +156,25 @@ def complete_references(*event: Any) -> None:
     lines[:] = [linked_pages(ROLE.sub(complete, line)) for line in lines]
 
 
+def skip_unsaid(*event: Any) -> bool | None:
+    """Leave out fields of named tuples, of which Python says their number only; called by Sphinx."""
+    *_, obj, _, _ = event
+    return True if str(getattr(obj, "__doc__", "")).startswith("Alias for field number") else None
+
+
 def linked_pages(text: str) -> str:
     """Make links of the pages that a docstring names: ``docs/weights.md``."""
     return re.sub(r"(?<!`)docs/([\w-]+)\.md", r":doc:`/docs/\1`", text)
 
 
 def shorten_defaults(*event: Any) -> tuple[str, str] | None:
-    """Leave out of a signature what is no Python: the defaults of fields that a dataclass makes; called by Sphinx."""
-    *_, signature, returned = event
+    """Leave out of a signature what tells nobody anything; called by Sphinx.
+
+    A field that a dataclass makes has no default to be shown, and a protocol is never called.
+    """
+    *_, obj, _, signature, returned = event
+    if getattr(obj, "_is_protocol", False) and inspect.isclass(obj):
+        return "", ""
     return (re.sub(r"<factory>", "...", signature), returned) if signature else None
 
 

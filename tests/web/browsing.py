@@ -1,7 +1,6 @@
 """A server of the page as a process of its own, and a real browser that looks at it."""
 
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -11,14 +10,6 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from playwright.sync_api import BrowserContext, Page
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-QUIET = ("--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking")
-
-
-def find_browser() -> str | None:
-    """The browser of this machine; None where there is none."""
-    return next((path for name in BROWSERS if (path := shutil.which(name))), None)
 
 
 @contextmanager

@@ -10,10 +10,11 @@ import pytest
 pytest.importorskip("playwright")
 pytest.importorskip("aiohttp")
 
-from browsing import QUIET, Person, find_browser, serving
+from browsing import Person, serving
 from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
 
+from browsers import QUIET, find_browser
 from everest.datasets import load_data
 
 CLIPS = sorted({record.path for record in load_data("bundled").records})
