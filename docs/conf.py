@@ -25,6 +25,7 @@ myst_links_external_new_tab = False
 
 # Every reference must lead somewhere. What other libraries define has its page in their documentation, which is on
 # the network, where the build asks nothing.
+smartquotes = False  # -- is the beginning of an option
 nitpicky = True
 nitpick_ignore_regex = [
     (r"py:.*", r"(torch|numpy|np|pydantic|PIL|matplotlib|accelerate|av)\..*"),  # libraries

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
@@ -137,6 +138,8 @@ def test_every_command_option_and_setting_is_there(site: Path) -> None:
     for parser in leaves(build_parser()):
         part = commands.partition(f"<h2>{parser.prog}<")[2].partition("<h2>")[0]
         assert part, parser.prog
+        meanings = [action.help for action in parser._actions]
+        assert all(text and not text.startswith("(") for text in meanings), f"{parser.prog}: an option without meaning"
         for option in (name for action in parser._actions for name in action.option_strings):
             assert option in {"-h", "--help"} or f">{option}<" in part.replace(" ", "<"), f"{parser.prog} {option}"
     assert all(f">{recipe.name}<" in commands for recipe in list_recipes())
@@ -165,6 +168,13 @@ def test_pages_fit_every_window_and_are_searched_without_a_network(site: Path) -
         page.wait_for_url("**/docs/index.html")
         browser.close()
     assert {urlsplit(url).scheme for url in asked} <= {"file", "data"}
+
+
+def test_settings_are_changed_as_their_page_says() -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/api/configuration.md").read_text(), flags=re.S)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    assert (names["config"].optim.epochs, names["config"].clip.fps) == (40, 8)
 
 
 def test_mistakes_are_found(tmp_path: Path) -> None:

@@ -74,7 +74,8 @@ def _meaning(parser: argparse.ArgumentParser, action: argparse.Action) -> str:
         choices = ", ".join(f"`{choice}`" for choice in action.choices)
         text = f"{text}; {choices}" if text else f"One of {choices}"
     if "(default" not in text and action.default not in (None, False, [], argparse.SUPPRESS):
-        text += f" (default: {action.default})"
+        default = f"{action.default:g}" if isinstance(action.default, float) else action.default
+        text += f" (default: {default})"
     return f"{text}; needed" if action.required and action.option_strings else text
 
 

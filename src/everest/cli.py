@@ -205,7 +205,9 @@ def _add_use(commands: Any) -> None:
         parser.add_argument(
             "--keep-ratio", type=float, metavar="R", help="share of the tokens to look at (default: as in training)"
         )
-        parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
+        parser.add_argument(
+            "--device", default="auto", choices=("auto", "cpu", "cuda", "mps"), help="what computes (default: auto)"
+        )
         parser.add_argument("--decoder", choices=("auto", "pyav", "torchcodec"), help="what reads the files")
         _add_json(parser)
 
@@ -215,7 +217,7 @@ def _add_recipe(commands: Any) -> None:
     actions = recipe.add_subparsers(metavar="ACTION", required=True)
     _add_json(_add(actions, "list", do.recipe_list, "list the recipes"))
     show = _add(actions, "show", do.recipe_show, "show the settings of a recipe: the keys that --set takes")
-    show.add_argument("name", metavar="NAME")
+    show.add_argument("name", metavar="NAME", help="a name from `everest recipe list`")
     _add_json(show)
 
 
@@ -223,7 +225,7 @@ def _add_data(commands: Any) -> None:
     data = commands.add_parser("data", help="list, check and pack videos", description="List, check and pack videos.")
     actions = data.add_subparsers(metavar="ACTION", required=True)
     index = _add(actions, "index", do.data_index, "write one manifest for a folder or a list of videos")
-    index.add_argument("source", metavar="SOURCE")
+    index.add_argument("source", metavar="SOURCE", help="a folder, a list, shards, or a known data set")
     index.add_argument(
         "--format",
         default="auto",
@@ -257,7 +259,7 @@ def _add_data(commands: Any) -> None:
     pack.add_argument("--short-side", type=int, default=256, metavar="N", help="pixels (default: 256); never enlarged")
     pack.add_argument("--keyframe-interval", type=int, default=12, metavar="N", help="frames (default: 12)")
     pack.add_argument("--crf", type=int, default=20, metavar="N", help="quality, 0 to 51, small is good (default: 20)")
-    pack.add_argument("--clips-per-shard", type=int, default=256, metavar="N", help="(default: 256)")
+    pack.add_argument("--clips-per-shard", type=int, default=256, metavar="N", help="how many (default: 256)")
     pack.add_argument(
         "--workers", type=_num_workers, default=-1, metavar="N", help="clips at a time (default: the cores)"
     )

@@ -40,15 +40,21 @@ def add_bench(commands: Any, add: Add) -> None:
     add_scaling(actions, add)
     parity = add(actions, "parity", do.bench_parity, "compare with recorded numbers of the official release")
     for parser in (step, macs, peers, methods, growth, scores):
-        parser.add_argument("--size", default="base", choices=_SIZES)
-    selections.add_argument("--size", default="small", choices=_SIZES)
+        parser.add_argument("--size", default="base", choices=_SIZES, help="the ViT (default: base)")
+    selections.add_argument("--size", default="small", choices=_SIZES, help="the ViT (default: small)")
     for parser in (step, macs, peers, growth):
-        parser.add_argument("--task", default="pretrain", choices=("pretrain", "finetune"))
+        parser.add_argument(
+            "--task", default="pretrain", choices=("pretrain", "finetune"), help="what is trained (default: pretrain)"
+        )
     for parser in (step, macs, growth):
         parser.add_argument("--selection", default="rero", metavar="NAME", help=_METHODS)
     for parser in (step, peers, methods, growth, suite):
-        parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
-        parser.add_argument("--precision", default="auto", choices=("auto", "float32", "bfloat16"))
+        parser.add_argument(
+            "--device", default="auto", choices=("auto", "cpu", "cuda"), help="what computes (default: auto)"
+        )
+        parser.add_argument(
+            "--precision", default="auto", choices=("auto", "float32", "bfloat16"), help="of numbers (default: auto)"
+        )
     _add_step(step, macs)
     _add_peers(peers, methods)
     _add_growth(growth)
@@ -56,7 +62,7 @@ def add_bench(commands: Any, add: Add) -> None:
     _add_loader(loader)
     _add_on_clips(scores, selections)
     _add_dial(dial)
-    parity.add_argument("folders", nargs="+", metavar="FOLDER")
+    parity.add_argument("folders", nargs="+", metavar="FOLDER", help="what was recorded of the release")
     for parser in (step, macs, peers, methods, growth, suite, loader, supervised, scores, selections, dial, parity):
         parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
@@ -109,8 +115,12 @@ def _add_peers(peers: argparse.ArgumentParser, methods: argparse.ArgumentParser)
 
 
 def _add_growth(growth: argparse.ArgumentParser) -> None:
-    growth.add_argument("--batches", type=_numbers, default=(1, 2, 4, 8), metavar="N,N", help="(default: 1,2,4,8)")
-    growth.add_argument("--frames", type=_numbers, default=(16, 32, 64), metavar="N,N", help="(default: 16,32,64)")
+    growth.add_argument(
+        "--batches", type=_numbers, default=(1, 2, 4, 8), metavar="N,N", help="clips at once (default: 1,2,4,8)"
+    )
+    growth.add_argument(
+        "--frames", type=_numbers, default=(16, 32, 64), metavar="N,N", help="frames of a clip (default: 16,32,64)"
+    )
     growth.add_argument("--steps", type=int, default=3, metavar="N", help="timed steps of each (default: 3)")
     growth.add_argument("--plot", type=Path, metavar="PNG", help="also draw the curves")
 
@@ -141,14 +151,18 @@ def _add_loader(loader: argparse.ArgumentParser) -> None:
     loader.add_argument("--frames", type=int, default=16, metavar="N", help="frames of a clip (default: 16)")
     loader.add_argument("--stride", type=int, default=4, metavar="N", help="frames from one to the next (default: 4)")
     loader.add_argument("--size", type=int, default=224, metavar="N", help="pixels of a side (default: 224)")
-    loader.add_argument("--device", default="cpu", choices=("auto", "cpu", "cuda", "mps"))
+    loader.add_argument(
+        "--device", default="cpu", choices=("auto", "cpu", "cuda", "mps"), help="what computes (default: cpu)"
+    )
 
 
 def _add_on_clips(scores: argparse.ArgumentParser, selections: argparse.ArgumentParser) -> None:
     for parser, num_clips in ((scores, 48), (selections, 24)):
         parser.add_argument("manifest", metavar="MANIFEST", help=_DATA)
         parser.add_argument("--clips", type=int, default=num_clips, metavar="N", help=f"clips (default: {num_clips})")
-        parser.add_argument("--device", default="cpu", choices=("auto", "cpu", "cuda", "mps"))
+        parser.add_argument(
+            "--device", default="cpu", choices=("auto", "cpu", "cuda", "mps"), help="what computes (default: cpu)"
+        )
     scores.add_argument("--checkpoint", type=Path, help="whose embedding is asked (default: one without training)")
 
 
@@ -158,8 +172,10 @@ def _add_dial(dial: argparse.ArgumentParser) -> None:
     dial.add_argument("--split", default="test", help="part of the data (default: test); all for everything")
     dial.add_argument("--views", default="5x3", metavar="SxC", help="segments x crops (default: 5x3)")
     shares = ", ".join(f"{ratio:g}" for ratio in _RATIOS)
-    dial.add_argument("--ratios", type=_shares, default=_RATIOS, metavar="R,R", help=f"(default: {shares})")
-    dial.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
+    dial.add_argument("--ratios", type=_shares, default=_RATIOS, metavar="R,R", help=f"keep ratios (default: {shares})")
+    dial.add_argument(
+        "--device", default="auto", choices=("auto", "cpu", "cuda", "mps"), help="what computes (default: auto)"
+    )
 
 
 def _numbers(text: str) -> tuple[int, ...]:

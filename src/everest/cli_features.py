@@ -29,7 +29,9 @@ def _add_embed(commands: Any, add: Callable[..., Any]) -> None:
     embed.add_argument(
         "--keep-ratio", type=float, metavar="R", help="share of the tokens to look at (default: as in fine-tuning; all)"
     )
-    embed.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
+    embed.add_argument(
+        "--device", default="auto", choices=("auto", "cpu", "cuda", "mps"), help="what computes (default: auto)"
+    )
     embed.add_argument("--decoder", choices=("auto", "pyav", "torchcodec"), help="what reads the files")
     add_engine(embed)
     embed.add_argument("--json", action="store_true", help="print the result as JSON")
@@ -44,7 +46,9 @@ def _add_search(commands: Any, add: Callable[..., Any]) -> None:
     search.add_argument("--end", type=float, metavar="S", help="where it ends")
     search.add_argument("--same-file", action="store_true", help="name clips of the same file too")
     search.add_argument("--checkpoint", metavar="CKPT", help="where the table's checkpoint is (default: where it was)")
-    search.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
+    search.add_argument(
+        "--device", default="auto", choices=("auto", "cpu", "cuda", "mps"), help="what computes (default: auto)"
+    )
     search.add_argument("--json", action="store_true", help="print the result as JSON")
 
 

@@ -30,7 +30,9 @@ def add_scaling(actions: Any, add: Callable[..., argparse.ArgumentParser]) -> No
     store.add_argument("--stride", type=int, default=4, metavar="N", help="frames from one to the next (default: 4)")
     store.add_argument("--size", type=int, default=224, metavar="N", help="pixels of a side (default: 224)")
     scaling = add(actions, "scaling", do.bench_scaling, "compute what many GPUs give, and what limits them, from rates")
-    scaling.add_argument("--gpus", type=_numbers, default=_GPUS, metavar="N,N", help="(default: 1,2,4,8,16,32,64)")
+    scaling.add_argument(
+        "--gpus", type=_numbers, default=_GPUS, metavar="N,N", help="how many (default: 1,2,4,8,16,32,64)"
+    )
     scaling.add_argument("--inputs", type=Path, metavar="FILE", help="JSON with measured rates, or what --json printed")
     scaling.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", dest="settings", help="change one of them"

@@ -16,9 +16,15 @@ def add_ui(commands: Any, add: Callable[..., Any]) -> None:
         metavar="CHECKPOINT",
         help="a pre-trained one, to see reconstructions, and a classifier, to see predictions (default: neither)",
     )
-    ui.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="(default: 127.0.0.1, this machine alone)")
-    ui.add_argument("--port", type=int, default=7860, metavar="N", help="(default: 7860); 0 takes a free one")
-    ui.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
+    ui.add_argument(
+        "--host", default="127.0.0.1", metavar="ADDRESS", help="who may ask (default: 127.0.0.1, this machine alone)"
+    )
+    ui.add_argument(
+        "--port", type=int, default=7860, metavar="N", help="of the page (default: 7860); 0 takes a free one"
+    )
+    ui.add_argument(
+        "--device", default="auto", choices=("auto", "cpu", "cuda", "mps"), help="what computes (default: auto)"
+    )
     ui.add_argument(
         "--max-megabytes", type=float, default=200, metavar="MB", help="largest video that is accepted (default: 200)"
     )
