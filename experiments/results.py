@@ -1,0 +1,122 @@
+"""Results, a line of JSON each, kept as soon as they are known; and what they say: means, intervals, paired tests."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from everest.errors import DataError
+from everest.links import append_text
+
+Key = tuple[tuple[str, Any], ...]
+
+
+class Results:
+    """A file of results that a second start goes on with.
+
+    Args:
+        path: A file of JSON lines, or one to be made.
+        keys: Names of the values that tell one trial from another.
+    """
+
+    def __init__(self, path: Path, keys: Sequence[str]) -> None:
+        self.path, self.keys = path, tuple(keys)
+        self._rows: dict[Key, dict[str, Any]] = {}
+        if path.exists():
+            for number, line in enumerate(path.read_text().splitlines(), start=1):
+                try:
+                    row = json.loads(line)
+                    self._rows[self._key(row)] = row
+                except (ValueError, KeyError, TypeError):
+                    raise DataError(f"{path}: line {number} is not a result; delete it to have it made again") from None
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return iter(self._rows.values())
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def knows(self, trial: Mapping[str, Any]) -> bool:
+        """Whether a trial has been made."""
+        return self._key(trial) in self._rows
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Keep a result."""
+        self._rows[self._key(row)] = dict(row)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with append_text(self.path) as file:
+            file.write(f"{json.dumps(row)}\n")
+
+    def _key(self, row: Mapping[str, Any]) -> Key:
+        return tuple((key, row[key]) for key in self.keys)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean with its 95 % interval.
+
+    Attributes:
+        mean: Over all values.
+        low: Lower end.
+        high: Upper end.
+        num: Values.
+    """
+
+    mean: float
+    low: float
+    high: float
+    num: int
+
+    def __str__(self) -> str:
+        return f"{100 * self.mean:.1f} ({100 * self.low:.1f} to {100 * self.high:.1f})"
+
+
+def over_seeds(values: Sequence[float]) -> Interval:
+    """Give the mean over seeds and Student's interval: how far another draw of weights and batches may come out."""
+    array = np.asarray(values, dtype=np.float64)
+    if len(array) < 2:
+        return Interval(float(array.mean()), float("-inf"), float("inf"), len(array))
+    half = float(stats.sem(array) * stats.t.ppf(0.975, len(array) - 1))
+    return Interval(float(array.mean()), float(array.mean()) - half, float(array.mean()) + half, len(array))
+
+
+def paired_over_seeds(first: Sequence[float], second: Sequence[float]) -> tuple[Interval, float]:
+    """Compare two arms seed by seed.
+
+    Returns:
+        The difference, first less second, and the probability of one as large where both are equal (paired t test; 1
+        where all differences are equal to zero).
+    """
+    differences = np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64)
+    found = over_seeds(differences.tolist())
+    if len(differences) < 2 or not differences.any():
+        return found, 1.0
+    return found, float(stats.ttest_1samp(differences, 0.0).pvalue)
+
+
+def paired_over_clips(
+    first: Sequence[float], second: Sequence[float], groups: Sequence[str], *, num_draws: int = 10000, seed: int = 0
+) -> Interval:
+    """Compare two arms clip by clip: the interval says how far another choice of test videos may come out.
+
+    Args:
+        first: For each test clip, the share of seeds in which it was right.
+        second: The same of the other arm.
+        groups: The video or scene that each clip is from; clips of one are drawn together.
+        num_draws: Bootstrap samples.
+        seed: Of the draws.
+
+    Returns:
+        The difference, first less second, with the percentile interval over draws of groups.
+    """
+    differences = np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64)
+    names, places = np.unique(np.asarray(groups), return_inverse=True)
+    sums, counts = (np.bincount(places, weights, len(names)) for weights in (differences, np.ones_like(differences)))
+    drawn = np.random.default_rng(seed).integers(0, len(names), (num_draws, len(names)))
+    means = sums[drawn].sum(1) / counts[drawn].sum(1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return Interval(float(differences.mean()), float(low), float(high), len(names))
