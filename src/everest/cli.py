@@ -27,6 +27,7 @@ from everest.cli_runs import add_runs
 from everest.cli_ui import add_ui
 from everest.cli_weights import add_weights
 from everest.commands_predict import predict as do_predict
+from everest.completion import SHELLS
 from everest.errors import EverestError, RunInterruptedError, is_lost_connection, is_out_of_memory
 from everest.memory import keep_freed_memory
 
@@ -129,6 +130,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_weights(commands, _add)
     add_replay(commands, _add)
     add_bench(commands, _add)
+    _add_completion(commands)
     doctor = _add(commands, "doctor", do.doctor, "say what works on this machine, and what to do about the rest")
     _add_json(doctor)
     return parser
@@ -164,6 +166,11 @@ def _add_demo(commands: Any) -> None:
     demo = _add(commands, "demo", do.demo, "pre-train, fine-tune and evaluate on the bundled clips, and write a report")
     demo.add_argument("--out", type=Path, metavar="DIR", help="a new or empty folder (default: runs/demo-1, -2, ...)")
     _add_json(demo)
+
+
+def _add_completion(commands: Any) -> None:
+    completion = _add(commands, "completion", do.completion, "print what makes a shell complete commands and options")
+    completion.add_argument("shell", choices=SHELLS, help="see README.md for where to put it")
 
 
 def _add_training(commands: Any) -> None:

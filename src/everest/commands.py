@@ -25,6 +25,15 @@ def demo(options: Namespace) -> int:
     return EXIT_OK
 
 
+def completion(options: Namespace) -> int:
+    """Print the script that a shell completes commands with."""
+    from everest.cli import build_parser
+    from everest.completion import write_script
+
+    print(write_script(build_parser(), options.shell))
+    return EXIT_OK
+
+
 def pretrain(options: Namespace) -> int:
     """Learn from unlabelled videos."""
     from everest import api
