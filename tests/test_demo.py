@@ -79,3 +79,12 @@ def test_it_finds_a_free_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.chdir(tmp_path)
     assert _free_folder(None) == Path("runs/demo-1")
     assert _free_folder(None) == Path("runs/demo-2")
+
+
+def test_a_setting_that_is_wrong_leaves_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["demo", "--set", "clip.hight=32"]) == 2
+    assert "did you mean 'clip.height'?" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

@@ -165,6 +165,14 @@ def _seconds(text: str) -> float:
 def _add_demo(commands: Any) -> None:
     demo = _add(commands, "demo", do.demo, "pre-train, fine-tune and evaluate on the bundled clips, and write a report")
     demo.add_argument("--out", type=Path, metavar="DIR", help="a new or empty folder (default: runs/demo-1, -2, ...)")
+    demo.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="settings",
+        help="change a setting of both stages, such as clip.num_frames=4; may be given several times",
+    )
     _add_json(demo)
 
 

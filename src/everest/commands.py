@@ -20,7 +20,7 @@ def demo(options: Namespace) -> int:
     """Everything once on the bundled clips."""
     from everest.demo import run_demo
 
-    result = run_demo(options.out)
+    result = run_demo(options.out, settings=options.settings)
     print_result(options, result.metrics, result.summary())
     return EXIT_OK
 

@@ -6,7 +6,7 @@ split is seen in training, without labels either.
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,23 +74,24 @@ WITH, WITHOUT = "pre-trained by EVEREST", "without pre-training"
 
 
 def run_demo(
-    out: Path | None = None, *, settings: tuple[str, ...] = (), say: Callable[[str], None] = to_stderr
+    out: Path | None = None, *, settings: Sequence[str] = (), say: Callable[[str], None] = to_stderr
 ) -> DemoResult:
     """Run the demo.
 
     Args:
         out: A new or empty folder; None takes the first free one of runs/demo-1, runs/demo-2, ...
-        settings: ``KEY=VALUE`` changes to both stages of the recipe ``demo``; for tests.
+        settings: ``KEY=VALUE`` changes to both stages of the recipe ``demo``.
         say: Takes lines for people.
 
     Raises:
+        ConfigError: A setting is unknown or does not fit.
         RunError: The folder holds files already.
     """
     started = time.perf_counter()
-    folder = _free_folder(out)
-    timings: dict[str, float] = {}
     pretrain = override(pretrain_config("demo"), settings)
     finetune = override(finetune_config("demo"), settings)
+    folder = _free_folder(out)  # not before the settings are known to be good
+    timings: dict[str, float] = {}
     with listening(()):  # a demo is not gone on with, so nothing need be saved when it is interrupted
         runs = _train(pretrain, finetune, folder, timings, say)
     say("drawing the reports")
