@@ -11,7 +11,7 @@ export OMP_NUM_THREADS ?= 2
 TEST_PROCESSES ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-kills test-mutations lint docs format clean
+.PHONY: help setup demo test test-kills test-mutations test-wheel lint docs format clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ test-mutations: setup  ## 1,000 damaged videos through index, check and loaders:
 docs: setup  ## the documentation site, into build/docs
 	$(BIN)/python -m sphinx -c docs -E -W --keep-going -q . build/docs
 	@echo "build/docs/index.html"
+
+test-wheel: setup  ## the wheel, installed with its dependencies where nothing was, runs the whole demo: some ten minutes
+	$(BIN)/python -m pytest -rP tests/packages/installed_demo.py
 
 format: setup  ## rewrite the code in the project's style
 	$(BIN)/ruff check --fix .
