@@ -16,7 +16,14 @@ version = release = everest.__version__
 
 # The repository is the source, so that links between documents are the same on a code host and here.
 root_doc = "docs/index"
-include_patterns = ["*.md", "docs/*.md", "docs/api/*.md", "docs/decisions/*.md", "examples/README.md"]
+include_patterns = [
+    "*.md",
+    "docs/*.md",
+    "docs/api/*.md",
+    "docs/decisions/*.md",
+    "examples/README.md",
+    "experiments/README.md",
+]
 exclude_patterns = [".*", "build", "dist", "runs", "shared", "src", "tests", "**/__pycache__"]
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.linkcode"]
 

@@ -1,6 +1,7 @@
 """Results, a line of JSON each, kept as soon as they are known; and what they say: means, intervals, paired tests."""
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,6 +73,8 @@ class Interval:
     num: int
 
     def __str__(self) -> str:
+        if not math.isfinite(self.low):
+            return f"{100 * self.mean:.1f}"
         return f"{100 * self.mean:.1f} ({100 * self.low:.1f} to {100 * self.high:.1f})"
 
 

@@ -112,7 +112,9 @@ def test_every_page_is_in_the_navigation(site: Path, pages: dict[Path, Page]) ->
     tree = pages[index].text.partition('class="sidebar-tree"')[2].partition("</aside>")[0]
     shown = {(index.parent / href).resolve() for href in re.findall(r'href="([^"#]+)', tree)}
     documents = [
-        path for pattern in ("*.md", "docs/*.md", "docs/*/*.md", "examples/*.md") for path in ROOT.glob(pattern)
+        path
+        for pattern in ("*.md", "docs/*.md", "docs/*/*.md", "examples/*.md", "experiments/*.md")
+        for path in ROOT.glob(pattern)
     ]
     for document in documents:
         page = site / document.relative_to(ROOT).with_suffix(".html")
