@@ -13,7 +13,6 @@ from typing import Any, get_args
 
 import pytest
 from pydantic import BaseModel
-from tracker_libraries import FAKES, LIBRARIES, FakeWandb, Library
 
 from everest.config import FinetuneConfig, PretrainConfig
 from everest.datasets import Manifest, load_data
@@ -25,6 +24,7 @@ from everest.training.engine import Engine
 from everest.training.metrics import MetricsLog, read_metrics
 from everest.training.rundir import RunFolder
 from everest.training.trackers import describe_trackers, expect_trackers, public_settings
+from tracker_libraries import FAKES, LIBRARIES, FakeWandb, Library
 
 SMALL = (
     *("clip.height=32", "clip.width=32", "optim.global_batch_size=4", "optim.epochs=2", "optim.warmup_epochs=0"),
