@@ -62,14 +62,15 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
 
 
 @pytest.fixture(scope="module")
-def ray_machines() -> Iterator[RayCluster]:
+def ray_machines(request: pytest.FixtureRequest) -> Iterator[RayCluster]:
+    """Two machines, or as many as ``NUM_MACHINES`` of the module says."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("PYTHONPATH", str(Path(__file__).parent / "datasets"), prepend=os.pathsep)  # tasks of tests
         folder = tempfile.mkdtemp(prefix="everest-ray-", dir="/tmp" if Path("/tmp").is_dir() else None)
         patch.setenv("RAY_TMPDIR", folder)  # no other cluster of this machine is seen, or disturbed
         Path(folder, "ray").mkdir()  # where it notes the address: not made by itself for a cluster of its own folder
-        cluster = RayCluster(folder)
+        cluster = RayCluster(folder, getattr(request.module, "NUM_MACHINES", 2))
         try:
             yield cluster
         finally:
@@ -79,6 +80,6 @@ def ray_machines() -> Iterator[RayCluster]:
 
 @pytest.fixture
 def ray_cluster(ray_machines: RayCluster) -> RayCluster:
-    """The cluster with both of its workers."""
+    """The cluster with all of its workers."""
     ray_machines.mend()
     return ray_machines

@@ -6,14 +6,15 @@ QUICK = {"health_check_period_ms": 1000, "health_check_failure_threshold": 5}
 
 
 class RayCluster:
-    """A head without cores, and two machines of one core and one made-up GPU each."""
+    """A head without cores, and machines of one core and one made-up GPU each."""
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, num_machines: int = 2) -> None:
         from ray.cluster_utils import Cluster
 
         head = {"num_cpus": 0, "num_gpus": 0, "object_store_memory": STORE_BYTES, "include_dashboard": False}
         self._cluster = Cluster(True, head_node_args={**head, "temp_dir": folder, "_system_config": QUICK})
-        self._workers = [self._add() for _ in range(2)]
+        self._num_machines = num_machines
+        self._workers = [self._add() for _ in range(num_machines)]
         self.address: str = self._cluster.address
 
     def _add(self) -> object:
@@ -25,7 +26,7 @@ class RayCluster:
 
     def mend(self) -> None:
         """Put a new machine in the place of one that was killed."""
-        while len(self._workers) < 2:
+        while len(self._workers) < self._num_machines:
             self._workers.append(self._add())
 
     def stop(self) -> None:
