@@ -16,17 +16,20 @@ import av
 def as_transport_stream(path: Path) -> bytes:
     """Put the pictures of a file, as they are, into the container that broadcasts have."""
     buffer = io.BytesIO()
-    _repack(path, buffer, "mpegts")
+    repack(path, buffer, "mpegts")
     return buffer.getvalue()
 
 
 def write_playlist(path: Path, folder: Path) -> None:
     """Cut a file into the pieces of a playlist, ``live.m3u8``, as web servers offer broadcasts."""
     options = {"hls_time": "1", "hls_list_size": "0", "hls_playlist_type": "vod"}
-    _repack(path, str(folder / "live.m3u8"), "hls", options)
+    repack(path, str(folder / "live.m3u8"), "hls", options)
 
 
-def _repack(path: Path, target: io.BytesIO | str, container: str, options: dict[str, str] | None = None) -> None:
+def repack(
+    path: Path, target: io.BytesIO | str | Path, container: str | None = None, options: dict[str, str] | None = None
+) -> None:
+    """Put the pictures of a file, as they are, into another container."""
     with av.open(str(path)) as source, av.open(target, "w", format=container, options=options or {}) as out:
         given = source.streams.video[0]
         stream = out.add_stream_from_template(given)

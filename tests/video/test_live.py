@@ -1,15 +1,19 @@
 """Streams: what is one, and the frames that come."""
 
+import io
 from pathlib import Path
 
+import av
+import numpy as np
 import pytest
 import torch
 
 from everest.datasets import load_data
 from everest.errors import VideoError
+from everest.video import opening
 from everest.video.live import LiveStream, _Clock, is_live, is_pushed
 from everest.video.reader import VideoReader
-from live_sources import as_transport_stream, sending, serving_folder, write_playlist
+from live_sources import as_transport_stream, repack, sending, serving_folder, write_playlist
 
 CLIP = load_data("bundled").records[0].path
 
@@ -70,6 +74,54 @@ def test_what_is_no_video_nobody_sends_or_breaks_off_is_said_without_passwords()
         LiveStream(address, timeout_seconds=0.5)
     with pytest.raises(VideoError, match=r"^tcp://127\.0\.0\.1:1: cannot be opened: connection refused$"):
         LiveStream("tcp://me:secret@127.0.0.1:1")
+
+
+def test_a_codec_that_nobody_knows_and_sound_alone_are_said(tmp_path: Path) -> None:
+    repack(CLIP, path := tmp_path / "a.mkv")
+    content = path.read_bytes()
+    assert content.count(b"V_MPEG4/ISO/AVC") == 1
+    with (
+        sending(content.replace(b"V_MPEG4/ISO/AVC", b"V_MPEG9/ISO/AVC")) as address,
+        pytest.raises(VideoError, match=rf"^{address}: its codec is unknown; a stream of video is expected$"),
+    ):
+        LiveStream(address)
+    with av.open(str(path), "w", format="nut") as container:
+        sound = container.add_stream("pcm_s16le", rate=8000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), "s16", "mono")
+        frame.sample_rate, frame.pts = 8000, 0
+        container.mux([*sound.encode(frame), *sound.encode(None)])
+    with (
+        sending(path.read_bytes()) as address,
+        pytest.raises(VideoError, match=rf"^{address}: holds no moving picture; a stream of video is expected$"),
+    ):
+        LiveStream(address)
+
+
+def test_pictures_that_grow_beyond_the_limit_are_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A transport stream states its pictures' size anew with every key frame."""
+    content = growing_stream((64, 64), (256, 192))
+    with sending(content) as address, LiveStream(address) as stream:
+        assert {(frame.frame.height, frame.frame.width) for frame in stream} == {(64, 64), (192, 256)}
+    monkeypatch.setattr(opening, "CODEC_OPTIONS", {"max_pixels": "20000"})
+    sizes: list[tuple[int, int]] = []
+    with sending(content) as address, pytest.raises(VideoError, match="broke off"), LiveStream(address) as stream:
+        sizes.extend((frame.frame.height, frame.frame.width) for frame in stream)
+    assert set(sizes) == {(64, 64)}
+
+
+def growing_stream(*sizes: tuple[int, int]) -> bytes:
+    """Pictures of several widths and heights, one after the other."""
+    buffer = io.BytesIO()
+    for place, (width, height) in enumerate(sizes):
+        with av.open(buffer, "w", format="mpegts") as container:
+            video = container.add_stream("mpeg2video", rate=25)
+            video.width, video.height, video.pix_fmt = width, height, "yuv420p"
+            for number in range(25):
+                frame = av.VideoFrame.from_ndarray(np.full((height, width, 3), 9 * number, np.uint8), "rgb24")
+                frame.pts = 25 * place + number
+                container.mux(video.encode(frame))
+            container.mux(video.encode(None))
+    return buffer.getvalue()
 
 
 def test_a_sender_that_falls_silent_is_not_waited_for_for_ever() -> None:

@@ -18,7 +18,7 @@ from av.error import FFmpegError
 from torch import Tensor
 
 from everest.errors import VideoError
-from everest.video.opening import CODEC_OPTIONS, Closing, say_reason, size_problem
+from everest.video.opening import CODEC_OPTIONS, Closing, prepare_stream, say_reason
 from everest.video.protocols import BROADCASTS, live_options
 from everest.video.source import is_url
 from everest.video.urls import Url, address_of, hide_secrets
@@ -84,14 +84,7 @@ class LiveStream(Closing):
     def __init__(self, location: str, *, timeout_seconds: float = 20.0) -> None:
         self.name = str(Url(location)) if is_url(location) else location
         self._container = self._open(location, timeout_seconds)
-        if not self._container.streams.video:
-            self.close()
-            raise VideoError(f"{self.name}: holds no moving picture")
-        stream: Any = self._container.streams.video[0]
-        stream.thread_type, stream.codec_context.thread_count = "NONE", 1
-        if problem := size_problem(stream.codec_context.width, stream.codec_context.height):
-            self.close()
-            raise VideoError(f"{self.name}: {problem}")
+        stream: Any = prepare_stream(self._container, self.name, "a stream of video is expected")
         rate = stream.average_rate or stream.guessed_rate or stream.base_rate
         self.fps = float(rate) if rate and 1 <= rate <= 1000 else _GUESSED_FPS
         self._stream = stream

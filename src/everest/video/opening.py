@@ -53,25 +53,46 @@ def open_stream(path: VideoSource) -> tuple[InputContainer, VideoStream]:
     except FFmpegError as error:
         hint = ", as of a playlist, which is not followed" if error.errno == errno.EINVAL else ""
         raise VideoError(f"{path}: not a readable video ({say_reason(error)}{hint})") from None
+    return container, prepare_stream(container, path, "a video file is expected", refused=_NOT_VIDEO)
+
+
+def prepare_stream(
+    container: InputContainer, name: object, expected: str, *, refused: tuple[str, ...] = ()
+) -> VideoStream:
+    """Choose the first stream that is not a cover picture, and set it to decode in the calling thread.
+
+    Args:
+        container: Closed where an error is raised.
+        name: Of what was opened, for the message.
+        expected: End of the message.
+        refused: Endings of the names of formats that are not taken.
+
+    Raises:
+        VideoError: There is none, or none that can be decoded.
+    """
+    try:
+        return _prepare(container, refused)
+    except BaseException as error:
+        container.close()
+        if isinstance(error, VideoError):
+            raise VideoError(f"{name}: {error}; {expected}") from None
+        raise
+
+
+def _prepare(container: InputContainer, refused: tuple[str, ...]) -> VideoStream:
     streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
-    if not streams or container.format.name.endswith(_NOT_VIDEO):
-        container.close()
-        raise VideoError(f"{path}: holds no moving picture; a video file is expected")
+    if not streams or container.format.name.endswith(refused):
+        raise VideoError("holds no moving picture")
     stream, context = streams[0], streams[0].codec_context
-    problem = "its codec is unknown" if context is None else size_problem(context.width, context.height)
-    if problem:
-        container.close()
-        raise VideoError(f"{path}: {problem}; a video file is expected")
+    if context is None:
+        raise VideoError("its codec is unknown")
+    if context.width * context.height > MAX_PIXELS:  # memory may not be enough, so before any is taken
+        raise VideoError(f"claims pictures of {context.height} x {context.width} pixels")
     # More threads are not safe beside worker processes, and cost more than they gain on small pictures.
     stream.thread_type = "NONE"
     context.thread_count = 1
     context.options = dict(CODEC_OPTIONS)
-    return container, stream
-
-
-def size_problem(width: int, height: int) -> str:
-    """Refuse pictures for which memory may not be enough, before any is taken."""
-    return f"claims pictures of {height} x {width} pixels" if width * height > MAX_PIXELS else ""
+    return stream
 
 
 def packets_of(container: InputContainer, stream: VideoStream) -> Iterator[Any]:
