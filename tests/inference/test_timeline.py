@@ -3,6 +3,7 @@
 import json
 from itertools import pairwise
 from pathlib import Path
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -63,6 +64,32 @@ def test_what_cannot_be_read_leaves_a_gap_and_is_told() -> None:
     assert [part["name"] for part in row["segments"]] == ["walk", "walk"]
     assert row["windows"][0]["classes"][0] == {"name": "walk", "probability": 0.5}
     assert "1 failures" in repr(timeline)
+
+
+def test_only_what_no_window_saw_is_unread() -> None:
+    windows = (window(0, 2, "walk"), window(4, 6, "walk"), window(6, 8, "sit"))
+    failures = ((1, 3, "torn"), (2, 4, "torn"), (3, 5, "torn"), (7.5, 9, "torn"), (10, 11, "torn"), (None, None, "?"))
+    timeline = Timeline(Path("a.mp4"), windows, failures)
+    assert timeline.unread() == ((2, 4), (8, 9), (10, 11))
+    assert (timeline.start_seconds, timeline.seconds) == (0, 11)
+    assert [len(run) for run in timeline.runs()] == [1, 2]
+    early = Timeline(Path("a.mp4"), windows[1:], ((2, 4, "torn"),))
+    assert (early.unread(), early.start_seconds, early.seconds) == (((2, 4),), 2, 8)
+    assert (Timeline(Path("a.mp4"), ()).start_seconds, Timeline(Path("a.mp4"), ()).seconds) == (0, 0)
+
+
+@given(st.sets(st.integers(0, 20), min_size=1), st.integers(1, 5), st.randoms(use_true_random=False))
+def test_what_was_read_and_what_was_not_are_all_the_time_and_no_moment_is_both(
+    starts: set[int], length: int, random: Random
+) -> None:
+    cut = [window(start, start + length, random.choice("ab")) for start in sorted(starts)]
+    results = [each if random.random() < 0.5 else FailedPrediction(Path("a.mp4"), "torn") for each in cut]
+    timeline = make_timeline(Path("a.mp4"), results, cut)
+    parts = [(part.start_seconds, part.end_seconds) for part in timeline.segments()]
+    known = sorted([*parts, *timeline.unread()])
+    for moment in (second + 0.3 for second in range(26)):
+        is_covered = any(start <= moment <= start + length for start in starts)
+        assert sum(start <= moment <= end for start, end in known) == is_covered
 
 
 def test_times_are_written_as_people_read_them() -> None:

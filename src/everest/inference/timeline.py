@@ -5,6 +5,7 @@ Shapes: none; a timeline is made of predictions.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +49,14 @@ class Timeline:
     failures: tuple[tuple[float | None, float | None, str], ...] = field(default=())
 
     @property
+    def start_seconds(self) -> float:
+        """Where the first window begins, or what cannot be read before it; 0 where there is neither."""
+        return min((start for start, _ in self._looked_at()), default=0.0)
+
+    @property
     def seconds(self) -> float:
-        """Where the last window ends; 0 where there is none."""
-        return max((_span(window)[1] for window in self.windows), default=0.0)
+        """Where the last window ends, or what cannot be read behind it; 0 where there is neither."""
+        return max((end for _, end in self._looked_at()), default=0.0)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -84,17 +90,40 @@ class Timeline:
             for some in parts
         )
 
+    def unread(self) -> tuple[tuple[float, float], ...]:
+        """Stretches from and to that no window could read, in seconds; what other windows saw is left out."""
+        found = []
+        for start, end in _joined(self._failed()):
+            at = start
+            for part in self.segments():
+                found.append((at, min(part.start_seconds, end)))
+                at = max(at, part.end_seconds)
+            found.append((at, end))
+        return tuple((start, end) for start, end in found if end - start > _TOLERANCE)
+
+    def runs(self) -> tuple[tuple[ClipPrediction, ...], ...]:
+        """Windows between which nothing is left out: each begins before the one before it ends, or where it does."""
+        found: list[list[ClipPrediction]] = []
+        for window in self.windows:
+            if found and _touch(_span(found[-1][-1]), _span(window)):
+                found[-1].append(window)
+            else:
+                found.append([window])
+        return tuple(map(tuple, found))
+
+    def _failed(self) -> list[tuple[float, float]]:
+        return [(start, end) for start, end, _ in self.failures if start is not None and end is not None]
+
+    def _looked_at(self) -> list[tuple[float, float]]:
+        return [_span(window) for window in self.windows] + self._failed()
+
     def _parts(self) -> list[tuple[float, float, ClipPrediction]]:
         """Give each window the time that belongs to it: from half way to the one before to half way to the next."""
-        ends = [_span(window) for window in self.windows]
         parts = []
-        for number, (start, end) in enumerate(ends):
-            first, last = start, end
-            if number and ends[number - 1][1] >= start - _TOLERANCE:
-                first = _between(ends[number - 1], (start, end))
-            if number + 1 < len(ends) and ends[number + 1][0] <= end + _TOLERANCE:
-                last = _between((start, end), ends[number + 1])
-            parts.append((first, last, self.windows[number]))
+        for run in self.runs():
+            ends = [_span(window) for window in run]
+            cuts = [_between(one, following) for one, following in pairwise(ends)]
+            parts += list(zip([ends[0][0], *cuts], [*cuts, ends[-1][1]], run, strict=True))
         return parts
 
     def to_row(self) -> dict[str, Any]:
@@ -141,6 +170,21 @@ def make_timeline(source: Path, results: Sequence[ClipPrediction | FailedPredict
 
 def _span(window: ClipPrediction) -> tuple[float, float]:
     return window.start_seconds or 0.0, window.end_seconds or 0.0
+
+
+def _touch(one: tuple[float, float], following: tuple[float, float]) -> bool:
+    return following[0] <= one[1] + _TOLERANCE
+
+
+def _joined(spans: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Make one of stretches that overlap or meet."""
+    found: list[tuple[float, float]] = []
+    for span in sorted(spans):
+        if found and _touch(found[-1], span):
+            found[-1] = (found[-1][0], max(found[-1][1], span[1]))
+        else:
+            found.append(span)
+    return found
 
 
 def _between(one: tuple[float, float], following: tuple[float, float]) -> float:
