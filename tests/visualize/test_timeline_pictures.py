@@ -46,6 +46,9 @@ def test_each_class_has_a_colour_and_the_least_are_grey() -> None:
     assert [colors[name] for name in "gh"] == [OTHER_COLOR] * 2
     picture = pixels(draw_timeline(eight))
     assert all(has_color(picture, color) for color in colors.values())
+    legend = picture[-60:]  # below the axes
+    assert has_color(legend, OTHER_COLOR)
+    assert not has_color(pixels(draw_timeline(timeline(*"abcdef")))[-60:], OTHER_COLOR)
 
 
 def hatched(picture: np.ndarray) -> list[int]:

@@ -18,6 +18,7 @@ from everest.visualize.charts import COLORS, FONT_SIZE, as_png, plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _LOG = logging.getLogger("everest")
 MAX_CLASSES = len(COLORS)  # with a colour of their own
@@ -58,8 +59,18 @@ def draw_timeline(timeline: Timeline, frames: Sequence[tuple[float, Tensor | Non
         _draw_probabilities(axes[-1], timeline, colors)
         axes[-1].set_xlim(timeline.start_seconds, timeline.seconds)
         axes[-1].xaxis.set_major_formatter(lambda value, _: say_time(value))
-        figure.legend(*axes[-1].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
+        _draw_legend(figure, axes[-1], colors)
         return as_png(figure)
+
+
+def _draw_legend(figure: "Figure", axes: "Axes", colors: Mapping[str, str]) -> None:
+    from matplotlib.patches import Patch
+
+    handles, labels = axes.get_legend_handles_labels()
+    if num_others := list(colors.values()).count(OTHER_COLOR):
+        handles.append(Patch(color=OTHER_COLOR))
+        labels.append("another class" if num_others == 1 else f"{num_others} other classes")
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
 
 
 def frames_over_time(
