@@ -15,7 +15,7 @@ from torch import Tensor
 from everest.config import EvaluationConfig
 from everest.datasets import load_data
 from everest.errors import ConfigError, VideoError
-from everest.inference import Windows
+from everest.inference import ClipPrediction, Windows
 from everest.inference import live as live_module
 from everest.inference.live import LiveWindows, watch
 from everest.video.live import LiveFrame
@@ -80,15 +80,29 @@ def test_reading_ends_when_nobody_looks_any_more_and_after_the_time_that_was_ask
     assert all("_read" not in str(thread.name) for thread in threading.enumerate())
 
 
-def test_what_came_before_a_stream_broke_off_is_told_and_too_short_a_one_is_an_error() -> None:
+def test_what_came_before_a_stream_broke_off_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live_module, "is_pushed", lambda location: False)  # it comes at once, not as it is filmed
     content = as_transport_stream(CLIP)
-    found = []
+    found: list[ClipPrediction] = []
+    with (
+        sending(content[: len(content) * 3 // 4], silent_seconds=0.2, torn=True) as address,
+        pytest.raises(VideoError, match=rf"^{address}: broke off: connection reset by peer$"),
+    ):
+        found.extend(watch(PREDICTOR, address, Windows(0.5), top=9))
+    known = PREDICTOR.timeline(CLIP, Windows(0.5), top=9).windows
+    assert len(known) > len(found) > len(known) // 2
+    for one, other in zip(found, known, strict=False):
+        assert one.start_seconds == pytest.approx(other.start_seconds)
+        assert dict(one.classes) == pytest.approx(dict(other.classes), abs=1e-5)
+
+
+def test_streams_without_a_window_and_numbers_without_sense_are_errors() -> None:
+    content = as_transport_stream(CLIP)
     with (
         sending(content[: len(content) * 3 // 4], silent_seconds=0.2) as address,
         pytest.raises(VideoError, match=r"ended before a window of 60 s was full"),
     ):
-        found += list(watch(PREDICTOR, address, Windows(60.0)))
-    assert not found
+        list(watch(PREDICTOR, address, Windows(60.0)))
     with pytest.raises(ConfigError, match="expected 1 or more"):
         list(watch(PREDICTOR, "tcp://127.0.0.1:1", top=0))
     with pytest.raises(VideoError, match="cannot be opened"):
