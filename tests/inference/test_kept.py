@@ -140,6 +140,33 @@ def test_the_command_goes_on_after_an_interruption(
     assert [len(row.get("classes", ())) for row in rows] == [2, 2, 2, 0]
 
 
+def test_what_is_not_asked_for_this_time_stays_in_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save_weights(PREDICTOR.model, INFO, tmp_path / "model.safetensors")
+    one, other, empty = (tmp_path / f"{name}.mp4" for name in ("one", "other", "empty"))
+    for copied, path in zip((one, other), FILES, strict=False):
+        shutil.copy(path, copied)
+    empty.touch()
+    out = tmp_path / "out.jsonl"
+
+    def lines_after(*given: object) -> list[str]:
+        main(["predict", str(tmp_path / "model.safetensors"), *map(str, given), "--out", str(out), "--views", "1x1"])
+        return out.read_text().splitlines()
+
+    header, first, second, third = lines_after(one, other, empty)
+    assert lines_after(one) == [header, second, third, first]
+    assert lines_after(other, "--window", 2)[:4] == [header, second, third, first]
+    windows = out.read_text().splitlines()[4:]
+    assert len(windows) > 1
+    longer = lines_after(other, "--window", 3)
+    assert set(windows) < set(longer)
+    other.unlink()  # what was said of it is still true of what it was
+    one.write_bytes(b"no video")
+    assert sorted(lines_after(one, other)) == sorted(longer)
+    assert lines_after("--window", 2, other)[0] == header
+    assert sorted(out.read_text().splitlines()) == sorted(longer)
+    assert "error: " in capsys.readouterr().err
+
+
 def test_a_manifest_or_a_folder_stands_for_its_clips(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save_weights(PREDICTOR.model, INFO, tmp_path / "model.safetensors")
     (tmp_path / "list.csv").write_text(f"path,label,start,end\n{FILES[0]},0,0.5,1.5\n{FILES[1]},1,,\n")

@@ -21,7 +21,8 @@ from everest.inference.predictions import ClipPrediction, FailedPrediction
 from everest.links import append_text, open_new
 from everest.video.source import say_location
 
-Key = tuple[str, float | None, float | None, int, int]  # file, span, size and time of the last change
+Name = tuple[str, float | None, float | None]  # file and span
+Key = tuple[str, float | None, float | None, int, int]  # with size and time of the last change
 
 
 class PredictionFile:
@@ -44,6 +45,7 @@ class PredictionFile:
         asked = {"num_segments": views.num_segments, "num_crops": views.num_crops, "decoder": views.decoder, "top": top}
         self._header = {"model": fingerprint(predictor), **asked}
         self._known: dict[Key, ClipPrediction] = {}
+        self._rows: dict[Name, dict[str, Any]] = {}
         busy = "is predicting and writes here: wait until that is done, or name another file with --out"
         self._lock = Lock(path.with_name(f"{path.name}.lock"), f"{path}: {{owner}} {busy}")
 
@@ -84,14 +86,20 @@ class PredictionFile:
             raise self._unusable(error) from None
 
     def finish(self, records: Sequence[ClipRecord], predictions: Sequence[ClipPrediction | FailedPrediction]) -> None:
-        """Write all anew, in order, in place of what is in the file."""
+        """Write the file anew: first what it held and nobody asked for now, then these, in order.
+
+        Where a file could be read before and cannot be now, its row stays as it is.
+        """
         self._file.close()
+        asked = [to_row(*pair) | _state(pair[0]) for pair in zip(records, predictions, strict=True)]
+        names = {_name(row) for row in asked}
+        rows = [row for name, row in self._rows.items() if name not in names]
+        rows += [row if "classes" in row else self._rows.get(_name(row), row) for row in asked]
         part = self._path.with_name(f"{self._path.name}.part")
         try:
             with open_new(part) as file:
-                file.write(_line(self._header).encode())
-                for record, prediction in zip(records, predictions, strict=True):
-                    file.write(_line(to_row(record, prediction) | _state(record)).encode())
+                for row in (self._header, *rows):
+                    file.write(_line(row).encode())
             part.replace(self._path)
         except OSError as error:
             raise self._unusable(error) from None
@@ -105,7 +113,10 @@ class PredictionFile:
                     "another file with --out"
                 )
             for row in rows:
-                if "classes" in row:
+                if "classes" not in row:
+                    self._rows.setdefault(_name(row), row)
+                else:
+                    self._rows[_name(row)] = row
                     classes = tuple((c["name"], c["probability"]) for c in row["classes"])
                     span = row["start"], row["end"]
                     key = (row["video"], *span, row["num_bytes"], row["modified_ns"])
@@ -185,6 +196,10 @@ def fingerprint(predictor: Predictor) -> str:
         sha.update(name.encode())
         sha.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return sha.hexdigest()
+
+
+def _name(row: dict[str, Any]) -> Name:
+    return row["video"], row["start"], row["end"]
 
 
 def _key(record: ClipRecord) -> Key:
