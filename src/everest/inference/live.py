@@ -6,11 +6,10 @@ K classes.
 
 import math
 import queue
-import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -230,20 +229,21 @@ class _Reader:
         self._thread.join(_JOIN_SECONDS)
 
     def _read(self) -> None:
-        ending: VideoError | None = None
-        try:
-            with self._stream:
-                for frame in self._stream:
-                    if self._stopped.is_set() or frame.seconds >= self._max_seconds:
-                        break
-                    for window in self._cut.add(frame):
-                        self._put(window)
-                for window in self._cut.end():
+        with ExitStack() as stack:
+            stack.push(self._hand_over_end)
+            stack.enter_context(self._stream)
+            for frame in self._stream:
+                if self._stopped.is_set() or frame.seconds >= self._max_seconds:
+                    break
+                for window in self._cut.add(frame):
                     self._put(window)
-        except VideoError as error:
-            ending = error
-        finally:  # whatever happened, nobody waits for more
-            self._put(ending or sys.exc_info()[1], keep=True)
+            for window in self._cut.end():
+                self._put(window)
+
+    def _hand_over_end(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> bool:
+        """Hand over how the thread ends, so that nobody waits for more; an error is raised there and not here."""
+        self._put(error, keep=True)
+        return True
 
     def _put(self, window: LiveWindow | BaseException | None, *, keep: bool = False) -> None:
         """Hand something over; where the sender does not wait, the oldest window goes if there are too many."""
