@@ -1,5 +1,6 @@
 """What ``everest predict`` does with its options."""
 
+import math
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
@@ -14,8 +15,10 @@ from everest.texts import printable
 LISTS = (".csv", ".tsv")  # what is one, not a video
 
 if TYPE_CHECKING:
+    from everest.config import EvaluationConfig
     from everest.datasets import ClipRecord
     from everest.inference import ClipPrediction, FailedPrediction
+    from everest.inference.windows import Windows
 
     Prediction = ClipPrediction | FailedPrediction
 
@@ -23,72 +26,80 @@ if TYPE_CHECKING:
 def predict(options: Namespace) -> int:
     """Name what happens in videos, or when; what cannot be read is said, and the rest is predicted."""
     from everest import api
-    from everest.commands_timeline import asks_when, predict_stream, tell_timelines
+    from everest.commands_stream import predict_stream
+    from everest.commands_timeline import asks_when, make_folder, tell_timelines
     from everest.datasets.engine import open_engine
     from everest.datasets.ray_engine import RayEngine
-    from everest.evaluation import parse_views
-    from everest.inference import DEFAULT_VIEWS
-    from everest.inference.far_videos import near_copies
-    from everest.inference.kept import PredictionFile, predict_kept
+    from everest.inference.far_videos import Copies
+    from everest.inference.kept import PredictionFile
     from everest.inference.long_videos import predict_timelines
-    from everest.inference.predict import ONE_VIEW
-    from everest.inference.windows import Windows
-    from everest.training.progress import Progress
+    from everest.inference.predicting import Predicting, predict_videos
     from everest.video.live import is_live
 
     is_stream = options.live or any(is_live(video) for video in options.videos)
     over_time = is_stream or asks_when(options)
     _check(options, is_stream=is_stream)
+    views, windows = _views(options, over_time=over_time), _windows(options)
     given = [] if is_stream else _records(options.videos)
+    if options.timelines is not None:
+        make_folder(options.timelines)
     device = "cpu" if options.engine == "ray" else options.device
     predictor = api.load(options.checkpoint, device=device, keep_ratio=options.keep_ratio)
-    views = ONE_VIEW if over_time else DEFAULT_VIEWS
-    views = views if options.views is None else parse_views(options.views)
-    if options.decoder is not None:
-        views = views.model_copy(update={"decoder": options.decoder})
     if is_stream:
-        return predict_stream(options, predictor, views)
+        return predict_stream(options, predictor, views, windows)
     with ExitStack() as stack:
         kept = None
         if options.out is not None:
             kept = stack.enter_context(PredictionFile(options.out, predictor, views, options.top))
         opened = stack.enter_context(open_engine(options.engine, address=options.ray_address))
+        copies = stack.enter_context(Copies())
         engine = opened if isinstance(opened, RayEngine) else None
-        records, near = stack.enter_context(near_copies(given, for_others=engine is not None))
-
-        def run(records: "Sequence[ClipRecord]", near: "Sequence[ClipRecord | str]") -> "Sequence[Prediction]":
-            with Progress("predicting", len(records)) as progress:
-                return predict_kept(
-                    predictor,
-                    records,
-                    near,
-                    kept,
-                    on_progress=lambda done, _: progress.update(done),
-                    on_skip=progress.skip,
-                    views=views,
-                    top=options.top,
-                    num_workers=-1,
-                    engine=engine,
-                    device=options.device,
-                )
-
+        work = Predicting(predictor, views, options.top, copies, kept, engine, options.device)
         if not over_time:
-            return _tell(options, records, run(records, near))
-        windows = Windows(options.window, options.hop)
-        timelines = predict_timelines(
-            run, records, near, windows=windows, info=predictor.info, views=views, engine=engine
-        )
-        return tell_timelines(options, timelines, near)
+            return _tell(options, given, predict_videos(work, given))
+        return tell_timelines(options, predict_timelines(work, given, windows), given, copies)
 
 
 def _check(options: Namespace, *, is_stream: bool) -> None:
-    """Refuse options that do not go together."""
+    """Refuse options that make no sense or do not go together."""
+    from everest.video.live import is_live
+    from everest.video.source import is_url
+
+    if options.top < 1:
+        raise ConfigError(f"--top must be at least 1, given: {options.top}")
     if options.annotate and options.timelines is None:
         raise ConfigError("--annotate writes into the folder of --timelines, which is not given")
     if options.seconds is not None and not is_stream:
         raise ConfigError("--seconds says when to stop reading a stream; no VIDEO is one")
+    if options.seconds is not None and not options.seconds > 0:
+        raise ConfigError(f"--seconds must be more than 0, given: {options.seconds:g}")
     if is_stream and (len(options.videos) != 1 or options.engine != "local" or options.annotate):
         raise ConfigError("a stream has to be the only VIDEO, and is neither annotated nor read by --engine ray")
+    if options.live and not is_url(options.videos[0]) and not is_live(options.videos[0]):
+        raise ConfigError(f"{options.videos[0]}: neither a camera nor at a URL, which --live is for: leave --live away")
+
+
+def _windows(options: Namespace) -> "Windows":
+    from everest.inference.windows import MIN_SECONDS, Windows
+
+    for name, value in (("--window", options.window), ("--hop", options.hop)):
+        if value is not None and not MIN_SECONDS <= value < math.inf:
+            raise ConfigError(f"{name} must be {MIN_SECONDS} seconds or more, given: {value:g}")
+    return Windows(options.window, options.hop)
+
+
+def _views(options: Namespace, *, over_time: bool) -> "EvaluationConfig":
+    from everest.evaluation import parse_views
+    from everest.inference import DEFAULT_VIEWS
+    from everest.inference.predict import ONE_VIEW
+
+    views = ONE_VIEW if over_time else DEFAULT_VIEWS
+    if options.views is not None:
+        try:
+            views = parse_views(options.views)
+        except ConfigError as error:
+            raise ConfigError(f"--{error}") from None
+    return views if options.decoder is None else views.model_copy(update={"decoder": options.decoder})
 
 
 def _tell(options: Namespace, records: "Sequence[ClipRecord]", results: "Sequence[Prediction]") -> int:

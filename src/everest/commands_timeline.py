@@ -1,23 +1,23 @@
-"""What ``everest predict`` does with long videos and with streams."""
+"""What ``everest predict`` says of long videos, and writes about them."""
 
 import json
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
-from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
 from everest.commands import EXIT_FAILURES, EXIT_OK, EXIT_UNUSABLE, print_result
 from everest.errors import DataError, VideoError
-from everest.links import append_text, write_new
+from everest.links import write_new
 from everest.texts import printable
 from everest.video.source import say_location
 
 if TYPE_CHECKING:
-    from everest.config import EvaluationConfig
     from everest.datasets import ClipRecord
-    from everest.inference import ClipPrediction, Predictor, Timeline
+    from everest.inference import Timeline
+    from everest.inference.far_videos import Copies
 
 
 def asks_when(options: Namespace) -> bool:
@@ -25,64 +25,51 @@ def asks_when(options: Namespace) -> bool:
     return any(value is not None for value in (options.window, options.hop, options.timelines)) or options.annotate
 
 
-def predict_stream(options: Namespace, predictor: "Predictor", views: "EvaluationConfig") -> int:
-    """Name what a camera or a broadcast shows, line by line, until it ends or somebody has seen enough."""
-    from everest.inference.live import watch
-    from everest.inference.timeline import Timeline
-    from everest.inference.windows import Windows
+def make_folder(folder: Path) -> None:
+    """Make the folder of timelines and see that files can be written there, before the work whose results they hold.
 
-    with ExitStack() as stack:
-        file = None if options.out is None else stack.enter_context(append_text(options.out))
-        seen: list[ClipPrediction] = []
-        error: VideoError | None = None
-        windows = Windows(options.window, options.hop)
-        try:
-            for window in watch(
-                predictor, options.videos[0], windows, views=views, top=options.top, max_seconds=options.seconds
-            ):
-                seen.append(window)
-                line = json.dumps(window.to_row())
-                print(line if options.json else printable(_say_window(window)), flush=True)
-                if file is not None:
-                    file.write(f"{line}\n")
-                    file.flush()
-        except VideoError as broken:
-            if not seen:
-                raise
-            error = broken
-        finally:  # also when somebody has seen enough
-            if seen and options.timelines is not None:
-                timeline = Timeline(seen[0].source, tuple(seen))
-                _write(options, timeline, None, options.timelines / "stream")
-    if error is not None:
-        print(printable(f"error: {error}"), file=sys.stderr)
-    return EXIT_OK if error is None else EXIT_FAILURES
+    Raises:
+        DataError: They cannot.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise DataError(_unusable(folder, error)) from None
 
 
-def tell_timelines(options: Namespace, timelines: "Sequence[Timeline]", near: "Sequence[ClipRecord | str]") -> int:
-    """Write and print what happens when; gives the exit code.
+def tell_timelines(
+    options: Namespace, timelines: "Sequence[Timeline]", records: "Sequence[ClipRecord]", copies: "Copies"
+) -> int:
+    """Print what happens when, and draw it; gives the exit code.
 
     Args:
         options: Of the command.
         timelines: Of all videos.
-        near: Where each of them is read, or why it cannot be.
+        records: The videos.
+        copies: Of those at URLs, for the pictures.
     """
-    if options.timelines is not None:
-        names = _names([timeline.source for timeline in timelines])
-        for name, timeline, record in zip(names, timelines, near, strict=True):
-            if timeline.windows:
-                _write(options, timeline, None if isinstance(record, str) else record, options.timelines / name)
     read = [timeline for timeline in timelines if timeline.windows]
     if read or options.json:
         lines = [line for timeline in read for line in _say(timeline)]
         print_result(options, [timeline.to_row() for timeline in timelines], "\n".join(map(printable, lines)))
-    failures = [(timeline, failure) for timeline in timelines for failure in timeline.failures]
-    for timeline, (start, end, why) in failures:
-        span = "" if start is None else f" from {start:g} s to {end:g} s"
-        print(printable(f"error: {say_location(timeline.source)}{span}: {why}"), file=sys.stderr)
+        sys.stdout.flush()  # drawing takes long, and may be interrupted
+    problems = [
+        f"{say_location(timeline.source)}{'' if start is None else f' from {start:g} s to {end:g} s'}: {why}"
+        for timeline in timelines
+        for start, end, why in timeline.failures
+    ]
+    if options.timelines is not None:
+        names = _names([timeline.source for timeline in timelines])
+        for name, timeline, record in zip(names, timelines, records, strict=True):
+            if timeline.windows:
+                problems += _draw(timeline, record, options.timelines / name, copies, annotate=options.annotate)
+    for problem in problems:
+        print(printable(f"error: {problem}"), file=sys.stderr)
     if not read:
         return EXIT_UNUSABLE
-    return EXIT_FAILURES if failures else EXIT_OK
+    return EXIT_FAILURES if problems else EXIT_OK
 
 
 def _names(sources: Sequence[Path]) -> list[str]:
@@ -99,32 +86,60 @@ def _names(sources: Sequence[Path]) -> list[str]:
     return names
 
 
-def _write(options: Namespace, timeline: "Timeline", record: "ClipRecord | None", place: Path) -> None:
-    """Write what was found as JSON, as a picture and, where it was asked for, into a copy of the video."""
-    from everest.training.progress import Progress
-    from everest.video.reader import probe
-    from everest.visualize.annotated import annotate_video
+def _draw(timeline: "Timeline", record: "ClipRecord", place: Path, copies: "Copies", *, annotate: bool) -> list[str]:
+    """Write all about a video, which is copied once if it is at a URL; gives what went wrong."""
+    name = say_location(timeline.source)
+    _, near = copies.near(record)
+    problems = [write_timeline(timeline, None if isinstance(near, str) else near, place)]
+    if isinstance(near, str):
+        problems.append(f"{name}: no frames in the picture: {near}")
+    elif annotate:
+        why = _annotate(timeline, near, place)
+        problems.append(None if why is None else f"{name}: not annotated: {why}")
+    return [problem for problem in problems if problem is not None]
+
+
+def write_timeline(timeline: "Timeline", record: "ClipRecord | None", place: Path) -> str | None:
+    """Write what was found as JSON and as a picture; gives what went wrong.
+
+    Args:
+        timeline: With at least one window.
+        record: Where its frames are read; None: the picture has none.
+        place: Of both files, without the endings.
+    """
     from everest.visualize.timeline import draw_timeline, frames_over_time
 
     frames = [] if record is None else frames_over_time(timeline, record.source)
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
         write_new(place.with_name(f"{place.name}.json"), json.dumps(timeline.to_row(), indent=2) + "\n")
         write_new(place.with_name(f"{place.name}.png"), draw_timeline(timeline, frames))
-        if options.annotate and record is not None:
-            part = place.with_name(f"{place.name}.mp4.part")
-            with Progress("writing frames", probe(record.source).num_frames) as progress:
-                annotate_video(record.source, timeline, part, on_progress=lambda done, _: progress.update(done))
-            part.replace(place.with_name(f"{place.name}.mp4"))
     except OSError as error:
-        raise DataError(f"{place.parent}: cannot be written: {error.strerror}; name another folder") from None
+        return _unusable(place.parent, error)
+    return None
 
 
-def _say_window(window: "ClipPrediction") -> str:
-    from everest.inference.timeline import say_time
+def _annotate(timeline: "Timeline", record: "ClipRecord", place: Path) -> str | None:
+    """Write the video again with its timeline; gives what went wrong."""
+    from everest.training.progress import Progress
+    from everest.video.reader import probe
+    from everest.visualize.annotated import annotate_video
 
-    span = f"{say_time(window.start_seconds or 0.0)} - {say_time(window.end_seconds or 0.0)}"
-    return f"{span}  " + ", ".join(f"{name} {share:.1%}" for name, share in window.classes)
+    part = place.with_name(f"{place.name}.mp4.part")
+    try:
+        with Progress("writing frames", probe(record.source).num_frames) as progress:
+            annotate_video(record.source, timeline, part, on_progress=lambda done, _: progress.update(done))
+        part.replace(place.with_name(f"{place.name}.mp4"))
+    except OSError as error:
+        return _unusable(place.parent, error)
+    except VideoError as error:  # windows before and after a damaged place can be read, the whole cannot
+        return str(error).removeprefix(f"{record.path}: ")
+    finally:
+        part.unlink(missing_ok=True)
+    return None
+
+
+def _unusable(folder: Path, error: OSError) -> str:
+    return f"{folder}: cannot be written: {error.strerror or error}; name another folder"
 
 
 def _say(timeline: "Timeline") -> list[str]:
@@ -132,7 +147,8 @@ def _say(timeline: "Timeline") -> list[str]:
     from everest.inference.timeline import say_time
 
     width = max(len(name) for name in timeline.class_names)
-    lines = [f"{say_location(timeline.source)}: {len(timeline.windows)} windows in {say_time(timeline.seconds)}"]
+    span = f"from {say_time(timeline.start_seconds)} to {say_time(timeline.seconds)}"
+    lines = [f"{say_location(timeline.source)}: {len(timeline.windows)} windows {span}"]
     lines += [
         f"  {say_time(part.start_seconds):>9} - {say_time(part.end_seconds):>9}  "
         f"{part.name:<{width}}  {part.probability:6.1%}"

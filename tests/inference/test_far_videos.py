@@ -134,6 +134,16 @@ def test_what_other_machines_have_read_is_copied_once_for_its_pictures(
     assert f"error: {server.url}/none.mp4: no frames in the picture: cannot be fetched: 404" in capsys.readouterr().err
 
 
+def test_a_copy_that_is_used_again_stays(server: FailingServer, fetched: Fetched) -> None:
+    videos = [far_record(f"{server.url}/{name}") for name in server.files]
+    with Copies() as copies:
+        for video in [*videos[:MAX_COPIES], videos[0], *videos[MAX_COPIES : 2 * MAX_COPIES - 1], videos[0]]:
+            _, near = copies.near(video)
+            assert not isinstance(near, str)
+            assert near.path.exists()
+    assert len(fetched.urls) == 2 * MAX_COPIES - 1
+
+
 def test_a_size_that_a_server_does_not_tell_is_that_of_the_copy(
     server: FailingServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,7 +20,7 @@ from everest.datasets.ray_engine import RayEngine
 from everest.errors import ConfigError, WeightsError
 from everest.inference import ClipPrediction, FailedPrediction, Predictor, read_features
 from everest.inference.cutting import cut_videos
-from everest.inference.far_videos import far_record, near_copies
+from everest.inference.far_videos import far_record, with_sizes
 from everest.inference.windows import Windows
 from everest.models import build_classifier, save_weights
 from everest.training.progress import Progress
@@ -101,11 +101,11 @@ def named(row: dict[str, list[dict[str, object]]]) -> dict[object, object]:
 def test_a_video_at_a_url_is_fetched_by_the_machine_that_reads_it(engine: RayEngine, predictor: Predictor) -> None:
     with serving() as server:
         server.files = {"a.mp4": FILES[0].read_bytes()}
-        with near_copies([far_record(f"{server.url}/a.mp4")], for_others=True) as (given, near):
-            assert near == given
-            assert given[0].member == ShardMember(f"{server.url}/a.mp4", "", 0, FILES[0].stat().st_size)
-            (remote,) = predictor.predict_many(given, views=VIEWS, engine=engine)
-            spans = cut_videos(given, Windows(2.0), INFO, VIEWS, num_workers=0, engine=engine)
+        given, near = with_sizes([far_record(f"{server.url}/a.mp4")], for_others=True)
+        assert near == given
+        assert given[0].member == ShardMember(f"{server.url}/a.mp4", "", 0, FILES[0].stat().st_size)
+        (remote,) = predictor.predict_many(given, views=VIEWS, engine=engine)
+        spans = cut_videos(given, Windows(2.0), INFO, VIEWS, num_workers=0, engine=engine)
         (local,) = predictor.predict_many([FILES[0]], views=VIEWS, num_workers=0)
     assert isinstance(remote, ClipPrediction)
     assert isinstance(local, ClipPrediction)

@@ -6,28 +6,16 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from small_predictors import INFO, a_predictor
 
 import everest
 from everest.cli import main
-from everest.config import ClipConfig
 from everest.datasets import load_data
 from everest.inference import Windows
-from everest.models import save_weights
 from everest.video.reader import probe
-from live_sources import as_transport_stream, sending, serving_folder
+from live_sources import repack, serving_folder
 
 BUNDLED = load_data("bundled")
 CLIP = BUNDLED.records[0].path
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    clip = ClipConfig(num_frames=4, height=32, width=32, stride=2)
-    info = INFO.model_copy(update={"clip": clip})
-    path = tmp_path_factory.mktemp("weights") / "w.safetensors"
-    save_weights(a_predictor(info).model, info, path)
-    return path
 
 
 def run(capsys: pytest.CaptureFixture[str], *command: object) -> tuple[int, str, str]:
@@ -36,31 +24,31 @@ def run(capsys: pytest.CaptureFixture[str], *command: object) -> tuple[int, str,
     return code, out, err
 
 
-def test_a_long_video_gets_a_timeline(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, _ = run(capsys, weights, CLIP, "--window", 1, "--hop", 0.5, "--json", "--top", 2)
+def test_a_long_video_gets_a_timeline(small_weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, small_weights, CLIP, "--window", 1, "--hop", 0.5, "--json", "--top", 2)
     (row,) = json.loads(out)
-    known = everest.load(weights).timeline(CLIP, Windows(1.0, 0.5), top=2)
+    known = everest.load(small_weights).timeline(CLIP, Windows(1.0, 0.5), top=2)
     assert code == 0
     assert row["video"] == str(CLIP)
-    assert row["seconds"] == pytest.approx(probe(CLIP).duration_seconds, abs=0.1)
+    assert (row["start"], row["end"]) == (0.0, pytest.approx(probe(CLIP).duration_seconds, abs=0.1))
     assert [part["start"] for part in row["windows"]][:3] == [0.0, 0.5, 1.0]
     assert row == json.loads(json.dumps(known.to_row()))
-    code, out, _ = run(capsys, weights, CLIP, "--window", 1, "--hop", 0.5)
+    code, out, _ = run(capsys, small_weights, CLIP, "--window", 1, "--hop", 0.5)
     lines = out.splitlines()
-    assert lines[0].startswith(f"{CLIP}: {len(row['windows'])} windows in 0:0")
+    assert lines[0].startswith(f"{CLIP}: {len(row['windows'])} windows from 0:00.0 to 0:0")
     assert len(lines) == 1 + len(row["segments"])
     assert all(part["name"] in line for part, line in zip(row["segments"], lines[1:], strict=True))
 
 
 def test_pictures_and_videos_are_written_for_each_video(
-    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    small_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     twin, torn = tmp_path / "in" / CLIP.name, tmp_path / "in" / "torn.mp4"
     twin.parent.mkdir()
     shutil.copy(CLIP, twin)
     torn.write_bytes(CLIP.read_bytes()[:900])
     out = tmp_path / "out"
-    code, told, err = run(capsys, weights, CLIP, twin.parent, "--timelines", out, "--annotate")
+    code, told, err = run(capsys, small_weights, CLIP, twin.parent, "--timelines", out, "--annotate")
     assert code == 1  # one cannot be read, the others are there
     assert "torn.mp4: not a readable video" in err
     names = {CLIP.stem, f"{CLIP.stem}-2"}
@@ -77,10 +65,10 @@ def test_pictures_and_videos_are_written_for_each_video(
 
 
 def test_predictions_of_windows_go_on_where_they_stopped(
-    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    small_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "windows.jsonl"
-    command = (weights, CLIP, "--window", 0.5, "--out", out, "--json")
+    command = (small_weights, CLIP, "--window", 0.5, "--out", out, "--json")
     code, first, _ = run(capsys, *command)
     lines = out.read_text().splitlines(keepends=True)
     assert (code, len(lines)) == (0, 1 + len(json.loads(first)[0]["windows"]))
@@ -94,80 +82,83 @@ def test_predictions_of_windows_go_on_where_they_stopped(
     assert f"{len(lines) - 1}/{len(lines) - 1}" in err
 
 
-def test_a_video_at_a_url_is_told_as_the_file(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_video_at_a_url_is_told_as_the_file(small_weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with serving_folder(CLIP.parent) as url:
         far, lost = f"{url}/{CLIP.name}", f"{url}/none.mp4"
-        code, out, err = run(capsys, weights, far, lost, CLIP, "--json")
+        code, out, err = run(capsys, small_weights, far, lost, CLIP, "--json")
         assert code == 1
         there, gone, near = json.loads(out)
         assert there == near | {"video": far}
         assert gone["video"] == lost
         assert "404" in gone["error"]
         assert f"error: {lost}: cannot be fetched: 404" in err
-        code, out, _ = run(capsys, weights, far.replace("://", "://me:secret@"), "--window", 1, "--json")
+        code, out, _ = run(capsys, small_weights, far.replace("://", "://me:secret@"), "--window", 1, "--json")
         assert code == 0
         assert "secret" not in out
-        known = everest.load(weights).timeline(CLIP, Windows(1.0))
+        known = everest.load(small_weights).timeline(CLIP, Windows(1.0))
         assert json.loads(out)[0]["windows"] == json.loads(json.dumps(known.to_row()))["windows"]
-        assert run(capsys, weights, lost)[0] == 2
+        assert run(capsys, small_weights, lost)[0] == 2
 
 
-def test_a_stream_is_told_line_by_line(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    content = as_transport_stream(CLIP)
-    with sending(content) as address:
-        code, out, err = run(
-            capsys,
-            weights,
-            address,
-            "--window",
-            0.8,
-            "--json",
-            "--out",
-            tmp_path / "l.jsonl",
-            "--timelines",
-            tmp_path / "t",
-        )
-    rows = [json.loads(line) for line in out.splitlines()]
-    assert (code, err) == (0, "")
-    assert rows
-    assert (tmp_path / "l.jsonl").read_text() == out
-    assert json.loads((tmp_path / "t" / "stream.json").read_text())["windows"][0]["classes"] == rows[0]["classes"]
-    assert (tmp_path / "t" / "stream.png").stat().st_size > 5000
-    with sending(content) as address:
-        code, out, _ = run(capsys, weights, address, "--window", 0.5, "--seconds", 1.2)
-    assert code == 0
-    assert out.splitlines()[0].startswith("0:00.0 - 0:00.5  ")
-    assert len(out.splitlines()) <= 2
-
-
-@pytest.mark.parametrize(
-    ("given", "told"),
-    [
-        (["--annotate"], "--annotate writes into the folder of --timelines"),
-        (["--seconds", "3"], "no VIDEO is one"),
-        (["--window", "0"], "window_seconds must be 0.001 seconds or more"),
-    ],
-)
-def test_what_makes_no_sense_is_refused(
-    weights: Path, given: list[str], told: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    code, out, err = run(capsys, weights, CLIP, *given)
-    assert (code, out) == (2, "")
-    assert told in err
-
-
-def test_a_stream_stands_alone(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, err = run(capsys, weights, CLIP, "udp://127.0.0.1:9")
-    assert (code, out) == (2, "")
-    assert "a stream has to be the only VIDEO" in err
-    code, out, err = run(capsys, weights, "http://127.0.0.1:9/camera", "--live")
-    assert (code, out) == (2, "")
-    assert "http://127.0.0.1:9/camera: cannot be opened: connection refused" in err
-
-
-def test_nothing_readable_is_an_error(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_readable_is_an_error(small_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "a.mp4").write_text("no video")
-    code, out, err = run(capsys, weights, tmp_path / "a.mp4", "--window", 1, "--timelines", tmp_path / "t")
+    code, out, err = run(capsys, small_weights, tmp_path / "a.mp4", "--window", 1, "--timelines", tmp_path / "t")
     assert (code, out) == (2, "")
     assert "a.mp4" in err
-    assert not (tmp_path / "t").exists()
+    assert not list((tmp_path / "t").iterdir())
+
+
+@pytest.fixture
+def damaged(tmp_path: Path) -> Path:
+    """A video whose index is whole, and whose pictures end in the middle."""
+    (tmp_path / "in").mkdir()
+    path = tmp_path / "in" / "damaged.mp4"
+    repack(CLIP, path, options={"movflags": "faststart"})
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) * 7 // 10])
+    return path
+
+
+def test_a_damaged_video_is_not_annotated_and_the_others_are(
+    small_weights: Path, damaged: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(CLIP, damaged.with_name("good.mp4"))
+    out = tmp_path / "out"
+    code, told, err = run(
+        capsys, small_weights, damaged.parent, "--window", 0.5, "--json", "--timelines", out, "--annotate"
+    )
+    assert code == 1
+    torn, good = json.loads(told)
+    assert torn["failures"]
+    assert torn["end"] == good["end"] == pytest.approx(probe(CLIP).duration_seconds, abs=0.1)
+    assert len(good["windows"]) > len(torn["windows"]) > 1
+    assert [line for line in err.splitlines() if line.startswith(f"error: {damaged}: not annotated: ")]
+    assert sorted(path.name for path in out.iterdir()) == sorted(
+        ["damaged.json", "damaged.png", "good.json", "good.png", "good.mp4"]
+    )
+
+
+def test_what_was_found_is_told_although_it_cannot_be_drawn(
+    small_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / f"{CLIP.stem}.json").mkdir()
+    twin = Path(shutil.copy(CLIP, tmp_path / "twin.mp4"))
+    code, told, err = run(capsys, small_weights, CLIP, twin, "--window", 2, "--json", "--timelines", tmp_path)
+    assert code == 1
+    assert [row["video"] for row in json.loads(told)] == [str(CLIP), str(twin)]
+    assert f"error: {tmp_path}: cannot be written: Is a directory; name another folder" in err
+    assert (tmp_path / "twin.png").exists()
+
+
+def test_a_part_of_a_video_is_told_with_its_span(
+    small_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spans = tmp_path / "list.csv"
+    spans.write_text(f"path,label,start,end\n{CLIP},0,2.0,3.5\n{CLIP},0,,1.0\n")
+    command = (small_weights, spans, "--window", 0.5, "--timelines", tmp_path / "out")
+    code, told, _ = run(capsys, *command)
+    assert code == 0
+    heads = [line for line in told.splitlines() if line.startswith(str(CLIP))]
+    assert heads == [f"{CLIP}: 3 windows from 0:02.0 to 0:03.5", f"{CLIP}: 2 windows from 0:00.0 to 0:01.0"]
+    rows = [json.loads((tmp_path / "out" / f"{CLIP.stem}{end}.json").read_text()) for end in ("", "-2")]
+    assert [(row["start"], row["end"]) for row in rows] == [(2.0, 3.5), (0.0, 1.0)]

@@ -49,21 +49,6 @@ def test_a_stream_is_told_line_by_line(small_weights: Path, tmp_path: Path, caps
     assert len(told.splitlines()) <= 2
 
 
-def test_what_came_before_a_stream_broke_off_is_told_kept_and_drawn(
-    small_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out, folder = tmp_path / "l.jsonl", tmp_path / "t"
-    command = (small_weights, "--window", 0.8, "--json", "--out", out, "--timelines", folder)
-    with sending(CONTENT[: len(CONTENT) * 3 // 4], silent_seconds=1.0, torn=True) as address:
-        code, told, err = run(capsys, *command, address)
-    rows = [json.loads(line) for line in told.splitlines()]
-    assert code == 1
-    assert len(rows) >= 2
-    assert f"error: {address}: broke off" in err
-    assert [json.loads(line) for line in out.read_text().splitlines()[2:]] == rows
-    assert len(json.loads((folder / "stream.json").read_text())["windows"]) == len(rows)
-
-
 def test_what_ended_a_stream_is_said_although_nothing_can_be_drawn(
     small_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

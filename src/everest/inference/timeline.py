@@ -128,7 +128,7 @@ class Timeline:
 
     def to_row(self) -> dict[str, Any]:
         """Give everything as plain values that JSON can hold."""
-        row: dict[str, Any] = {"video": say_location(self.source), "seconds": self.seconds}
+        row: dict[str, Any] = {"video": say_location(self.source), "start": self.start_seconds, "end": self.seconds}
         row["segments"] = [
             {
                 "start": segment.start_seconds,
