@@ -76,12 +76,13 @@ def test_there_is_room_for_a_few_and_what_is_known_is_not_copied_again(
     assert predict(*given) == list(map(str, given))  # in the order in which they were given
     assert fetched.urls == urls
     assert max(fetched.num_beside) < MAX_COPIES
+    capsys.readouterr()
     assert predict(*urls) == [f"{server.url}/none.mp4", str(CLIP), *urls]
     assert fetched.urls == urls
+    assert f"predicting {NUM_VIDEOS}/{NUM_VIDEOS}\n" in capsys.readouterr().err  # not 0 of them, when all are known
     server.files["0.mp4"] += b"x"  # another video now
     predict(urls[0])
     assert fetched.urls == [*urls, urls[0]]
-    assert "predicting 1/1" in capsys.readouterr().err
 
 
 def test_timelines_of_more_videos_than_there_is_room_for(

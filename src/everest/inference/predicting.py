@@ -61,7 +61,8 @@ class Predicting:
         left = [(index, there) for index, there in enumerate(near) if index not in found and not isinstance(there, str)]
         progress.skip(len(found))
         num_before += len(found)
-        progress.update(num_before)
+        if found:
+            progress.update(num_before)
 
         def take(place: int, prediction: Prediction) -> None:
             index = left[place][0]
