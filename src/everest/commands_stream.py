@@ -25,20 +25,20 @@ def predict_stream(options: Namespace, predictor: "Predictor", views: "Evaluatio
 
     location, seen = options.videos[0], _Seen(options)
     ended: BaseException | None = None
-    with ExitStack() as stack:
-        file = None
-        if options.out is not None:
-            kept = StreamFile(options.out, predictor, location, windows, views=views, top=options.top)
-            file = stack.enter_context(kept)
-        try:
+    try:
+        with ExitStack() as stack:
+            file = None
+            if options.out is not None:
+                kept = StreamFile(options.out, predictor, location, windows, views=views, top=options.top)
+                file = stack.enter_context(kept)
             for window in watch(
                 predictor, location, windows, views=views, top=options.top, max_seconds=options.seconds
             ):
                 seen.tell(window)
                 if file is not None:
                     file.add(window)
-        except (EverestError, KeyboardInterrupt, OSError) as error:  # what was seen is drawn, whatever ended it
-            ended = error
+    except (EverestError, KeyboardInterrupt, OSError) as error:  # what was seen is drawn, whatever ended it
+        ended = error
     problem = seen.draw()
     is_torn = isinstance(ended, VideoError) and seen.num_windows > 0
     for text in (str(ended) if is_torn else None, problem):

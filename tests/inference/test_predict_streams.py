@@ -108,9 +108,12 @@ def test_a_file_of_windows_holds_those_of_one_stream(
         assert (code, out) == (2, "")
         assert f"error: {tmp_path / 'none' / 'w.jsonl'}: cannot be written: No such file or directory" in err
         with no_file_above(500):
-            code, out, err = run(capsys, *command, windows)
-        assert code == 2
-        assert f"error: {windows}: cannot be written: File too large" in err
+            code, out, err = run(capsys, *command, windows, "--timelines", tmp_path / "t")
+        assert (code, len(out.splitlines())) == (2, 1)
+        assert err.splitlines() == [  # what was seen is drawn nevertheless, as far as that can be
+            f"error: {tmp_path / 't'}: cannot be written: File too large; name another folder",
+            f"error: {windows}: cannot be written: File too large; name another file with --out",
+        ]
     code, out, err = run(capsys, small_weights, video, "--window", 0.8, "--out", windows)
     assert (code, out) == (2, "")
     assert f"error: {windows}: exists, but does not hold predictions of these weights" in err
