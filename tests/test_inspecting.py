@@ -50,6 +50,19 @@ def test_the_page_says_what_a_newcomer_would_misread(tmp_path: Path, capsys: Cap
     assert "<script" not in page
 
 
+def test_a_clip_that_is_longer_than_its_video_says_so(tmp_path: Path, capsys: Capture) -> None:
+    seen = tmp_path / "seen"
+    command = ["inspect", str(VIDEO), "--out", str(seen), "--size", "32", "--num-frames", "8", "--compare", ""]
+    assert main([*command, "--stride", "30"]) == 0
+    assert "note: 3 of the 8 frames repeat the one before" in capsys.readouterr().out
+    assert "3 of the 8 frames repeat the one before" in (seen / "report.html").read_text()
+    assert json.loads((seen / "inspection.json").read_text())["num_repeated_frames"] == 3
+    assert main([*command, "--stride", "16"]) == 0
+    assert "repeat" not in capsys.readouterr().out + (seen / "report.html").read_text()
+    assert main(["inspect", "bundled", "--out", str(seen), "--size", "32", "--compare", "", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["num_repeated_frames"] == 0  # the first command of the documents
+
+
 def test_a_checkpoint_brings_its_reconstruction(tmp_path: Path) -> None:
     info = CheckpointInfo(
         task="pretrain",

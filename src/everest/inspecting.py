@@ -14,7 +14,7 @@ from everest.inference import WITHOUT_CHECKPOINT, Inspection, Looker, inspect_vi
 from everest.settings import parse
 from everest.texts import printable
 from everest.training.files import atomic_write
-from everest.visualize import draw_inspection, inspection_report, numbers
+from everest.visualize import draw_inspection, inspection_report, numbers, say_repeats
 
 COMPARED: tuple[SelectionMethod, ...] = ("rero", "tube", "random", "rlt")
 
@@ -43,6 +43,8 @@ class InspectReport:
             share = each["share_of_full_cost"]
             cost = "" if share is None else f", {share:.0%} of the cost of {each['full_cost']}"
             lines.append(f"  {method:12}  {kept}: {each['share_of_change_kept']:.0%} of the change{cost}")
+        if repeats := say_repeats(self.found):
+            lines.append(f"note: {repeats}")
         return "\n".join([*lines, f"pictures: {self.out / self.files[0]}"])
 
 
@@ -100,8 +102,9 @@ def inspect(
     else:
         looker = Looker.load(checkpoint)
         looker = looker.with_info(_changed(looker.info, changes))
-    record = load_data("bundled").records[0] if str(video) == "bundled" else ClipRecord(Path(video).expanduser())
-    found = inspect_video(looker, record, start_seconds=start_seconds, compare=_methods(compare), seed=seed)
+    # of the bundled clips the whole file: their spans are shorter than the paper's clip
+    path = load_data("bundled").records[0].path if str(video) == "bundled" else Path(video).expanduser()
+    found = inspect_video(looker, ClipRecord(path), start_seconds=start_seconds, compare=_methods(compare), seed=seed)
     if checkpoint is None:
         paper = found.info.model_copy(update={"model": ModelConfig()})
         costs = costs_of(paper, found.selections, "a ViT-B that is pre-trained")

@@ -13,6 +13,7 @@ from everest.inference import WITHOUT_CHECKPOINT, Looker, inspect_video
 from everest.models import build_autoencoder, build_classifier, save_weights, select_input
 from everest.models.scoring import score_tokens
 from everest.models.tubelets import cut
+from everest.visualize import inspection
 
 RECORD = load_data("bundled").records[0]
 CLIP = ClipConfig(num_frames=8, height=64, width=48, stride=2)
@@ -83,6 +84,19 @@ def test_the_clip_begins_where_it_is_told_to(looker: Looker) -> None:
     assert found.seconds != inspect_video(looker, whole).seconds
     with pytest.raises(VideoError, match="the clip begins at 1000 s but the video lasts"):
         inspect_video(looker, whole, start_seconds=1000.0)
+
+
+def test_frames_that_are_repeated_are_known(looker: Looker) -> None:
+    span = replace(RECORD, start_seconds=1.0, end_seconds=1.3)
+    found = inspect_video(looker, span)
+    assert found.repeated == tuple(range(8 - len(found.repeated), 8))
+    assert 0 < len(found.repeated) < 7
+    assert len(set(found.seconds)) == 8 - len(found.repeated)
+    first = found.repeated[0]
+    assert torch.equal(found.clip[:, first:], found.clip[:, first - 1 : first].expand(-1, 8 - first, -1, -1))
+    captions = inspection._times(found)
+    assert [caption.endswith(" s again") for caption in captions] == [2 * slot in found.repeated for slot in range(4)]
+    assert inspect_video(looker, ClipRecord(RECORD.path)).repeated == ()
 
 
 def test_chosen_frames_make_the_clip(looker: Looker) -> None:

@@ -126,6 +126,11 @@ class Inspection:
     def __repr__(self) -> str:
         return f"Inspection({self.source.name!r}, {list(self.clip.shape)}, {', '.join(self.selections)})"
 
+    @property
+    def repeated(self) -> tuple[int, ...]:
+        """Places of the frames that are the same as the one before, as the video has no more."""
+        return tuple(n for n in range(1, len(self.seconds)) if self.seconds[n] == self.seconds[n - 1])
+
     def per_slot(self, method: SelectionMethod) -> list[int]:
         """Count the kept tokens, encoded or predicted, of each time slot: t numbers."""
         slots = self.kept(method) // self.grid.tokens_per_slot

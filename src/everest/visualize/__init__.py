@@ -3,7 +3,7 @@
 from everest.visualize.accuracy import HardClip, evaluation_section, hardest_section
 from everest.visualize.animation import animate_small, encode_webp
 from everest.visualize.charts import accuracy_bars, confusion, counts_per_slot, curves
-from everest.visualize.inspection import Cost, Drawn, draw_inspection, inspection_report, numbers
+from everest.visualize.inspection import Cost, Drawn, draw_inspection, inspection_report, numbers, say_repeats
 from everest.visualize.report import Card, Figure, Folded, Report, Section, Table, encode_picture
 from everest.visualize.run_curves import RunCurves, draw_runs
 from everest.visualize.sections import (
@@ -51,6 +51,7 @@ __all__ = [
     "inspection_report",
     "numbers",
     "reconstruction_section",
+    "say_repeats",
     "selection_section",
     "settings_section",
     "slot_pictures",

@@ -152,12 +152,24 @@ def inspection_report(found: Inspection, drawn: Drawn, costs: Mapping[SelectionM
     )
 
 
+def say_repeats(found: Inspection) -> str:
+    """Say that a clip is longer than what it was taken from; nothing where it is not."""
+    if not found.repeated:
+        return ""
+    repeat = "repeats" if len(found.repeated) == 1 else "repeat"
+    return (
+        f"{len(found.repeated)} of the {len(found.seconds)} frames {repeat} the one before, as the video, or the "
+        "part of it that is looked at, has no more: nothing changes there."
+    )
+
+
 def numbers(found: Inspection, costs: Mapping[SelectionMethod, Cost]) -> dict[str, object]:
     """Say in numbers what the pictures show; for JSON."""
     return {
         "video": str(found.source),
         "start_seconds": found.seconds[0],
         "end_seconds": found.seconds[-1],
+        "num_repeated_frames": len(found.repeated),
         "embedding": found.embedding,
         "num_tokens": found.grid.num_tokens,
         "num_slots": found.grid.num_slots,
@@ -188,6 +200,7 @@ def _method(found: Inspection, drawn: Drawn) -> Section:
         "Which tokens of the kept ones are orange and which blue is drawn by lot. The first two time slots always have "
         "the same scores, because nothing comes before the first one.",
     )
+    notes = (repeats,) if (repeats := say_repeats(found)) else ()
     first = next(iter(found.selections))
     figures = (
         Figure(drawn.files["selection.gif"], f"{_label(found, first)}.", "Animation: video, scores and kept tokens"),
@@ -197,7 +210,7 @@ def _method(found: Inspection, drawn: Drawn) -> Section:
             "Frames, scores and the tokens of each selection",
         ),
     )
-    return Section("What is kept", words, figures=figures)
+    return Section("What is kept", words, notes, figures=figures)
 
 
 def _scores(found: Inspection, drawn: Drawn) -> Section:
@@ -272,6 +285,9 @@ def _measure(found: Inspection, measure: str) -> str:
 
 
 def _times(found: Inspection) -> list[str]:
-    """When each slot is in the video."""
-    size = found.grid.tubelet_size
-    return [f"{slot}: {found.seconds[slot * size]:.2f} s" for slot in range(found.grid.num_slots)]
+    """When each slot is in the video, and whether that was shown before."""
+    size, again = found.grid.tubelet_size, set(found.repeated)
+    return [
+        f"{place // size}: {found.seconds[place]:.2f} s" + (" again" if place in again else "")
+        for place in range(0, size * found.grid.num_slots, size)
+    ]
