@@ -13,6 +13,7 @@ from everest.config import CheckpointInfo, ClipConfig, ModelConfig, SelectionCon
 from everest.datasets import load_data
 from everest.inspecting import inspect
 from everest.models import build_autoencoder, save_weights
+from everest.visualize.inspection import say_gmacs
 
 VIDEO = load_data("bundled").records[0].path
 SMALL = ["--num-frames", "8", "--size", "64", "--stride", "2"]
@@ -48,6 +49,25 @@ def test_the_page_says_what_a_newcomer_would_misread(tmp_path: Path, capsys: Cap
     assert "data:image/gif;base64," in page
     assert 'src="http' not in page
     assert "<script" not in page
+
+
+def test_what_is_encoded_is_told_before_what_is_predicted(tmp_path: Path) -> None:
+    report = inspect(VIDEO, tmp_path / "seen", num_frames=8, size=64, compare=("tube", "rlt"))
+    _, rero, tube, varying, _ = report.summary().splitlines()
+    each = report.values["selections"]["rero"]
+    assert each["share_of_change_encoded"] > 2 * report.values["selections"]["tube"]["share_of_change_encoded"]
+    assert f"of 64 tokens encoded, {each['share_of_change_encoded']:.0%} of the change; " in rero
+    assert rero.endswith(" of the cost of VideoMAE")
+    assert "rest" not in rero
+    assert tube.endswith(" predicted (all the rest), 100% in both; 100% of the cost of VideoMAE")
+    assert varying.endswith("; the cost differs from clip to clip")
+    page = (report.out / "report.html").read_text()
+    assert page.count("<td>differs from clip to clip</td>") == 1
+    assert page.count(", all the rest</td>") == 1
+    assert "Who predicts all that is not encoded" in page
+    assert [say_gmacs(each) for each in (1234.5, 56.89, 0.00123)] == ["1,234", "56.9", "0.00123"]
+    alone = inspect(VIDEO, tmp_path / "alone", num_frames=8, size=64, compare=())
+    assert "Who predicts all" not in (alone.out / "report.html").read_text()
 
 
 def test_a_clip_that_is_longer_than_its_video_says_so(tmp_path: Path, capsys: Capture) -> None:

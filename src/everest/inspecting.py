@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from everest.bench.costs import costs_of
-from everest.config import CheckpointInfo, ModelConfig, SelectionMethod
+from everest.config import VARYING, CheckpointInfo, ModelConfig, SelectionMethod
 from everest.datasets import ClipRecord, load_data
 from everest.errors import ConfigError, RunError
 from everest.inference import WITHOUT_CHECKPOINT, Inspection, Looker, inspect_video
@@ -15,6 +15,7 @@ from everest.settings import parse
 from everest.texts import printable
 from everest.training.files import atomic_write
 from everest.visualize import draw_inspection, inspection_report, numbers, say_repeats
+from everest.visualize.inspection import VARIES, predicts_the_rest
 
 COMPARED: tuple[SelectionMethod, ...] = ("rero", "tube", "random", "rlt")
 
@@ -38,14 +39,27 @@ class InspectReport:
     def summary(self) -> str:
         """Tell a person, in a few lines."""
         lines = [f"{printable(self.values['video'])}, scored by {self.values['embedding']}"]
-        for method, each in self.values["selections"].items():
-            kept = f"{each['num_encoded']} encoded, {each['num_predicted']} predicted of {self.values['num_tokens']}"
-            share = each["share_of_full_cost"]
-            cost = "" if share is None else f", {share:.0%} of the cost of {each['full_cost']}"
-            lines.append(f"  {method:12}  {kept}: {each['share_of_change_kept']:.0%} of the change{cost}")
+        lines += [self._say(method, each) for method, each in self.values["selections"].items()]
         if repeats := say_repeats(self.found):
             lines.append(f"note: {repeats}")
         return "\n".join([*lines, f"pictures: {self.out / self.files[0]}"])
+
+    def _say(self, method: SelectionMethod, each: dict[str, Any]) -> str:
+        """Tell of a selection, first what is encoded: tube masking predicts all the rest, and so catches everything."""
+        num_tokens, encoded, both = (
+            self.values["num_tokens"],
+            each["share_of_change_encoded"],
+            each["share_of_change_kept"],
+        )
+        told = f"{each['num_encoded']} of {num_tokens} tokens encoded, {encoded:.0%} of the change"
+        if each["num_predicted"]:
+            rest = " (all the rest)" if predicts_the_rest(self.found, method) else ""
+            told += f"; {each['num_predicted']} predicted{rest}, {both:.0%} in both"
+        if method in VARYING:
+            told += f"; the cost {VARIES}"
+        elif each["full_cost"] is not None:
+            told += f"; {each['share_of_full_cost']:.0%} of the cost of {each['full_cost']}"
+        return f"  {method:12}  {told}"
 
 
 def inspect(

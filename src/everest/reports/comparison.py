@@ -15,6 +15,7 @@ from everest.training import describe_checkpoint
 from everest.training.rundir import RunFolder
 from everest.visualize import Figure, Report, Section, Table, accuracy_bars, draw_runs
 from everest.visualize.accuracy import FEW_CLASSES, NUM_WORST
+from everest.visualize.inspection import say_gmacs
 
 ABSENT = ""
 TASKS = {"pretrain": "Pre-training", "finetune": "Fine-tuning"}
@@ -227,7 +228,7 @@ def _cost_section(compared: RunComparison, costs: Sequence[Sequence[TaskCost]]) 
     tokens = [f"{c[0].num_encoded} + {c[0].num_predicted} of {c[0].num_tokens}" if c else "" for c in costs]
     if any(tokens):
         rows.append(("tokens of a clip: encoded + predicted", *tokens))
-        rows.append(("GMAC of a clip, training", *(f"{c[0].gmacs_training:.2f}" if c else "" for c in costs)))
+        rows.append(("GMAC of a clip, training", *(say_gmacs(c[0].gmacs_training) if c else "" for c in costs)))
         shares = (f"{c[0].gmacs_training / c[-1].gmacs_training:.0%} of {c[-1].name}" if c else "" for c in costs)
         rows.append(("that is", *shares))
     words = (

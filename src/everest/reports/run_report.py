@@ -28,6 +28,7 @@ from everest.reports.measured import accuracy_sections
 from everest.reports.parts import Parts, collect
 from everest.visualize import Card, Folded, Report, Section, Table, training_section
 from everest.visualize.accuracy import NBSP
+from everest.visualize.inspection import say_gmacs
 from everest.visualize.training_curves import TRACES
 
 NAME = "report.html"
@@ -140,8 +141,8 @@ def _cost_row(cost: TaskCost, whole: TaskCost) -> tuple[str, ...]:
         str(cost.num_encoded),
         str(cost.num_predicted),
         str(cost.num_tokens),
-        f"{cost.gmacs:.2f}",
-        f"{cost.gmacs_training:.2f}",
+        say_gmacs(cost.gmacs),
+        say_gmacs(cost.gmacs_training),
         f"{cost.gmacs_training / whole.gmacs_training:.0%}",
     )
 

@@ -6,7 +6,7 @@ Shapes: T frames, T' candidate frames, N tokens, t time slots.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from everest.config import SelectionMethod
+from everest.config import VARYING, SelectionMethod
 from everest.inference import Inspection
 from everest.visualize.animation import animate, encode_gif, encode_mp4
 from everest.visualize.charts import counts_per_slot
@@ -27,6 +27,7 @@ NAMES: dict[SelectionMethod, str] = {
     "all": "all tokens",
 }
 """What each selection is, in the words of a picture's label."""
+VARIES = "differs from clip to clip"  # what a selection costs that keeps as many tokens as a clip asks for
 
 
 @dataclass(frozen=True)
@@ -234,25 +235,18 @@ def _scores(found: Inspection, drawn: Drawn) -> Section:
 
 
 def _compared(found: Inspection, drawn: Drawn, costs: Mapping[SelectionMethod, Cost]) -> Section:
-    header = ("selection", "encoded", "predicted", "change in kept tokens", "change in encoded tokens", "cost")
-    rows = []
-    for method, selection in found.selections.items():
-        cost = costs.get(method)
-        rows.append(
-            (
-                NAMES[method],
-                str(len(selection.visible[0])),
-                str(len(selection.target[0])),
-                f"{found.covered(method):.0%}",
-                f"{found.covered(method, encoded=True):.0%}",
-                "" if cost is None else f"{cost.gmacs:.1f} GMAC, {cost.share:.0%} of {cost.full}",
-            )
-        )
+    header = ("selection", "encoded", "change in encoded tokens", "predicted", "change in both", "cost")
+    rows = tuple(_row(found, method, costs.get(method)) for method in found.selections)
     models = sorted({cost.model for cost in costs.values()})
     words = [
         "Change is the sum of the scores. It says how much of what moves a selection has caught, not how well a model "
         "learns from it."
     ]
+    if any(predicts_the_rest(found, method) for method in found.selections):
+        words.append(
+            "Who predicts all that is not encoded, as tube masking does, has all of the change in both: compare what "
+            "is encoded."
+        )
     if models:
         words.append(f"Cost is counted in multiply-adds of one forward pass of {' and '.join(models)}.")
     figures = [Figure(drawn.files["tokens_per_slot.png"], "Kept tokens of each time slot.", "Bars of the kept tokens")]
@@ -261,7 +255,32 @@ def _compared(found: Inspection, drawn: Drawn, costs: Mapping[SelectionMethod, C
         figures.insert(
             0, Figure(encode_picture(drawn.sheets["compare"]), words_below, "One row of frames for each selection")
         )
-    return Section("Selections", tuple(words), tables=(Table(header, tuple(rows)),), figures=tuple(figures))
+    return Section("Selections", tuple(words), tables=(Table(header, rows),), figures=tuple(figures))
+
+
+def _row(found: Inspection, method: SelectionMethod, cost: Cost | None) -> tuple[str, ...]:
+    """One line of the table of selections."""
+    selection = found.selections[method]
+    num_predicted = len(selection.target[0])
+    said = f"{say_gmacs(cost.gmacs)} GMAC, {cost.share:.0%} of {cost.full}" if cost else ""
+    return (
+        NAMES[method],
+        str(len(selection.visible[0])),
+        f"{found.covered(method, encoded=True):.0%}",
+        f"{num_predicted}, all the rest" if predicts_the_rest(found, method) else str(num_predicted),
+        f"{found.covered(method):.0%}",
+        VARIES if method in VARYING else said,
+    )
+
+
+def predicts_the_rest(found: Inspection, method: SelectionMethod) -> bool:
+    """Whether nothing is dropped, as all that is not encoded is predicted."""
+    return len(found.kept(method)) == found.grid.num_tokens and len(found.selections[method].target[0]) > 0
+
+
+def say_gmacs(gmacs: float) -> str:
+    """Write 10^9 multiply-adds with three digits, of a small network too."""
+    return f"{gmacs:,.0f}" if gmacs >= 100 else f"{gmacs:.3g}"
 
 
 def _drawn(found: Inspection, method: SelectionMethod) -> list[Picture]:
