@@ -139,6 +139,26 @@ def test_other_files_are_not_written_over(tmp_path: Path, capsys: Capture) -> No
     assert Image.open(io.BytesIO((tmp_path / "seen" / "selection.png").read_bytes())).width > 200
 
 
+def test_pictures_of_an_earlier_call_do_not_stay_beside_those_of_another_clip(tmp_path: Path, capsys: Capture) -> None:
+    seen = tmp_path / "seen"
+    command = ["inspect", str(VIDEO), "--out", str(seen), *SMALL]
+    assert main([*command, "--mp4", "--frame-selection", "1.5"]) == 0
+    (seen / "my notes.txt").write_text("mine")
+    (seen / "reconstruction.png").write_text("mine too")
+    before = {path.name for path in seen.iterdir()}
+    assert {"compare.png", "frames.png", "selection.mp4"} < before
+    assert main([*command, "--compare", ""]) == 0
+    assert {path.name for path in seen.iterdir()} == before - {"compare.png", "frames.png", "selection.mp4"}
+    listed = json.loads((seen / "inspection.json").read_text())["files"]
+    assert {*listed} == {path.name for path in seen.iterdir()} - {"my notes.txt", "reconstruction.png"}
+    (seen / "inspection.json").write_text('{"files": ["report.html", "my notes.txt", "../other.txt"]}')
+    (tmp_path / "other.txt").write_text("mine")
+    assert main([*command, "--compare", ""]) == 0
+    assert (seen / "my notes.txt").read_text() == (tmp_path / "other.txt").read_text() == "mine"
+    (seen / "inspection.json").write_text("[]")
+    assert main([*command, "--compare", ""]) == 0
+
+
 def test_clips_of_a_checkpoint_are_of_its_size(tmp_path: Path, capsys: Capture) -> None:
     command = ["inspect", str(VIDEO), "--out", str(tmp_path / "seen"), "--checkpoint", "any", "--size", "64"]
     assert main(command) == 2

@@ -1,7 +1,7 @@
 """Look at a video as the method does, and write what is seen into a folder."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -17,6 +17,8 @@ from everest.training.files import atomic_write
 from everest.visualize import draw_inspection, inspection_report, numbers, say_repeats
 from everest.visualize.inspection import VARIES, predicts_the_rest
 
+NUMBERS = "inspection.json"
+SOMETIMES = ("compare.png", "frames.png", "reconstruction.png", "selection.mp4")  # the others are always drawn
 COMPARED: tuple[SelectionMethod, ...] = ("rero", "tube", "random", "rlt")
 
 
@@ -127,8 +129,10 @@ def inspect(
     drawn = draw_inspection(found, mp4=mp4)
     values = numbers(found, costs)
     contents = {"report.html": inspection_report(found, drawn, costs).render().encode()} | drawn.contents()
-    contents["inspection.json"] = (json.dumps(values, indent=2) + "\n").encode()
+    values["files"] = [*contents, NUMBERS]
+    contents[NUMBERS] = (json.dumps(values, indent=2) + "\n").encode()
     folder.mkdir(parents=True, exist_ok=True)
+    _remove_older(folder, contents)
     for name, content in contents.items():
         with atomic_write(folder / name) as file:
             file.write(content)
@@ -143,9 +147,25 @@ def _folder(out: Path) -> Path:
     """
     if out.exists() and not out.is_dir():
         raise RunError(f"{out} is a file: name a folder for the pictures")
-    if out.is_dir() and any(out.iterdir()) and not (out / "inspection.json").is_file():
+    if out.is_dir() and any(out.iterdir()) and not (out / NUMBERS).is_file():
         raise RunError(f"{out} holds other files already: name another folder for the pictures")
     return out
+
+
+def _remove_older(folder: Path, drawn: Collection[str]) -> None:
+    """Remove pictures that an earlier call wrote and this one does not draw: they show another clip.
+
+    Args:
+        folder: Only files that its list names go, and of those only what may be left out: others may be somebody's own.
+        drawn: Names of what is drawn now.
+    """
+    try:
+        listed = json.loads((folder / NUMBERS).read_text(encoding="utf-8"))["files"]
+    except (OSError, ValueError, LookupError, TypeError):  # none, or one of an older version
+        return
+    for name in SOMETIMES:
+        if isinstance(listed, list) and name in listed and name not in drawn:
+            (folder / name).unlink(missing_ok=True)
 
 
 def _changed(info: CheckpointInfo, changes: dict[str, dict[str, Any]]) -> CheckpointInfo:
