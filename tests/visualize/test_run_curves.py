@@ -3,11 +3,13 @@
 import io
 
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
-from everest.visualize import RunCurves, draw_runs
+from everest.visualize import RunCurves, draw_runs, run_curves, training_curves
 from everest.visualize.charts import plain
 from everest.visualize.run_curves import MAX_POINTS, thin_out
+from everest.visualize.training_curves import TRACES, draw_trace
 
 
 def size(picture: bytes) -> tuple[int, int]:
@@ -20,6 +22,45 @@ def test_accuracies_get_a_panel_where_there_are_any() -> None:
     evaluated = RunCurves("evaluated", loss, [(1000, 0.3)], (5000, 0.5, (0.4, 0.6)))
     assert size(draw_runs(plain_runs, "steps"))[1] < size(draw_runs([*plain_runs, evaluated], "steps"))[1]
     assert size(draw_runs([RunCurves("x", [], [], (1, 0.5, None))], "steps"))[1] > 500
+
+
+@pytest.mark.parametrize(
+    ("steps", "known"),
+    [
+        ([1], ["1"]),
+        ([1, 2, 3], ["1", "2", "3"]),
+        ([0, 40_000], ["0", "10,000", "20,000", "30,000", "40,000"]),
+    ],
+)
+@pytest.mark.parametrize("of_a_run", [True, False])
+def test_ticks_of_steps_are_whole_numbers_and_each_is_there_once(
+    steps: list[int], known: list[str], of_a_run: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Figure] = []
+    for module in (training_curves, run_curves):
+        monkeypatch.setattr(module, "as_png", lambda figure: drawn.append(figure) or b"")
+    points = [(float(step), 1.0) for step in steps]
+    if of_a_run:
+        draw_trace(points, TRACES[0])
+    else:
+        draw_runs([RunCurves("run", points, points, (steps[-1], 0.5, (0.4, 0.6)))], "steps")
+    assert visible_ticks(drawn[0]) == known
+
+
+def test_hours_have_ticks_between_whole_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Figure] = []
+    monkeypatch.setattr(run_curves, "as_png", lambda figure: drawn.append(figure) or b"")
+    draw_runs([RunCurves("run", [(0.01, 1.0), (0.23, 1.0)])], "hours of training")
+    assert len(set(visible_ticks(drawn[0]))) > 3
+
+
+def visible_ticks(figure: Figure) -> list[str]:
+    """Labels below the lowest chart."""
+    axes = figure.axes[-1]
+    low, high = axes.get_xlim()
+    figure.draw_without_rendering()
+    places, labels = axes.get_xticks(), axes.get_xticklabels()
+    return [label.get_text() for place, label in zip(places, labels, strict=True) if low <= place <= high]
 
 
 @pytest.mark.parametrize("name", ["$\\frac{$", "a $ b", "$x$", "_hidden", "<b>&", "日本", "\\"])

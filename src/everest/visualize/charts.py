@@ -13,6 +13,7 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # told apart by everybody
@@ -142,6 +143,14 @@ def empty_chart(
         left, right, bottom, top = margins
         figure.subplots_adjust(left=left, right=right, bottom=bottom, top=top)
     return figure, axes
+
+
+def whole_ticks(axis: "Axis") -> None:
+    """Put the ticks of an axis that counts at whole numbers, however few there are: one is enough."""
+    from matplotlib.ticker import MaxNLocator
+
+    axis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
+    axis.set_major_formatter("{x:,.0f}")
 
 
 def _cut(name: str) -> str:

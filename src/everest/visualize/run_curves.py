@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from everest.visualize.charts import COLORS, FONT_SIZE, Points, as_png, plain
+from everest.visualize.charts import COLORS, FONT_SIZE, Points, as_png, plain, whole_ticks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,6 +55,8 @@ def draw_runs(runs: Sequence[RunCurves], x_label: str, most: int = MAX_POINTS) -
         if evaluated:
             panels[1].set(ylabel="top-1 on held-out clips", ylim=(0, 1))
         panels[-1].set(xlabel=plain(x_label))
+        if all(float(x).is_integer() for run in runs for x, _ in (*run.loss, *run.top1)):  # steps or epochs, not hours
+            whole_ticks(panels[-1].xaxis)
         for axes in panels:
             axes.grid(alpha=0.3)
             if axes.get_legend_handles_labels()[0]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from everest.visualize.charts import COLORS, Points, as_png, empty_chart
+from everest.visualize.charts import COLORS, Points, as_png, empty_chart, whole_ticks
 from everest.visualize.report import Figure, Section
 from everest.visualize.run_curves import thin_out
 
@@ -85,9 +85,8 @@ def draw_trace(points: Points, trace: Trace) -> bytes:
     axes.plot(*zip(*thin, strict=True), color=COLORS[0], linewidth=1.7, marker=marker, markersize=3.5)
     axes.set_title(trace.title, fontsize=10, loc="left")
     axes.set_xlabel("steps")
-    axes.locator_params(axis="x", nbins=5, integer=True)
+    whole_ticks(axes.xaxis)
     axes.locator_params(axis="y", nbins=5)
-    axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.yaxis.set_major_formatter("{x:.0%}" if trace.is_share else "{x:.4g}")
     if trace.is_share:
         axes.set_ylim(0, 1)
