@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from everest.errors import RunError
-from everest.reports import compare_reports
+from everest.reports import compare_reports, make_report
 from run_folders import make_run, write_evaluation
 
 
@@ -65,6 +65,45 @@ def test_same_clips_tell_runs_apart(tmp_path: Path) -> None:
     made = compare_reports([one, two])
     assert made.values["duels"] == []
     assert "evaluations are of different clips" in made.page.render()
+
+
+def write_confusion(run: Path, confusion: list[list[int]]) -> None:
+    """Write an evaluation of two classes, by its matrix alone."""
+    write_predictions(run, "1")
+    values = json.loads((run / "evaluation.json").read_text())
+    top1, sums = (confusion[0][0] + confusion[1][1]) / 100, [sum(row) for row in confusion]
+    classes = [{"name": "ab"[n], "num_clips": sums[n], "accuracy": confusion[n][n] / sums[n]} for n in range(2)]
+    values |= {
+        "num_clips": 100,
+        "top1": top1,
+        "top1_interval": [max(0, top1 - 0.1), top1 + 0.1],
+        "majority": max(sums) / 100,
+    }
+    values |= {"confusion": confusion, "per_class": classes, "predictions": []}
+    (run / "evaluation.json").write_text(json.dumps(values))
+
+
+def test_accuracies_stand_beside_naming_the_most_frequent_class(tmp_path: Path) -> None:
+    one, two, three = (make_run(tmp_path / name, task="finetune") for name in ("one", "two", "three"))
+    write_confusion(one, [[50, 5], [10, 35]])
+    write_confusion(two, [[5, 50], [4, 41]])
+    write_confusion(three, [[2, 53], [40, 5]])
+    (accuracy,) = [each for each in compare_reports([one, two, three]).page.sections if each.heading == "Accuracy"]
+    column = accuracy.tables[0].header.index("always the most frequent class")
+    assert [row[column] for row in accuracy.tables[0].rows] == ["55.0%"] * 3
+    words = "is no better than naming the most frequent class every time: that gives 55.0%, and"
+    assert accuracy.notes == (
+        f"By these clips, two {words} its interval reaches that.",
+        "Of 100 clips, two takes 91 for b; 45 are.",
+        f"By these clips, three {words} all of its interval is below that.",
+    )
+    cards = make_report(two).page.cards
+    assert cards[1].label == "naming the most frequent class every time; the run is no better"
+    (section,) = [each for each in make_report(two).page.sections if each.heading.startswith("Accuracy")]
+    assert "Of 100 clips, this run takes 91 for b; 45 are." in section.notes
+    good = make_report(one).page
+    assert good.cards[1].label == "naming the most frequent class every time"
+    assert "no better" not in good.render()
 
 
 def test_what_cannot_be_compared_is_said(tmp_path: Path) -> None:

@@ -11,10 +11,11 @@ from everest.evaluation import Evaluation, find_evaluations, most_probable, read
 from everest.history import Axis, Run, RunComparison, compare_runs
 from everest.reports.curves import AXIS_LABELS, curves_of
 from everest.reports.facts import machine_of, say, speed_rows, tokens_of
+from everest.reports.measured import doubts
 from everest.training import describe_checkpoint
 from everest.training.rundir import RunFolder
 from everest.visualize import Figure, Report, Section, Table, accuracy_bars, draw_runs
-from everest.visualize.accuracy import FEW_CLASSES, NUM_WORST
+from everest.visualize.accuracy import ALL_THE_TIME, FEW_CLASSES, NUM_WORST
 from everest.visualize.inspection import say_gmacs
 
 ABSENT = ""
@@ -143,13 +144,25 @@ def _accuracy(
         notes.append("The evaluations are of different clips, so the accuracies cannot be compared with each other.")
     if len({each.num_views for _, each in measured}) > 1:
         notes.append("The evaluations have different numbers of views of each clip, which alone changes accuracy.")
+    for name, each in measured:
+        notes += doubts(each, name)
     has_top5 = any(each.top5 is not None for _, each in measured)
     rows = []
     for name, each in measured:
         five = ("" if each.top5 is None else f"{each.top5:.1%}",) if has_top5 else ()
         interval = "{:.1%} to {:.1%}".format(*each.top1_interval)
-        rows.append((name, f"{each.top1:.1%}", interval, *five, f"{each.num_clips:,}", str(each.num_views)))
-    header = ("run", "top-1", "95 % interval", *(("top-5",) if has_top5 else ()), "clips", "views")
+        rows.append(
+            (
+                name,
+                f"{each.top1:.1%}",
+                interval,
+                *five,
+                f"{each.majority:.1%}",
+                f"{each.num_clips:,}",
+                str(each.num_views),
+            )
+        )
+    header = ("run", "top-1", "95 % interval", *(("top-5",) if has_top5 else ()), ALL_THE_TIME, "clips", "views")
     tables = [Table(header, tuple(rows))]
     words = ["An interval is Wilson's, at 95 %, and takes clips as independent. Overlapping intervals settle nothing."]
     if duels:
@@ -168,7 +181,8 @@ def _accuracy(
                 ),
             )
         )
-    bars = accuracy_bars([(name, each.top1, each.top1_interval) for name, each in measured])
+    line = (ALL_THE_TIME, measured[0][1].majority) if len({each.majority for _, each in measured}) == 1 else None
+    bars = accuracy_bars([(name, each.top1, each.top1_interval) for name, each in measured], line)
     figures = (Figure(bars, "Top-1 with 95 % intervals.", "Bars of the accuracies"),)
     tables += _classes(measured)
     return (Section("Accuracy", tuple(words), tuple(notes), tuple(tables), figures),)

@@ -24,6 +24,7 @@ NUM_ANIMATED, NUM_HARD = 6, 20
 ANIMATION_FPS = 6.0
 NUM_FAILURES = 100  # that are listed
 RUN_ITSELF = "the run itself"
+NEARLY_ALL = 0.9  # of the predictions: whoever names one class so often has hardly learnt to tell clips apart
 
 
 def accuracy_sections(parts: Parts) -> list[Section]:
@@ -45,9 +46,40 @@ def accuracy_sections(parts: Parts) -> list[Section]:
         notes.append("The run is not finished: these are the numbers of the weights at the time of the evaluation.")
     if evaluation.failures:
         notes.append(f"{len(evaluation.failures)} clips cannot be read and are in none of these numbers.")
+    notes += doubts(evaluation, "this run")
     section = evaluation_section({"this run": evaluation}, notes=notes)
     found = [replace(section, folded=(*section.folded, *_folded(parts, evaluation)))]
     return [*found, _hardest(parts, evaluation)] if evaluation.predictions else found
+
+
+def is_no_better(evaluation: Evaluation) -> bool:
+    """Whether the interval of an accuracy reaches what naming the most frequent class every time would give."""
+    return evaluation.top1_interval[0] <= evaluation.majority
+
+
+def doubts(evaluation: Evaluation, name: str) -> list[str]:
+    """Say what an accuracy alone hides: that it takes no model to reach it, and that all clips are called the same.
+
+    Args:
+        evaluation: Of a run.
+        name: What to call the run.
+    """
+    found = []
+    if is_no_better(evaluation):
+        is_below = evaluation.top1_interval[1] < evaluation.majority
+        reaches = "all of its interval is below" if is_below else "its interval reaches"
+        found.append(
+            f"By these clips, {name} is no better than naming the most frequent class every time: that gives "
+            f"{evaluation.majority:.1%}, and {reaches} that."
+        )
+    counts, true = evaluation.confusion.sum(dim=0), evaluation.confusion.sum(dim=1)
+    total, place = int(counts.sum()), int(counts.argmax()) if counts.numel() else 0
+    if total and counts[place] >= NEARLY_ALL * total > true[place]:
+        found.append(
+            f"Of {total:,} clips, {name} takes {int(counts[place]):,} for {evaluation.class_names[place]}; "
+            f"{int(true[place]):,} are."
+        )
+    return found
 
 
 def _folded(parts: Parts, evaluation: Evaluation) -> list[Folded]:

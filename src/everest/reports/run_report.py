@@ -24,7 +24,7 @@ from everest.reports.facts import (
     subtitle_of,
     title_of,
 )
-from everest.reports.measured import accuracy_sections
+from everest.reports.measured import accuracy_sections, is_no_better
 from everest.reports.parts import Parts, collect
 from everest.visualize import Card, Folded, Report, Section, Table, training_section
 from everest.visualize.accuracy import NBSP
@@ -164,7 +164,8 @@ def _cards(parts: Parts, costs: Sequence[TaskCost]) -> tuple[Card, ...]:
         cards.append(
             Card(f"{evaluation.top1:.1%}", f"top-1 on {evaluation.num_clips:,} clips; 95{NBSP}% interval {interval}")
         )
-        cards.append(Card(f"{evaluation.majority:.1%}", "naming the most frequent class every time"))
+        than = "; the run is no better" if is_no_better(evaluation) else ""
+        cards.append(Card(f"{evaluation.majority:.1%}", f"naming the most frequent class every time{than}"))
     elif run.task == "finetune" and (top1 := run.last("top1")) is not None:
         cards.append(Card(f"{top1:.1%}", "top-1, on the way"))
     if found["last_loss"] is not None:
