@@ -118,6 +118,8 @@ def test_names_of_files_are_no_markup(tmp_path: Path) -> None:
         (["--size", "50"], "50"),
         (["--frame-selection", "1"], "frame_selection.alpha"),
         (["--start", "99"], "the clip begins at 99 s but the video lasts"),
+        (["--start", "-1"], "a span from -1.0 to None s is empty or not in the file; expected 0 <= start < end"),
+        (["--start", "nan"], "a span from nan to None s"),
         (["--checkpoint", "nowhere.safetensors"], "nowhere.safetensors"),
     ],
 )

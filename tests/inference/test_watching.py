@@ -96,6 +96,18 @@ def test_what_came_before_a_stream_broke_off_is_told(monkeypatch: pytest.MonkeyP
         assert dict(one.classes) == pytest.approx(dict(other.classes), abs=1e-5)
 
 
+def test_a_defect_is_raised_once_where_the_windows_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stumble(*_: object) -> None:
+        raise RuntimeError("stumbled")
+
+    shown: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", shown.append)
+    monkeypatch.setattr(LiveWindows, "add", stumble)
+    with sending(as_transport_stream(CLIP)) as address, pytest.raises(RuntimeError, match="stumbled"):
+        list(watch(PREDICTOR, address, Windows(0.5)))
+    assert not shown
+
+
 def test_streams_without_a_window_and_numbers_without_sense_are_errors() -> None:
     content = as_transport_stream(CLIP)
     with (

@@ -124,6 +124,14 @@ def growing_stream(*sizes: tuple[int, int]) -> bytes:
     return buffer.getvalue()
 
 
+def test_files_are_no_cameras(tmp_path: Path) -> None:
+    for path in (CLIP, tmp_path):
+        with pytest.raises(VideoError, match=rf"^{path}: is neither a camera nor a URL; leave --live away"):
+            LiveStream(str(path))
+    with pytest.raises(VideoError, match="none: cannot be opened: no such file"):
+        LiveStream(str(tmp_path / "none"))
+
+
 def test_a_sender_that_falls_silent_is_not_waited_for_for_ever() -> None:
     content = as_transport_stream(CLIP)
     with sending(content[: len(content) // 2], silent_seconds=2) as address:

@@ -27,6 +27,7 @@ from everest.config import (
 from everest.datasets import ClipRecord, ViewClips
 from everest.datasets.spans import sampled_step, span_of
 from everest.errors import ConfigError, VideoError, WeightsError
+from everest.inference.predict import check_span
 from everest.inference.reconstruct import Reconstruction, reconstruct
 from everest.models import Classifier, Encoder, MaskedAutoencoder, build_autoencoder, load_model, select_input
 from everest.models.scoring import score_tokens
@@ -167,6 +168,7 @@ def inspect_video(
 
     Raises:
         VideoError: The video cannot be read, or is over before the start.
+        ConfigError: The start is no time in a video.
         SelectionError: The ratios leave a selection no token to predict.
     """
     record = video if isinstance(video, ClipRecord) else ClipRecord(Path(video))
@@ -208,7 +210,9 @@ def read_clip(record: ClipRecord, info: CheckpointInfo, start: float | None = No
 
     Raises:
         VideoError: The video cannot be read, or is over before the start.
+        ConfigError: The start is no time in a video.
     """
+    check_span(start, None)
     num_frames = num_sampled_frames(info)
     with open_video(record.source) as reader:
         found = reader.info

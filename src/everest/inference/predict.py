@@ -111,7 +111,7 @@ class Predictor:
             VideoError: The file cannot be read.
             ConfigError: ``top`` or the span makes no sense.
         """
-        _check_span(start_seconds, end_seconds)
+        check_span(start_seconds, end_seconds)
         span = ClipRecord(Path(path), start_seconds=start_seconds, end_seconds=end_seconds)
         prediction = self._predict([span], views, top)[0]
         if isinstance(prediction, FailedPrediction):
@@ -258,8 +258,12 @@ class Predictor:
         return tuple((self.class_names[i], float(probabilities[i])) for i in order)
 
 
-def _check_span(start: float | None, end: float | None) -> None:
-    """Refuse a span that is empty or begins before the file; NaN is refused too."""
+def check_span(start: float | None, end: float | None) -> None:
+    """Refuse a span that is empty or begins before the file; NaN is refused too.
+
+    Raises:
+        ConfigError: It is one.
+    """
     first, last = 0.0 if start is None else start, math.inf if end is None else end
     if not 0.0 <= first < last:
         raise ConfigError(f"a span from {start} to {end} s is empty or not in the file; expected 0 <= start < end")

@@ -91,6 +91,8 @@ class LiveStream(Closing):
 
     def _open(self, location: str, timeout_seconds: float) -> InputContainer:
         is_camera = not is_url(location)
+        if is_camera and _is_something_else(location):
+            raise VideoError(f"{self.name}: is neither a camera nor a URL; leave --live away to read a file")
         try:
             return av.open(
                 address_of(location),
@@ -163,5 +165,13 @@ def _say(error: Exception) -> str:
 def _is_camera(location: str) -> bool:
     try:
         return Path(location).is_char_device() and Path(location).name.startswith("video")
+    except (OSError, ValueError):
+        return False
+
+
+def _is_something_else(location: str) -> bool:
+    """Whether there is something that is no device."""
+    try:
+        return Path(location).exists() and not Path(location).is_char_device()
     except (OSError, ValueError):
         return False
