@@ -67,7 +67,7 @@ def test_rows_of_one_file_stay_together_in_cross_validation() -> None:
 
 def test_what_cannot_be_probed_is_said() -> None:
     train, test = table("train", 6, 0.3, 1), table("test", 3, 0.3, 2)
-    with pytest.raises(DataError, match=r"9 clips are in training and in test, the first: test/0\.mp4 from 0 s"):
+    with pytest.raises(DataError, match=r"9 test rows show seconds .* the first: test/0\.mp4 from 0 s"):
         probe(Features(train.rows + test.rows, MADE_BY), test)
     with pytest.raises(ConfigError, match="differ in layer, views"):
         probe(train, Features(test.rows, MADE_BY | {"layer": 3, "views": [1, 1]}))
@@ -79,6 +79,41 @@ def test_what_cannot_be_probed_is_said() -> None:
     other = Features(tuple(replace(row, label="fly") for row in test.rows), MADE_BY)
     with pytest.raises(DataError, match="that no training row has: fly"):
         probe(train, other)
+
+
+@pytest.mark.parametrize(
+    ("known", "asked", "is_refused"),
+    [
+        ((None, None), (2.0, 3.0), True),
+        ((2.0, 3.0), (None, None), True),
+        ((0.0, 2.0), (1.5, 3.5), True),
+        ((2.0, None), (2.5, 3.0), True),
+        ((2.0, None), (None, 2.0), False),
+        ((0.0, 2.0), (1.9999999, 4.0), False),  # they follow each other, but for rounding
+        ((3.0, 4.0), (1.0, 2.0), False),
+    ],
+)
+def test_no_second_of_a_file_is_learnt_and_asked(
+    known: tuple[float | None, float | None], asked: tuple[float | None, float | None], is_refused: bool, tmp_path: Path
+) -> None:
+    train, test = table("train", 6, 0.3, 1), table("test", 3, 0.3, 2)
+    (tmp_path / "a folder").mkdir()
+    taught = replace(train.rows[0], path=f"{tmp_path}/a.mp4", start_seconds=known[0], end_seconds=known[1])
+    wanted = replace(test.rows[0], path=f"{tmp_path}/a folder/../a.mp4", start_seconds=asked[0], end_seconds=asked[1])
+    train, test = (Features((*each.rows, row), MADE_BY) for each, row in ((train, taught), (test, wanted)))
+    if is_refused:
+        with pytest.raises(DataError, match=r"1 test rows show seconds of a video that training rows show too"):
+            probe(train, test)
+    else:
+        assert probe(train, test).num_test == 10
+
+
+def test_spans_and_whole_videos_are_not_compared() -> None:
+    train, test = table("train", 6, 0.3, 1), table("test", 3, 0.3, 2)
+    windows = {"window_seconds": 1.0, "hop_seconds": None}
+    with pytest.raises(ConfigError, match="differ in windows"):
+        probe(train, Features(test.rows, MADE_BY | {"windows": windows}))
+    assert probe(*(Features(each.rows, MADE_BY | {"windows": windows}) for each in (train, test))).num_test == 9
 
 
 def test_the_command_prints_and_gives_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,20 +3,25 @@
 Shapes: n rows, D width.
 """
 
+import math
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from everest.errors import ConfigError, DataError
 from everest.evaluation.metrics import wilson_interval
-from everest.inference.feature_rows import Features
+from everest.inference.feature_rows import FeatureRow, Features
 
-COMPARABLE = ("sha256", "layer", "per_token", "selection", "views")  # what made two files has to agree in
+COMPARABLE = ("sha256", "layer", "per_token", "selection", "views", "windows")  # what made two files has to agree in
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 1e1)  # C of the logistic regression: small ones hold weights back
 NUM_FOLDS = 5
 MAX_STEPS = 2000
+TOUCHING_SECONDS = 1e-3  # spans that share no more than this follow each other: their ends are rounded
 
 
 @dataclass(frozen=True)
@@ -89,7 +94,7 @@ def probe(train: Features, test: Features, *, num_neighbors: Sequence[int] = (1,
 
     Raises:
         ConfigError: scikit-learn is missing, or the two were not made in the same way.
-        DataError: Rows have no labels, a clip is in both, or there is one class only.
+        DataError: Rows have no labels, some show the same seconds of a file in both, or there is one class only.
     """
     _require_same_making(train, test)
     names, train_labels, test_labels = _labels(train, test)
@@ -157,11 +162,14 @@ def _labels(train: Features, test: Features) -> tuple[tuple[str, ...], Any, Any]
         if not features.rows or unlabelled:
             found = f"{len(unlabelled)} have none, the first: {unlabelled[0]}" if unlabelled else "there are no rows"
             raise DataError(f"every {which} row needs a label, and {found}: embed a manifest with labels")
-    both = {_clip(row) for row in train.rows} & {_clip(row) for row in test.rows}
-    if both:
-        path, start, _ = sorted(both, key=str)[0]
+    shared = _shared(train.rows, test.rows)
+    if shared:
+        start = shared[0].start_seconds
         where = "" if start is None else f" from {start:g} s"
-        raise DataError(f"{len(both)} clips are in training and in test, the first: {path}{where}: take other videos")
+        raise DataError(
+            f"{len(shared)} test rows show seconds of a video that training rows show too, the first: "
+            f"{shared[0].path}{where}: take other videos"
+        )
     names = tuple(sorted({str(row.label) for row in train.rows}))
     if len(names) < 2:
         raise DataError(f"the training rows have one class only, {names[0]}: two or more are needed")
@@ -173,5 +181,20 @@ def _labels(train: Features, test: Features) -> tuple[tuple[str, ...], Any, Any]
     return names, known, asked
 
 
-def _clip(row: Any) -> tuple[str, float | None, float | None]:
-    return row.path, row.start_seconds, row.end_seconds
+def _shared(train: Sequence[FeatureRow], test: Sequence[FeatureRow]) -> list[FeatureRow]:
+    """Test rows of whose file a training row shows some of the same seconds."""
+    resolve = cache(lambda path: Path(path).resolve())  # of each file once, not of each row
+    known: dict[Path, list[tuple[float, float]]] = defaultdict(list)
+    for row in train:
+        known[resolve(row.path)].append(_span(row))
+
+    def is_known(row: FeatureRow) -> bool:
+        start, end = _span(row)
+        spans = known.get(resolve(row.path), ())
+        return any(min(end, last) - max(start, first) > TOUCHING_SECONDS for first, last in spans)
+
+    return [row for row in test if is_known(row)]
+
+
+def _span(row: FeatureRow) -> tuple[float, float]:
+    return row.start_seconds or 0.0, math.inf if row.end_seconds is None else row.end_seconds
