@@ -285,7 +285,7 @@ def embed(
     views = views if decoder is None else views.model_copy(update={"decoder": decoder})
     manifest = _videos(videos)
     manifest = manifest if split is None else manifest.split(split)
-    weights = find_weights(Path(checkpoint))
+    weights = find_weights(Path(checkpoint)).absolute()  # wherever the file of features is used
     made_by = {
         "everest": version("everest-video"),
         "checkpoint": str(weights),
@@ -319,7 +319,7 @@ def _videos(given: str | Path | Sequence[str | Path]) -> Manifest:
         return load_data(several[0])
     for url in (Url(str(video)) for video in several if is_url(str(video))):
         raise ConfigError(f"{url}: the URL of a list or of packed clips has to be the only thing that is named")
-    return Manifest(tuple(ClipRecord(Path(video)) for video in several), (), Path.cwd())
+    return Manifest(tuple(ClipRecord(Path(video).absolute()) for video in several), (), Path.cwd())
 
 
 def pretrain_config(recipe: str, settings: Iterable[str] = ()) -> PretrainConfig:

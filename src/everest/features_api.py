@@ -1,6 +1,7 @@
 """What is done with a table of features: search in it, and find out what the features are worth."""
 
 import importlib.util
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,6 +84,7 @@ def search(
         raise ConfigError(f"top must be 1 or more, given: {top}")
     table = read_features(features)
     model, views = _maker(table, checkpoint, device)
+    _require_span(start_seconds, end_seconds)
     record = ClipRecord(Path(video).expanduser(), start_seconds=start_seconds, end_seconds=end_seconds)
     matches = nearest(table, describe_video(model, record, views), top=top, same_file=same_file)
     return SearchReport(str(video), len(table.rows), tuple(matches))
@@ -105,6 +107,16 @@ def probe(train: str | Path, test: str | Path, *, num_neighbors: Sequence[int] =
     if not num_neighbors or min(num_neighbors) < 1:
         raise ConfigError(f"numbers of neighbours must be 1 or more, given: {', '.join(map(str, num_neighbors))}")
     return probe_features(read_features(train), read_features(test), num_neighbors=num_neighbors, seed=seed)
+
+
+def _require_span(start: float | None, end: float | None) -> None:
+    """Refuse seconds that lie in no video, or in the wrong order."""
+    given = [f"--{name} {value:g}" for name, value in (("start", start), ("end", end)) if value is not None]
+    if not 0.0 <= (start or 0.0) < (math.inf if end is None else end) or end == math.inf:
+        raise ConfigError(
+            f"{' '.join(given)}: seconds from the beginning of the file, 0 or more, and the end after the start; leave "
+            "--end out for the end of the file"
+        )
 
 
 def _require_learners() -> None:

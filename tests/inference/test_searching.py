@@ -82,6 +82,30 @@ def test_the_same_file_is_left_out_unless_asked_for(made: Path) -> None:
     assert similarities == sorted(similarities, reverse=True)
 
 
+def test_a_table_of_relative_paths_is_searched_from_anywhere(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(made)
+    for path in FILES[:2]:
+        (made / path.name).symlink_to(path)
+    everest.embed("model.safetensors", [path.name for path in FILES[:2]], tmp_path / "f.npz", num_workers=0)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    report = everest.search(tmp_path / "f.npz", made / FILES[0].name)
+    assert [match.path for match in report.matches] == [str(made / FILES[1].name)]  # and not the video itself
+
+
+@pytest.mark.parametrize(
+    "seconds",
+    ["--start 3 --end 1", "--start 1 --end 1", *(f"--start {n}" for n in (-3, "nan", "inf")), "--end 0", "--end inf"],
+)
+def test_seconds_that_make_no_sense_are_refused(made: Path, seconds: str, capsys: Capture) -> None:
+    assert main(["search", str(made / "videos.npz"), str(FILES[0]), *seconds.split()]) == 2
+    told = capsys.readouterr().err
+    assert seconds in told
+    assert "0 or more, and the end after the start" in told
+
+
 def test_the_command_names_a_line_for_each(made: Path, capsys: Capture) -> None:
     command = ["search", str(made / "videos.npz"), str(FILES[0]), "--top", "2"]
     assert main(command) == 0

@@ -28,7 +28,7 @@ class FeatureRow:
     """The features of one clip.
 
     Attributes:
-        path: The video, as it was given.
+        path: The video; absolute, or a URL.
         start_seconds: Where the clip begins; None: at the start of the file.
         end_seconds: Where it ends; None: at the end of the file.
         label: Name of its class; None where there is none.
