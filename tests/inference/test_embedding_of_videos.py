@@ -3,11 +3,13 @@
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import islice
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -23,7 +25,7 @@ from everest.datasets import store as stores
 from everest.datasets.pack import PackSettings
 from everest.errors import ConfigError, DataError
 from everest.evaluation import classify_videos
-from everest.inference import Windows, embedding, read_features, windows
+from everest.inference import Windows, describing, embedding, read_features, windows
 from everest.models import Classifier, build_classifier, load_model, save_weights
 from everest.models.features import FeatureModel
 from everest.video.remote import Patience
@@ -195,6 +197,66 @@ def test_a_run_goes_on_where_it_was(weights: Path, data: Path, tmp_path: Path, m
     assert np.array_equal(read_features(tmp_path / "f.npz").matrix(), expected.matrix())
 
 
+def spoil_json(folder: Path) -> None:
+    (folder / embedding.PROGRESS_NAME).write_bytes(b'{"done": 2, "made_')
+
+
+def spoil_keys(folder: Path) -> None:
+    (folder / embedding.PROGRESS_NAME).write_bytes(b"{}")
+
+
+def spoil_kind(folder: Path) -> None:
+    (folder / embedding.PROGRESS_NAME).write_bytes(b"[]")
+
+
+def delete_part(folder: Path) -> None:
+    next(folder.glob("part-*")).unlink()
+
+
+def spoil_part(folder: Path) -> None:
+    next(folder.glob("part-*")).write_bytes(b"PK")
+
+
+def put_file(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.write_bytes(b"mine")
+
+
+@pytest.mark.parametrize("spoil", [spoil_json, spoil_keys, spoil_kind, delete_part, spoil_part, put_file])
+def test_parts_that_are_damaged_are_said(
+    weights: Path, data: Path, tmp_path: Path, spoil: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedding, "ROWS_OF_PART", 1)
+    model, info = load_model(weights)
+    assert isinstance(model, Classifier)
+    given = {"made_by": {}, "num_workers": 0, "views": EvaluationConfig(num_segments=1, num_crops=1)}
+
+    def stop(done: int, _: int) -> None:
+        if done == 2:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        embedding.embed(FeatureModel(model, info), load_data(data), tmp_path / "f.npz", on_progress=stop, **given)
+    spoil(tmp_path / "f.npz.parts")
+    with pytest.raises(DataError, match=r"f\.npz\.parts: cannot be used .*; delete it, or write to another file"):
+        embedding.embed(FeatureModel(model, info), load_data(data), tmp_path / "f.npz", **given)
+    assert not (tmp_path / "f.npz").exists()
+    assert (tmp_path / "f.npz.parts").exists()
+
+
+def test_answers_that_are_missing_end_the_command(
+    weights: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, info = load_model(weights)
+    assert isinstance(model, Classifier)
+    here = describing.FeatureReader._here
+    monkeypatch.setattr(describing.FeatureReader, "_here", lambda self, records: islice(here(self, records), 3))
+    records = load_data(data).records
+    with pytest.raises(DataError, match=rf"{records[3].path.name}: nothing came back of it, nor of those after it"):
+        embedding.embed(FeatureModel(model, info), load_data(data), tmp_path / "f.npz", made_by={}, num_workers=0)
+    assert not (tmp_path / "f.npz").exists()
+
+
 def hold(weights: Path, data: Path, out: Path, connection: Connection) -> None:
     """Embed half of the videos, and wait there."""
     torch.set_num_threads(1)
@@ -241,6 +303,10 @@ def test_what_cannot_be_done_is_refused_before_the_work(weights: Path, data: Pat
         everest.embed(weights, data, tmp_path / "f.npz", per_token=True, views="2x1", device="cpu")
     with pytest.raises(ConfigError, match="no video is given"):
         everest.embed(weights, [], tmp_path / "f.npz", device="cpu")
+    odd = data.parent / os.fsdecode(b"\xff.mp4")
+    with pytest.raises(ConfigError, match=r"Parquet holds names in UTF-8 only, .*udcff\.mp4; write \.npz, or rename"):
+        everest.embed(weights, [load_data(data).records[0].path, odd], tmp_path / "f.parquet", device="cpu")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["there.npz"]
     broken = Manifest((ClipRecord(data.parent / "broken.mp4"),), (), data.parent)
     model, info = load_model(weights)
     assert isinstance(model, Classifier)

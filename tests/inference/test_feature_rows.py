@@ -1,5 +1,7 @@
 """Features on disk come back as they were."""
 
+import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +39,17 @@ def test_they_come_back(name: str, of_tokens: bool, tmp_path: Path) -> None:
         assert expected.tokens is None or np.array_equal(row.tokens, expected.tokens)
     assert found.matrix().shape == (3, 5)
     assert list(tmp_path.iterdir()) == [tmp_path / name]
+
+
+@pytest.mark.parametrize("which", ["path", "label"])
+def test_names_that_are_no_utf8_are_kept_or_refused(which: str, tmp_path: Path) -> None:
+    features = some(of_tokens=False)
+    odd = Features((replace(features.rows[0], **{which: os.fsdecode(b"a\xff.mp4")}), *features.rows[1:]), {})
+    write_features(odd, tmp_path / "f.npz")
+    assert os.fsencode(getattr(read_features(tmp_path / "f.npz").rows[0], which)) == b"a\xff.mp4"
+    with pytest.raises(ConfigError, match=r"1 are something else, the first: a\\udcff\.mp4; write \.npz"):
+        write_features(odd, tmp_path / "f.parquet")
+    assert [path.name for path in tmp_path.iterdir()] == ["f.npz"]
 
 
 def test_others_read_parquet(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from everest.config import EvaluationConfig, num_sampled_frames
 from everest.datasets import ClipRecord, Manifest, build_view_loader
 from everest.datasets.clips import Views
 from everest.datasets.ray_engine import RayEngine
+from everest.errors import DataError
 from everest.evaluation.many import Computed, compute_views
 from everest.inference.cutting import VIDEOS_ON_RAY, VIDEOS_TOGETHER, cut_videos, kept_near
 from everest.inference.feature_rows import FeatureRow
@@ -71,7 +72,8 @@ class FeatureReader:
                 yield number + 1, [], {str(self.manifest.records[number].path): video}
                 continue
             rows, failures = [], {}
-            for span, (error, features) in zip(video, found, strict=False):
+            for span in video:
+                error, features = _next(found, span)
                 if error is not None:
                     failures[str(span.path)] = error
                 else:
@@ -113,6 +115,19 @@ class Describe:
     def combine(self, outputs: list[ClipFeatures]) -> list[ClipFeatures]:
         """Send back those of all views."""
         return outputs
+
+
+def _next(found: Iterator[Computed], span: ClipRecord) -> Computed:
+    """Give the next answer.
+
+    Raises:
+        DataError: There is none, and the video would count as one without rows.
+    """
+    try:
+        return next(found)
+    except StopIteration:
+        problem = "nothing came back of it, nor of those after it; what is done is kept: start the same command again"
+        raise DataError(f"{span.path}: {problem}") from None
 
 
 def _in_batches(model: FeatureModel, loader: Iterable[Views], batch_size: int) -> Iterator[Computed]:

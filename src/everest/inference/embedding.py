@@ -18,7 +18,14 @@ from everest.datasets.lock import Lock
 from everest.datasets.ray_engine import RayEngine
 from everest.errors import ConfigError, DataError
 from everest.inference.describing import FeatureReader
-from everest.inference.feature_rows import FeatureRow, Features, read_features, require_format, write_features
+from everest.inference.feature_rows import (
+    FeatureRow,
+    Features,
+    read_features,
+    require_format,
+    require_names,
+    write_features,
+)
 from everest.inference.windows import Windows
 from everest.models.features import FeatureModel
 from everest.texts import printable
@@ -78,18 +85,39 @@ class _Parts:
 
         Raises:
             ConfigError: They were asked for something else.
+            DataError: What they left is damaged.
         """
-        progress = self.folder / PROGRESS_NAME
-        if not progress.is_file():
+        with self._reading():
+            progress = self.folder / PROGRESS_NAME
             self.folder.mkdir(parents=True, exist_ok=True)
-            return
-        found = json.loads(progress.read_text(encoding="utf-8"))
-        if found["made_by"] != self.made_by:
+            if not progress.exists():
+                return
+            found = json.loads(progress.read_bytes())
+            made_by, done, names = found["made_by"], int(found["done"]), [str(name) for name in found["names"]]
+            failures = dict(found["failures"])
+            missing = [name for name in names if not (self.folder / name).is_file()]
+            if missing:
+                raise ValueError(f"{missing[0]} is not there")
+        if made_by != self.made_by:
             raise ConfigError(
                 f"{self.folder} holds the beginning of other features (another checkpoint, data or setting): "
                 "delete it, or write to another file"
             )
-        self.done, self.failures, self.names = found["done"], found["failures"], found["names"]
+        self.done, self.failures, self.names = done, failures, names
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Say what to do where what earlier starts have left cannot be used.
+
+        Raises:
+            DataError: It cannot.
+        """
+        try:
+            yield
+        except (OSError, ValueError, KeyError, TypeError, DataError) as error:  # JSON that is none is a ValueError
+            problem = str(error).split("\n", 1)[0]
+            what = "cannot be used to go on from"
+            raise DataError(f"{self.folder}: {what}: {problem}; delete it, or write to another file") from None
 
     def add(self, rows: Sequence[FeatureRow], done: int) -> None:
         """Take the rows of one more video."""
@@ -110,8 +138,13 @@ class _Parts:
         self.rows, self._since = [], time.monotonic()
 
     def all_rows(self) -> tuple[FeatureRow, ...]:
-        """Read everything back."""
-        return tuple(row for name in self.names for row in read_features(self.folder / name).rows)
+        """Read everything back.
+
+        Raises:
+            DataError: A part is damaged.
+        """
+        with self._reading():
+            return tuple(row for name in self.names for row in read_features(self.folder / name).rows)
 
 
 def embed(
@@ -152,6 +185,7 @@ def embed(
         DataError: Not a single video can be read; or another start writes to the same file, or it cannot be written.
     """
     require_format(out)
+    require_names(out, (*(str(record.path) for record in manifest.records), *manifest.class_names))
     _refuse_existing(out)
     views = views or EvaluationConfig(num_segments=3 if windows is None and not model.per_token else 1, num_crops=1)
     if model.per_token and views.num_segments * views.num_crops > 1:

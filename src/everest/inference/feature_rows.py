@@ -8,7 +8,7 @@ What made them (checkpoint, layer, selection) is in the metadata ``everest``, as
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from everest.errors import ConfigError, DataError
+from everest.texts import printable
 from everest.training.files import atomic_write
 
 FORMATS = (".parquet", ".npz")
@@ -82,14 +83,39 @@ def require_format(path: Path) -> None:
         _arrow()
 
 
+def require_names(path: Path, names: Iterable[str]) -> None:
+    """Refuse names of videos and classes that a file of this format cannot hold, before the work that ends in it.
+
+    Raises:
+        ConfigError: Parquet holds UTF-8, and a name is something else; an npz holds any.
+    """
+    if path.suffix != ".parquet":
+        return
+    wrong = [name for name in names if not _is_utf8(name)]
+    if wrong:
+        raise ConfigError(
+            f"{path}: Parquet holds names in UTF-8 only, and {len(wrong)} are something else, the first: "
+            f"{printable(wrong[0])}; write .npz, or rename what is called so"
+        )
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:  # bytes of a file name that are no UTF-8 are half of a pair in Python
+        return False
+    return True
+
+
 def write_features(features: Features, path: Path) -> None:
     """Write a file completely or not at all.
 
     Raises:
-        ConfigError: See :func:`require_format`.
+        ConfigError: See :func:`require_format` and :func:`require_names`.
         RunError: The file cannot be written.
     """
     require_format(path)
+    require_names(path, (name for row in features.rows for name in (row.path, row.label or "")))
     with atomic_write(path) as file:
         file.write(_to_npz(features) if path.suffix == ".npz" else _to_parquet(features))
 
