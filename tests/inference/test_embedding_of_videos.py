@@ -7,7 +7,7 @@ import shutil
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from multiprocessing.connection import Connection
@@ -25,9 +25,10 @@ from everest.datasets import store as stores
 from everest.datasets.pack import PackSettings
 from everest.errors import ConfigError, DataError
 from everest.evaluation import classify_videos
-from everest.inference import Windows, describing, embedding, read_features, windows
+from everest.inference import FeatureRow, Windows, describing, embedding, read_features, windows
 from everest.models import Classifier, build_classifier, load_model, save_weights
 from everest.models.features import FeatureModel
+from everest.training import progress
 from everest.video.remote import Patience
 from failing_server import FailingServer, Fault, Request, serving
 
@@ -170,6 +171,31 @@ def test_a_file_that_kills_the_decoder_at_opening_costs_itself(
 
 class StoppedError(Exception):
     """The program is stopped."""
+
+
+def test_the_bar_counts_videos_those_of_earlier_starts_included(
+    weights: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedding, "ROWS_OF_PART", 1)
+    monkeypatch.setattr(progress, "PLAIN_INTERVAL_SECONDS", 0.0)
+    add, out = embedding._Parts.add, tmp_path / "f.npz"
+
+    def add_or_stop(parts: embedding._Parts, rows: Sequence[FeatureRow], done: int) -> None:
+        add(parts, rows, done)
+        if done == 2:
+            raise StoppedError
+
+    monkeypatch.setattr(embedding._Parts, "add", add_or_stop)
+    with pytest.raises(StoppedError):
+        everest.embed(weights, data, out, device="cpu", num_workers=0)
+    assert "embedding 1/5" in capsys.readouterr().err
+    monkeypatch.setattr(embedding._Parts, "add", add)
+    skip, skipped = progress.Progress.skip, []
+    monkeypatch.setattr(progress.Progress, "skip", lambda bar, n: (skipped.append(n), skip(bar, n)))
+    everest.embed(weights, data, out, device="cpu", num_workers=0)
+    assert skipped == [2]  # which do not count for the time that is left
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(":")[0] for line in lines] == ["embedding 3/5", "embedding 4/5", "embedding 5/5"]
 
 
 def test_a_run_goes_on_where_it_was(weights: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
