@@ -283,6 +283,21 @@ def test_answers_that_are_missing_end_the_command(
     assert not (tmp_path / "f.npz").exists()
 
 
+def test_parts_are_cut_by_bytes_too(weights: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedding, "BYTES_OF_PART", 2 * 4 * 192)
+    model, info = load_model(weights)
+    assert isinstance(model, Classifier)
+    found = []
+
+    def look(done: int, _: int) -> None:
+        found.append(len(list((tmp_path / "f.npz.parts").glob("part-*"))))
+
+    features, manifest, out = FeatureModel(model, info), load_data(data), tmp_path / "f.npz"
+    report = embedding.embed(features, manifest, out, made_by={}, num_workers=0, on_progress=look)
+    assert found == [0, 1, 1, 1, 2]  # two videos each, and the one that cannot be read
+    assert (report.num_rows, report.width) == (4, 192)
+
+
 def hold(weights: Path, data: Path, out: Path, connection: Connection) -> None:
     """Embed half of the videos, and wait there."""
     torch.set_num_threads(1)

@@ -1,6 +1,7 @@
 """Features on disk come back as they were."""
 
 import os
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from everest.errors import ConfigError, DataError
 from everest.inference import FeatureRow, Features, read_features, write_features
+from everest.inference.feature_files import write_parts
 
 
 def some(*, of_tokens: bool) -> Features:
@@ -76,3 +78,34 @@ def test_a_pickle_in_an_npz_is_not_loaded(tmp_path: Path) -> None:
     np.savez(tmp_path / "f.npz", path=np.array([{"an": "object"}], dtype=object))
     with pytest.raises(DataError, match="not a file of features"):
         read_features(tmp_path / "f.npz")
+
+
+@pytest.mark.parametrize("of_tokens", [False, True], ids=["clips", "tokens"])
+@pytest.mark.parametrize("name", ["f.npz", "f.parquet"])
+def test_a_file_of_many_parts_takes_the_memory_of_one(name: str, of_tokens: bool, tmp_path: Path) -> None:
+    num_parts, num_bytes = 24, 2**20
+    shape = (2**5, 2**13) if of_tokens else (2**18,)
+    tokens = np.arange(2**5) if of_tokens else None
+
+    def part(number: int) -> list[FeatureRow]:
+        values = np.random.default_rng(number).normal(size=shape).astype(np.float32)
+        return [FeatureRow(f"{number}.mp4", None, None, None, values, tokens)]
+
+    write_features(Features(tuple(part(0)), {}), tmp_path / name)  # what is imported at first counts for nothing
+    tracemalloc.start()
+    write_parts(lambda: map(part, range(num_parts)), {"layer": 1}, tmp_path / name)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < num_parts * num_bytes / 2
+    found = read_features(tmp_path / name)
+    assert found.made_by == {"layer": 1}
+    assert [row.path for row in found.rows] == [f"{number}.mp4" for number in range(num_parts)]
+    for number in (0, num_parts - 1):
+        assert np.array_equal(found.rows[number].values, part(number)[0].values)
+
+
+@pytest.mark.parametrize("name", ["f.npz", "f.parquet"])
+def test_a_file_of_no_rows_is_one(name: str, tmp_path: Path) -> None:
+    write_features(Features((), {"layer": 1}), tmp_path / name)
+    found = read_features(tmp_path / name)
+    assert (found.rows, found.made_by) == ((), {"layer": 1})

@@ -9,7 +9,8 @@ import pytest
 
 from everest.cli import main
 from everest.errors import ConfigError, DataError
-from everest.inference.feature_rows import FeatureRow, Features, write_features
+from everest.inference.feature_files import write_features
+from everest.inference.feature_rows import FeatureRow, Features
 from everest.inference.probing import probe
 
 pytest.importorskip("sklearn")

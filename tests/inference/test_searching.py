@@ -12,7 +12,8 @@ from everest.cli import main
 from everest.config import CheckpointInfo, ClipConfig, ModelConfig, SelectionConfig
 from everest.datasets import load_data
 from everest.errors import ConfigError, DataError, WeightsError
-from everest.inference.feature_rows import FeatureRow, Features, read_features, write_features
+from everest.inference.feature_files import write_features
+from everest.inference.feature_rows import FeatureRow, Features, read_features
 from everest.inference.searching import nearest
 from everest.models import build_autoencoder, save_weights
 

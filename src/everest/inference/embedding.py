@@ -18,20 +18,15 @@ from everest.datasets.lock import Lock
 from everest.datasets.ray_engine import RayEngine
 from everest.errors import ConfigError, DataError
 from everest.inference.describing import FeatureReader
-from everest.inference.feature_rows import (
-    FeatureRow,
-    Features,
-    read_features,
-    require_format,
-    require_names,
-    write_features,
-)
+from everest.inference.feature_files import write_features, write_parts
+from everest.inference.feature_rows import FeatureRow, Features, read_features, require_format, require_names
 from everest.inference.windows import Windows
 from everest.models.features import FeatureModel
 from everest.texts import printable
 from everest.training.files import atomic_write
 
 ROWS_OF_PART = 512
+BYTES_OF_PART = 64 * 2**20  # of features; of tokens, 512 rows would be gigabytes
 SECONDS_OF_PART = 60.0
 PROGRESS_NAME = "progress.json"
 
@@ -78,6 +73,7 @@ class _Parts:
     failures: dict[str, str] = field(default_factory=dict)
     rows: list[FeatureRow] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
+    _num_bytes: int = 0
     _since: float = field(default_factory=time.monotonic)
 
     def go_on(self) -> None:
@@ -122,8 +118,10 @@ class _Parts:
     def add(self, rows: Sequence[FeatureRow], done: int) -> None:
         """Take the rows of one more video."""
         self.rows += rows
+        self._num_bytes += sum(row.values.nbytes for row in rows)
         self.done = done
-        if len(self.rows) >= ROWS_OF_PART or time.monotonic() - self._since > SECONDS_OF_PART:
+        is_large = len(self.rows) >= ROWS_OF_PART or self._num_bytes >= BYTES_OF_PART
+        if is_large or time.monotonic() - self._since > SECONDS_OF_PART:
             self.flush()
 
     def flush(self) -> None:
@@ -135,16 +133,18 @@ class _Parts:
         values = {"made_by": self.made_by, "done": self.done, "failures": self.failures, "names": self.names}
         with atomic_write(self.folder / PROGRESS_NAME) as file:
             file.write(json.dumps(values).encode())
-        self.rows, self._since = [], time.monotonic()
+        self.rows, self._num_bytes, self._since = [], 0, time.monotonic()
 
-    def all_rows(self) -> tuple[FeatureRow, ...]:
-        """Read everything back.
+    def read(self) -> Iterator[tuple[FeatureRow, ...]]:
+        """Read everything back, part by part.
 
         Raises:
             DataError: A part is damaged.
         """
-        with self._reading():
-            return tuple(row for name in self.names for row in read_features(self.folder / name).rows)
+        for name in self.names:
+            with self._reading():
+                rows = read_features(self.folder / name).rows
+            yield rows
 
 
 def embed(
@@ -196,9 +196,8 @@ def embed(
     reader = FeatureReader(model, manifest, windows, views, num_workers, engine, device, parts.folder)
     busy = "is embedding and writes here: wait until that is done, or name another file with --out"
     with _lock(out, f"{out}: {{owner}} {busy}"):
-        every = _write(reader, parts, out, on_progress, on_skip)
-    seconds = time.perf_counter() - start
-    return EmbedReport(out, len(every), len(manifest), parts.failures, every[0].values.shape[-1], seconds)
+        num_rows, width = _write(reader, parts, out, on_progress, on_skip)
+    return EmbedReport(out, num_rows, len(manifest), parts.failures, width, time.perf_counter() - start)
 
 
 @contextmanager
@@ -225,8 +224,8 @@ def _write(
     out: Path,
     on_progress: OnProgress | None,
     on_skip: Callable[[int], None] | None,
-) -> tuple[FeatureRow, ...]:
-    """Go on with the parts until all videos are done, and make the file of them."""
+) -> tuple[int, int]:
+    """Go on with the parts until all videos are done, make the file of them, and give its rows and its width."""
     parts.go_on()
     if on_skip is not None:
         on_skip(parts.done)
@@ -236,10 +235,18 @@ def _write(
         if on_progress is not None:
             on_progress(done, len(reader.manifest))
     parts.flush()
-    every = parts.all_rows()
-    if not every:
+    if not parts.names:
         path, reason = next(iter(parts.failures.items()), (str(reader.manifest.source), "it is empty"))
         raise DataError(f"not a single video can be read; the first one: {path}: {reason}")
-    write_features(Features(every, parts.made_by), out)
+    num_rows = width = 0
+
+    def counted() -> Iterator[tuple[FeatureRow, ...]]:
+        nonlocal num_rows, width
+        num_rows = 0
+        for rows in parts.read():
+            num_rows, width = num_rows + len(rows), rows[0].values.shape[-1]
+            yield rows
+
+    write_parts(counted, parts.made_by, out)
     shutil.rmtree(parts.folder)
-    return every
+    return num_rows, width

@@ -6,7 +6,6 @@ names; of tokens ``features`` is [sum V, D], ``tokens`` [sum V], and ``num_token
 What made them (checkpoint, layer, selection) is in the metadata ``everest``, as JSON.
 """
 
-import io
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,6 @@ from numpy.typing import NDArray
 
 from everest.errors import ConfigError, DataError
 from everest.texts import printable
-from everest.training.files import atomic_write
 
 FORMATS = (".parquet", ".npz")
 METADATA_KEY = "everest"
@@ -80,7 +78,7 @@ def require_format(path: Path) -> None:
     if path.suffix not in FORMATS:
         raise ConfigError(f"{path}: features are written as .parquet or .npz; give a name that ends so")
     if path.suffix == ".parquet":
-        _arrow()
+        import_arrow()
 
 
 def require_names(path: Path, names: Iterable[str]) -> None:
@@ -107,21 +105,8 @@ def _is_utf8(name: str) -> bool:
     return True
 
 
-def write_features(features: Features, path: Path) -> None:
-    """Write a file completely or not at all.
-
-    Raises:
-        ConfigError: See :func:`require_format` and :func:`require_names`.
-        RunError: The file cannot be written.
-    """
-    require_format(path)
-    require_names(path, (name for row in features.rows for name in (row.path, row.label or "")))
-    with atomic_write(path) as file:
-        file.write(_to_npz(features) if path.suffix == ".npz" else _to_parquet(features))
-
-
 def read_features(path: Path | str) -> Features:
-    """Read what :func:`write_features` wrote.
+    """Read what :func:`~everest.inference.feature_files.write_features` wrote, all of it at once.
 
     Raises:
         DataError: There is no such file, or it holds something else.
@@ -137,25 +122,6 @@ def read_features(path: Path | str) -> Features:
         raise DataError(f"{path}: not a file of features that everest embed wrote: {problem}") from None
 
 
-def _to_npz(features: Features) -> bytes:
-    rows, buffer = features.rows, io.BytesIO()
-    columns: dict[str, Any] = {
-        "path": np.array([row.path for row in rows]),
-        "start_seconds": np.array([_or_nan(row.start_seconds) for row in rows]),
-        "end_seconds": np.array([_or_nan(row.end_seconds) for row in rows]),
-        "label": np.array([row.label or "" for row in rows]),
-        METADATA_KEY: np.array(json.dumps(features.made_by)),
-    }
-    if features.of_tokens:
-        columns["features"] = np.concatenate([row.values for row in rows])  # [sum V, D]
-        columns["tokens"] = np.concatenate([row.tokens for row in rows if row.tokens is not None])
-        columns["num_tokens"] = np.array([len(row.values) for row in rows])
-    else:
-        columns["features"] = features.matrix() if rows else np.zeros((0, 0), np.float32)  # [n, D]
-    np.savez(buffer, **columns)
-    return buffer.getvalue()
-
-
 def _from_npz(path: Path) -> Features:
     with np.load(path, allow_pickle=False) as file:
         columns = {name: file[name] for name in file.files}
@@ -169,28 +135,8 @@ def _from_npz(path: Path) -> Features:
     return Features(tuple(rows), json.loads(str(columns[METADATA_KEY])))
 
 
-def _to_parquet(features: Features) -> bytes:
-    arrow, parquet = _arrow()
-    rows, buffer = features.rows, io.BytesIO()
-    vector = arrow.list_(arrow.float32())
-    columns = {
-        "path": arrow.array([row.path for row in rows], arrow.string()),
-        "start_seconds": arrow.array([row.start_seconds for row in rows], arrow.float64()),
-        "end_seconds": arrow.array([row.end_seconds for row in rows], arrow.float64()),
-        "label": arrow.array([row.label for row in rows], arrow.string()),
-    }
-    if features.of_tokens:
-        columns["features"] = arrow.array([list(row.values) for row in rows], arrow.list_(vector))
-        columns["tokens"] = arrow.array([row.tokens for row in rows], arrow.list_(arrow.int64()))
-    else:
-        columns["features"] = arrow.array([row.values for row in rows], vector)
-    table = arrow.table(columns, metadata={METADATA_KEY: json.dumps(features.made_by)})
-    parquet.write_table(table, buffer)
-    return buffer.getvalue()
-
-
 def _from_parquet(path: Path) -> Features:
-    table = _arrow()[1].read_table(path)
+    table = import_arrow()[1].read_table(path)
     columns: dict[str, list[Any]] = {name: table.column(name).to_pylist() for name in table.column_names}
     values = [np.array(row, dtype=np.float32) for row in columns["features"]]
     numbers = columns.get("tokens", [None] * len(values))
@@ -200,16 +146,16 @@ def _from_parquet(path: Path) -> Features:
     return Features(tuple(rows), json.loads(table.schema.metadata[METADATA_KEY.encode()]))
 
 
-def _or_nan(seconds: float | None) -> float:
-    return float("nan") if seconds is None else seconds
-
-
 def _or_none(seconds: float) -> float | None:
     return None if np.isnan(seconds) else seconds
 
 
-def _arrow() -> Sequence[Any]:
-    """Import what writes Parquet: the modules pyarrow and pyarrow.parquet."""
+def import_arrow() -> Sequence[Any]:
+    """Import what reads and writes Parquet: the modules pyarrow and pyarrow.parquet.
+
+    Raises:
+        ConfigError: They are missing.
+    """
     try:
         import pyarrow  # type: ignore[import-untyped]
         from pyarrow import parquet
