@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -18,7 +19,6 @@ from everest.config import CheckpointInfo, ClipConfig, ModelConfig, SelectionCon
 from everest.datasets import load_data
 from everest.errors import ConfigError
 from everest.hashing import sha256_of
-from everest.inference.exporting.graph import ClipGraph
 from everest.inference.exporting.verifying import Run
 from everest.models import build_autoencoder, build_classifier, save_weights
 from everest.models.features import FeatureModel
@@ -88,9 +88,9 @@ def test_an_encoder_gives_the_features_that_embedding_gives(tmp_path: Path, caps
     np.testing.assert_allclose(given, wanted.numpy(), rtol=0, atol=2e-5)
 
 
-def spoilt(open_it: Callable[[Path, ClipGraph], Run]) -> Callable[[Path, ClipGraph], Run]:
-    def opened(path: Path, graph: ClipGraph) -> Run:
-        run = open_it(path, graph)
+def spoilt(open_it: Callable[..., Run]) -> Callable[..., Run]:
+    def opened(*given: Any) -> Run:
+        run = open_it(*given)
 
         def wrong(frames: Tensor) -> dict[str, Tensor]:
             outputs = dict(run(frames))
@@ -101,18 +101,50 @@ def spoilt(open_it: Callable[[Path, ClipGraph], Run]) -> Callable[[Path, ClipGra
     return opened
 
 
-def test_what_differs_is_not_written(
-    checkpoint: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(exporting, "open_program", spoilt(exporting.open_program))
-    out = tmp_path / "a.pt2"
-    out.write_bytes(b"an older one")
-    assert main(["export", str(checkpoint), "--torch", str(out), "--overwrite"]) == 1
-    told = capsys.readouterr().out
-    assert f"{out}, NOT WRITTEN: it does not agree" in told
-    assert "WRONG: logits differ by 1.0e-02" in told
+@pytest.fixture
+def compiled_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Packages are recorded and not compiled, which takes most of a minute; test_torch_formats.py compiles one."""
+    monkeypatch.setattr(exporting, "write_compiled", exporting.write_program)
+    monkeypatch.setattr(exporting, "open_compiled", exporting.open_program)
+
+
+@pytest.mark.usefixtures("compiled_at_once")
+def test_the_command_asks_for_a_compiled_package(checkpoint: Path, tmp_path: Path, capsys: Capture) -> None:
+    assert main(["export", str(checkpoint), "--aoti", str(tmp_path / "a.pt2"), "--json"]) == 0
+    (file,) = json.loads(capsys.readouterr().out)["files"]
+    assert (file["format"], file["agreement"]["same_tokens"]) == ("aoti", 9)
     assert [path.name for path in tmp_path.iterdir()] == ["a.pt2"]
-    assert out.read_bytes() == b"an older one"
+
+
+@pytest.mark.usefixtures("compiled_at_once")
+@pytest.mark.parametrize(
+    ("name", "out", "open_it"),
+    [
+        ("onnx", "a.onnx", "open_onnx"),
+        ("torch", "a.pt2", "open_program"),
+        ("aoti", "a.pt2", "open_compiled"),
+        ("hf", "a", "open_folder"),
+    ],
+)
+def test_what_differs_is_not_written(
+    name: str,
+    out: str,
+    open_it: str,
+    checkpoint: Path,
+    tmp_path: Path,
+    capsys: Capture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(exporting, open_it, spoilt(getattr(exporting, open_it)))
+    older = tmp_path / out / "model.safetensors" if name == "hf" else tmp_path / out
+    older.parent.mkdir(exist_ok=True)
+    older.write_bytes(b"an older one")
+    assert main(["export", str(checkpoint), f"--{name}", str(tmp_path / out), "--overwrite"]) == 1
+    told = capsys.readouterr().out
+    assert f"{tmp_path / out}, NOT WRITTEN: it does not agree" in told
+    assert "WRONG: logits differ by 1.0e-02" in told
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [older]
+    assert older.read_bytes() == b"an older one"
 
 
 def test_own_clips_and_ratio_in_python(checkpoint: Path, tmp_path: Path) -> None:

@@ -8,8 +8,10 @@ import json
 import os
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from torch import Tensor
@@ -19,6 +21,7 @@ from everest.errors import ConfigError
 from everest.inference.exporting.graph import ClipGraph
 from everest.inference.exporting.verifying import Run
 
+_CACHE_DIR = "TORCHINDUCTOR_CACHE_DIR"  # which torch sets to its default where nobody has, for the whole process
 ABOUT_NAME = "everest.json"  # what a package of torch.export says of itself
 
 
@@ -70,16 +73,38 @@ def write_compiled(program: ExportedProgram, path: Path, about: Mapping[str, str
     from torch._inductor.exc import CppCompileError, InductorError, InvalidCxxCompiler
 
     try:
-        with torch.no_grad(), warnings.catch_warnings():
+        with _own_cache(path.parent), torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            aoti_compile_and_package(
-                program, package_path=str(path), inductor_configs={"aot_inductor.metadata": dict(about)}
-            )
+            # Headers that are compiled beforehand pay from the second package on, and take 280 MB
+            configs = {"aot_inductor.metadata": dict(about), "aot_inductor.precompile_headers": False}
+            aoti_compile_and_package(program, package_path=str(path), inductor_configs=configs)
     except InductorError as error:
         if not isinstance(error.inner_exception, CppCompileError | InvalidCxxCompiler):
             raise
         reason = str(error.inner_exception).strip().split("\n", 1)[0]
         raise ConfigError(f"the C++ compiler does not work ({reason}): everest doctor says more") from None
+
+
+@contextmanager
+def _own_cache(folder: Path) -> Iterator[None]:
+    """Keep what the compiler leaves behind in a folder that is gone afterwards, unless a place is set for it."""
+    from torch._inductor.runtime.cache_dir_utils import default_cache_dir
+    from torch._inductor.utils import clear_caches
+
+    before = os.environ.get(_CACHE_DIR)
+    if before is not None and Path(before) != Path(default_cache_dir()).absolute():
+        yield
+        return
+    with TemporaryDirectory(prefix=".compiling-", dir=folder, ignore_cleanup_errors=True) as name:
+        os.environ[_CACHE_DIR] = name
+        clear_caches()  # which remember paths in an older folder
+        try:
+            yield
+        finally:
+            clear_caches()
+            del os.environ[_CACHE_DIR]
+            if before is not None:
+                os.environ[_CACHE_DIR] = before
 
 
 def open_compiled(path: Path, graph: ClipGraph) -> Run:
