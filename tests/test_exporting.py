@@ -19,7 +19,7 @@ from everest.config import CheckpointInfo, ClipConfig, ModelConfig, SelectionCon
 from everest.datasets import load_data
 from everest.errors import ConfigError
 from everest.hashing import sha256_of
-from everest.inference.exporting.verifying import Run
+from everest.inference.exporting.reference import Run
 from everest.models import build_autoencoder, build_classifier, save_weights
 from everest.models.features import FeatureModel
 

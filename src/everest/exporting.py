@@ -26,6 +26,7 @@ from everest.inference.exporting.huggingface_format import (
 )
 from everest.inference.exporting.onnx_format import OPSET, open_onnx, require_onnx, write_onnx
 from everest.inference.exporting.places import check_place, publish, staging
+from everest.inference.exporting.reference import Reference, Run
 from everest.inference.exporting.torch_formats import (
     open_compiled,
     open_program,
@@ -34,7 +35,7 @@ from everest.inference.exporting.torch_formats import (
     write_compiled,
     write_program,
 )
-from everest.inference.exporting.verifying import Agreement, Reference, Run, compare
+from everest.inference.exporting.verifying import Agreement, compare
 from everest.models import Classifier
 from everest.models.autoencoder import MaskedModel
 from everest.models.features import to_use

@@ -7,7 +7,7 @@ from small_graphs import classifier_with, encoder_with, mostly_still, moving, se
 from everest.config import CheckpointInfo, ClipConfig, ModelConfig, SelectionConfig
 from everest.errors import ConfigError
 from everest.inference.exporting.graph import ClipGraph
-from everest.inference.exporting.verifying import Reference
+from everest.inference.exporting.reference import Reference
 from everest.models import build_classifier
 
 SELECTIONS = [

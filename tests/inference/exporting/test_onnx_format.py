@@ -15,8 +15,8 @@ from everest.inference.exporting import onnx_format
 from everest.inference.exporting.describing import describe
 from everest.inference.exporting.graph import ClipGraph
 from everest.inference.exporting.onnx_format import open_onnx, require_onnx, write_onnx
+from everest.inference.exporting.reference import Reference
 from everest.inference.exporting.torch_formats import record
-from everest.inference.exporting.verifying import Reference
 
 
 def write(graph: ClipGraph, folder: Path) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from everest.exporting import _Maker
 from everest.inference.exporting import torch_formats
 from everest.inference.exporting.describing import describe
 from everest.inference.exporting.graph import ClipGraph
-from everest.inference.exporting.verifying import Reference, Run
+from everest.inference.exporting.reference import Reference, Run
 
 
 def assert_same(run: Run, reference: Reference) -> None:

@@ -8,7 +8,8 @@ import torch
 from small_graphs import classifier_with, mostly_still, moving, selection
 from torch import Tensor
 
-from everest.inference.exporting.verifying import Agreement, Reference, compare
+from everest.inference.exporting.reference import Reference
+from everest.inference.exporting.verifying import Agreement, compare
 
 Outputs = Mapping[str, Tensor]
 MODEL, INFO = classifier_with(selection())

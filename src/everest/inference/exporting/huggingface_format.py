@@ -15,7 +15,7 @@ from torch import Tensor
 
 from everest.config import CheckpointInfo, FrameSelectionConfig, SelectionConfig
 from everest.errors import ConfigError
-from everest.inference.exporting.verifying import Reference, Run
+from everest.inference.exporting.reference import Reference, Run
 from everest.models import Classifier
 from everest.models.autoencoder import MaskedModel
 from everest.models.weights import huggingface_writing

@@ -20,7 +20,7 @@ from torch.export import ExportedProgram
 
 from everest.errors import ConfigError
 from everest.inference.exporting.graph import ClipGraph
-from everest.inference.exporting.verifying import Run
+from everest.inference.exporting.reference import Run
 
 OPSET = 18  # what the exporter of torch writes itself, and every onnxruntime since 1.14 reads
 INPUT, BATCH = "frames", "batch"

@@ -19,7 +19,7 @@ from torch.export import ExportedProgram
 
 from everest.errors import ConfigError
 from everest.inference.exporting.graph import ClipGraph
-from everest.inference.exporting.verifying import Run
+from everest.inference.exporting.reference import Run
 
 _CACHE_DIR = "TORCHINDUCTOR_CACHE_DIR"  # which torch sets to its default where nobody has, for the whole process
 ABOUT_NAME = "everest.json"  # what a package of torch.export says of itself
