@@ -5,7 +5,8 @@ Run as a program it is `everest` with these, for lines that only a shell underst
 
 import functools
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -71,8 +72,13 @@ def make_trainings_small(patch: pytest.MonkeyPatch, **more: str) -> None:
     training = _TRAINING | {key.replace("__", "."): value for key, value in more.items()}
     for name, small in (("pretrain_config", training), ("finetune_config", training | _EVALUATING)):
         patch.setattr(api, name, functools.partial(_config, getattr(api, name), small))
-    settings = tuple(f"{key}={value}" for key, value in training.items() if key != "data.batch_size")
-    patch.setattr(demo, "run_demo", functools.partial(demo.run_demo, settings=settings))
+    small = tuple(f"{key}={value}" for key, value in training.items() if key != "data.batch_size")
+    run_demo = demo.run_demo
+
+    def run_small_demo(out: Path | None = None, *, settings: Sequence[str] = (), **others: Any) -> demo.DemoResult:
+        return run_demo(out, settings=(*small, *settings), **others)
+
+    patch.setattr(demo, "run_demo", run_small_demo)
 
 
 def _config(given: Callable[..., Any], small: dict[str, str], recipe: str, settings: Iterable[str] = ()) -> Any:

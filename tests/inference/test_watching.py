@@ -121,18 +121,6 @@ def test_streams_without_a_window_and_numbers_without_sense_are_errors() -> None
         list(watch(PREDICTOR, "tcp://127.0.0.1:1"))
 
 
-def test_a_defect_of_the_reading_thread_is_raised_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> Tensor:
-        raise ZeroDivisionError
-
-    monkeypatch.setattr(live_module, "resize_to_cover", fail)
-    died: list[object] = []
-    monkeypatch.setattr(threading, "excepthook", died.append)  # prints a traceback
-    with sending(as_transport_stream(CLIP)) as address, pytest.raises(ZeroDivisionError):
-        list(watch(PREDICTOR, address, Windows(0.5)))
-    assert not died
-
-
 @dataclass(frozen=True)
 class Numbered(LiveFrame):
     """A frame whose pixels are its number."""
