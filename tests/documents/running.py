@@ -117,9 +117,9 @@ class Page:
 
     def _run_code(self, block: Block) -> None:
         arguments = dict(re.findall(r"sys\.argv\[(\d)\].*#\s*(\S+)$", block.text, flags=re.MULTILINE))
-        with pytest.MonkeyPatch.context() as patch:
+        with pytest.MonkeyPatch.context() as patch, self.stand_ins.into(block.text) as text:
             patch.setattr(sys, "argv", ["example.py", *(arguments[number] for number in sorted(arguments))])
-            for node in ast.parse(block.text).body:
+            for node in ast.parse(text).body:
                 try:
                     self._run_statement(node, block)
                 except Exception as error:

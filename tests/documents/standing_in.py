@@ -82,7 +82,7 @@ class StandIns:
 
     @contextmanager
     def into(self, command: str) -> Iterator[str]:
-        """Put them into a command; servers and cameras are there while it lasts."""
+        """Put them into a command or a block of code; servers and cameras are there while it lasts."""
         with ExitStack() as stack:
             if self.ray_address:
                 command = re.sub(r"(--ray-address )\S+", rf"\g<1>{self.ray_address}", command)
@@ -93,7 +93,7 @@ class StandIns:
                 if ".m3u8" in command:
                     write_playlist(self.folder / "clip.mp4", self.folder)
                 command = command.replace(host, stack.enter_context(serve(self.folder)).url)
-            for camera in re.findall(r"rtsp://\S+|/dev/video\d+", command):
+            for camera in re.findall(r"rtsp://[^\s\"']+|/dev/video\d+", command):
                 sent = as_transport_stream(self.folder / "clip.mp4")
                 command = command.replace(camera, stack.enter_context(sending(sent)))
             yield re.sub(r"(?<=[\s=])/(mnt|data|runs|scratch)/", rf"{self.folder}/\1/", with_local_names(command))
