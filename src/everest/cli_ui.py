@@ -28,3 +28,11 @@ def add_ui(commands: Any, add: Callable[..., Any]) -> None:
     ui.add_argument(
         "--max-megabytes", type=float, default=200, metavar="MB", help="largest video that is accepted (default: 200)"
     )
+    ui.add_argument(
+        "--name",
+        action="append",
+        default=[],
+        dest="names",
+        metavar="NAME",
+        help="what else browsers call this machine, such as box.lab.example; may be repeated",
+    )

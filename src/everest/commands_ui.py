@@ -15,6 +15,7 @@ def ui(options: Namespace) -> int:
         port=options.port,
         device=options.device,
         max_megabytes=options.max_megabytes,
+        names=options.names,
         say=lambda line: print(line, flush=True),
     )
     return EXIT_OK

@@ -23,7 +23,6 @@ from everest.datasets import load_data
 from everest.web.app import HEADERS, STATIC, Page
 from everest.web.looking import VideoLook
 from everest.web.models import Lookers, load_lookers
-from everest.web.serving import own_names
 from everest.web.videos import EXAMPLES, Videos
 
 CLIPS = sorted({record.path for record in load_data("bundled").records})
@@ -36,11 +35,11 @@ def lookers(checkpoints: tuple[Path, Path]) -> Lookers:
     return load_lookers(checkpoints, "cpu")
 
 
-def tell(story: Story, lookers: Lookers, folder: Path, *, hosts: frozenset[str] = frozenset()) -> None:
+def tell(story: Story, lookers: Lookers, folder: Path) -> None:
     """Run a server and do something with it; in the end no upload is left that was closed."""
 
     async def run() -> None:
-        page = Page(lookers, Videos(folder, 10_000_000, 30_000_000), hosts)
+        page = Page(lookers, Videos(folder, 10_000_000, 30_000_000))
         async with TestClient(TestServer(page.app())) as client:
             await story(client)
 
@@ -342,10 +341,4 @@ def test_other_pages_cannot_use_the_server(lookers: Lookers, tmp_path: Path) -> 
             response = await client.post("/api/examples/0", json={}, headers={"Origin": origin})
             assert response.status == status
 
-    async def with_hosts() -> None:
-        page = Page(lookers, Videos(tmp_path, 10, 10))
-        async with TestClient(TestServer(page.app())) as client:
-            page.hosts = own_names("127.0.0.1")
-            await story(client)
-
-    asyncio.run(with_hosts())
+    tell(story, lookers, tmp_path / "uploads")

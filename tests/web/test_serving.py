@@ -1,11 +1,14 @@
 """Where the page can be reached, and what is said about it."""
 
+import http.client
+import json
 import re
 import signal
 import socket
 import subprocess
 import sys
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,30 +16,16 @@ import pytest
 from everest.cli import main
 from everest.errors import ConfigError
 from everest.web import serving
-from everest.web.serving import is_loopback, listen, own_names, serve
+from everest.web.serving import listen, serve
+
+HAS_IPV6 = socket.has_ipv6 and Path("/proc/net/if_inet6").exists()
+IPV6 = pytest.mark.skipif(not HAS_IPV6, reason="no IPv6 here")
 
 
-@pytest.mark.parametrize(
-    ("host", "is_own"),
-    [
-        ("127.0.0.1", True),
-        ("127.1.2.3", True),
-        ("::1", True),
-        ("localhost", True),
-        ("0.0.0.0", False),
-        ("::", False),
-        ("192.168.0.7", False),
-        ("example.org", False),
-    ],
-)
-def test_loopback_is_known(host: str, is_own: bool) -> None:
-    assert is_loopback(host) is is_own
-
-
-def test_names_of_this_machine() -> None:
-    assert own_names("127.0.0.1") == {"127.0.0.1", "localhost", "[::1]"}
-    assert own_names("127.0.0.2") == {"127.0.0.1", "127.0.0.2", "localhost", "[::1]"}
-    assert own_names("::1") == {"127.0.0.1", "localhost", "[::1]"}
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", pytest.param("::1", marks=IPV6)])
+def test_an_address_is_listened_at_and_no_other(host: str) -> None:
+    with listen(host, 0) as sock:
+        assert sock.getsockname()[0] == host
 
 
 def test_a_port_that_is_taken_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
@@ -64,23 +53,68 @@ def test_a_checkpoint_that_is_none_is_an_error(tmp_path: Path, capsys: pytest.Ca
     assert "nothing" in capsys.readouterr().err
 
 
-def test_it_answers_here_and_ends_without_a_trace(tmp_path: Path) -> None:
-    """Also: an address of all networks is warned of. Nothing is left in the folder for passing files."""
+def status(port: str, host: str) -> int:
+    """Ask for the page by a name that leads there, as a browser does."""
+    connection = http.client.HTTPConnection("127.0.0.1", int(port), timeout=30)
+    connection.request("GET", "/", headers={"Host": host})
+    return connection.getresponse().status
+
+
+ALL = ["--host", "0.0.0.0", "--name", "box.lab"]
+ENDS = {"SIGINT": [], "SIGTERM": ALL, "SIGHUP": []}  # a signal, and options of the server that it ends
+ONE_AFTER_ANOTHER = """
+import json, sys
+from everest.cli import main
+for options in json.loads(sys.argv[1]):
+    assert main(["ui", "--port", "0", "--device", "cpu", *options]) == 0
+    print("ended", file=sys.stderr, flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple["subprocess.Popen[str]", Path]]:
+    """A process that serves once for each signal, as starting one takes long; and its folder for passing files."""
     pytest.importorskip("aiohttp")
-    command = [sys.executable, "-m", "everest", "ui", "--port", "0", "--device", "cpu", "--host", "0.0.0.0"]
-    environment = {"TMPDIR": str(tmp_path), "PYTHONPATH": ":".join(sys.path), "OMP_NUM_THREADS": "1", "PATH": ""}
+    folder = tmp_path_factory.mktemp("passing")
+    command = [sys.executable, "-c", ONE_AFTER_ANOTHER, json.dumps(list(ENDS.values()))]
+    environment = {"TMPDIR": str(folder), "PYTHONPATH": ":".join(sys.path), "OMP_NUM_THREADS": "1", "PATH": ""}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen(command, env=environment, text=True, **pipes) as server:  # type: ignore[call-overload]
-        try:
-            found = re.match(r"everest ui: http://0\.0\.0\.0:(\d+)  \(Ctrl-C ends it\)", server.stdout.readline())
-            assert found
-            assert len(list(tmp_path.glob("everest-ui-*"))) == 1
-            with urllib.request.urlopen(f"http://127.0.0.1:{found[1]}/") as page:
-                assert b"Drop a video here" in page.read()
-        finally:
-            server.send_signal(signal.SIGTERM)
-        _, told = server.communicate(timeout=30)
-    assert server.returncode == 0
-    assert list(tmp_path.glob("everest-ui-*")) == []
-    assert "can be reached from other machines" in told
+        yield server, folder
+        server.kill()  # has ended, unless a test has failed
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_it_answers_here_and_ends_without_a_trace(end: str, server: tuple["subprocess.Popen[str]", Path]) -> None:
+    """By its own names only; an address of all networks is warned of. No passing file is left behind."""
+    process, folder = server
+    try:
+        serves_and_ends(process, folder, end)
+    except BaseException:
+        process.kill()  # or the next case would wait for it
+        raise
+    if end == list(ENDS)[-1]:
+        assert process.wait(30) == 0
+
+
+def serves_and_ends(process: "subprocess.Popen[str]", folder: Path, end: str) -> None:
+    options = ENDS[end]
+    line = process.stdout.readline()  # type: ignore[union-attr]
+    found = re.fullmatch(r"everest ui: http://([\d.]+):(\d+)  \(Ctrl-C ends it\)\n", line)
+    assert found
+    host, port = found.groups()
+    assert host == (options[1] if options else "127.0.0.1")
+    assert len(list(folder.glob("everest-ui-*"))) == 1
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/") as page:
+        assert b"Drop a video here" in page.read()
+    assert [status(port, f"{name}:{port}") for name in ("localhost", "evil.example")] == [200, 403]
+    assert [status(port, name) for name in ("192.168.0.7", "box.lab")] == ([200] * 2 if options else [403] * 2)
+    for _ in range(2 if end == "SIGHUP" else 1):  # a shell and its terminal send one each
+        process.send_signal(signal.Signals[end])
+    told = ""
+    while not told.endswith("ended\n"):
+        told += (line := process.stderr.readline())  # type: ignore[union-attr]
+        assert line, f"it ended for good, with {process.wait(30)}"
+    assert list(folder.glob("everest-ui-*")) == []
+    assert ("can be reached from other machines" in told) == bool(options)
     assert "Traceback" not in told

@@ -26,6 +26,7 @@ from everest.web import showing
 from everest.web.costs import count_cost
 from everest.web.looking import Choice, VideoLook
 from everest.web.models import Lookers
+from everest.web.names import Names
 from everest.web.videos import EXAMPLES, OpenVideo, Videos, open_example, shown_name, tell
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -46,6 +47,7 @@ HEADERS = {
 }
 CHUNK_BYTES = 2**18
 TIDY_EVERY_SECONDS = 60.0
+LOCAL = Names()
 
 
 class Question(Config):
@@ -66,12 +68,12 @@ class Page:
     Args:
         lookers: What looks at videos.
         videos: Those that are open.
-        hosts: Names that this server is called by in a browser; empty: any. A page from elsewhere that has its own
-            name lead to this machine is refused that way.
+        names: What this server is called in a browser. A page from elsewhere that has its own name lead to this
+            machine is refused that way.
     """
 
-    def __init__(self, lookers: Lookers, videos: Videos, hosts: frozenset[str] = frozenset()) -> None:
-        self.lookers, self.videos, self.hosts = lookers, videos, hosts
+    def __init__(self, lookers: Lookers, videos: Videos, names: Names = LOCAL) -> None:
+        self.lookers, self.videos, self.names = lookers, videos, names
         self._quick = ThreadPoolExecutor(max_workers=1, thread_name_prefix="everest-ui-quick")
         self._slow = ThreadPoolExecutor(max_workers=1, thread_name_prefix="everest-ui-slow")
 
@@ -199,8 +201,10 @@ class Page:
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Answer only to our own page, and say what is wrong as it shows errors."""
         origin = request.headers.get("Origin")
-        if self.hosts and _name_of(request.host) not in self.hosts:
-            response: web.StreamResponse = _problem("use the address that everest ui printed", 403)
+        if not self.names.include(request.host):
+            response: web.StreamResponse = _problem(
+                "use the address that everest ui printed, or start it with --name", 403
+            )
         elif request.method != "GET" and origin is not None and urlsplit(origin).netloc != request.host:
             response = _problem("this was asked by another page", 403)
         else:
@@ -223,12 +227,6 @@ class Page:
             await task
         for thread in (self._quick, self._slow):
             thread.shutdown(cancel_futures=True)
-
-
-def _name_of(host: str) -> str:
-    """The name that a browser calls a server by, without a port: a tunnel may have another one."""
-    name, _, port = host.lower().rpartition(":")
-    return name if name and port.isdecimal() else host.lower()
 
 
 async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:

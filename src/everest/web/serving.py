@@ -1,15 +1,18 @@
 """Start the page: models, a place for uploads, an address."""
 
-import ipaddress
+import os
+import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
 from everest.errors import ConfigError
 from everest.web.models import load_lookers
+from everest.web.names import in_address, is_loopback, names_of
 from everest.web.videos import Videos
 
 DEFAULT_HOST, DEFAULT_PORT, DEFAULT_MEGABYTES = "127.0.0.1", 7860, 200
@@ -27,9 +30,10 @@ def serve(
     port: int = DEFAULT_PORT,
     device: str = "auto",
     max_megabytes: float = DEFAULT_MEGABYTES,
+    names: Sequence[str] = (),
     say: Callable[[str], None] = print,
 ) -> None:
-    """Serve the page until Ctrl-C or SIGTERM.
+    """Serve the page until Ctrl-C, SIGTERM, or the end of the terminal.
 
     Args:
         checkpoints: A pre-trained one, a classifier, one of each, or none.
@@ -37,10 +41,11 @@ def serve(
         port: Of the page; 0 takes a free one.
         device: Where models compute.
         max_megabytes: The largest video that is accepted.
+        names: What this machine is called where it is reached, beside its address and its own name.
         say: Takes the address of the page, once it answers.
 
     Raises:
-        ConfigError: aiohttp is missing; the address cannot be used; the size is none.
+        ConfigError: aiohttp is missing; the address cannot be used; the size or a name is none.
         WeightsError: A checkpoint cannot be used.
     """
     if find_spec("aiohttp") is None:
@@ -52,20 +57,18 @@ def serve(
     from everest.web.app import Page
 
     with listen(host, port) as sock:
+        where, port = sock.getsockname()[:2]
+        own = names_of(host, where, names)
         lookers = load_lookers(checkpoints, device)
-        port = sock.getsockname()[1]
-        if not is_loopback(host):
-            print(WARNING.format(host=host, port=port), file=sys.stderr)
-        hosts = own_names(host) if is_loopback(host) else frozenset[str]()
-        with tempfile.TemporaryDirectory(prefix="everest-ui-") as folder:
+        if not is_loopback(where):
+            print(WARNING.format(host=where, port=port), file=sys.stderr)
+        with tempfile.TemporaryDirectory(prefix="everest-ui-") as folder, ended_with_its_terminal():
             max_bytes = int(max_megabytes * 1e6)
             videos = Videos(Path(folder), max_bytes, TOTAL_OF_LARGEST * max_bytes)
-            app = Page(lookers, videos, hosts).app()
-            address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
             web.run_app(
-                app,
+                Page(lookers, videos, own).app(),
                 sock=sock,
-                print=lambda *_: say(f"everest ui: {address}  (Ctrl-C ends it)"),
+                print=lambda *_: say(f"everest ui: http://{in_address(where)}:{port}  (Ctrl-C ends it)"),
                 access_log=None,
                 handler_cancellation=True,
                 shutdown_timeout=2.0,
@@ -88,14 +91,20 @@ def listen(host: str, port: int) -> socket.socket:
         raise ConfigError(f"{host}:{port} cannot be listened at ({reason}): choose another --port or --host") from None
 
 
-def is_loopback(host: str) -> bool:
-    """Whether an address leads to this machine alone."""
+@contextmanager
+def ended_with_its_terminal() -> Iterator[None]:
+    """Take the end of the terminal for SIGTERM, so that nothing is left behind; under nohup it stays ignored."""
+    hang_up = getattr(signal, "SIGHUP", None)
+    if hang_up is None or signal.getsignal(hang_up) == signal.SIG_IGN:
+        yield
+        return
+
+    def end(*_: object) -> None:
+        signal.signal(hang_up, signal.SIG_IGN)  # shells send another one, which must not break off tidying up
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.signal(hang_up, end)
     try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
-
-
-def own_names(host: str) -> frozenset[str]:
-    """How a browser on this machine names a server at a loopback address."""
-    return frozenset({"127.0.0.1", "localhost", "[::1]", f"[{host}]" if ":" in host else host.lower()})
+        yield
+    finally:
+        signal.signal(hang_up, before)
