@@ -313,11 +313,21 @@ def test_no_other_file_is_served(lookers: Lookers, tmp_path: Path) -> None:
     tell(story, lookers, tmp_path / "uploads")
 
 
-def test_every_answer_forbids_other_hosts(lookers: Lookers, tmp_path: Path) -> None:
+def test_every_answer_forbids_other_hosts(lookers: Lookers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise KeyError("secret")
+
+    monkeypatch.setattr(VideoLook, "see", fail)
+
     async def story(client: Client) -> None:
         for path in (*STATIC, "/api/start", "/nothing"):
             response = await client.get(path)
             assert {name: response.headers[name] for name in HEADERS} == HEADERS
+        video = await opened(client)
+        response = await client.post(f"/api/videos/{video['key']}/look", json={"choice": {"keep_ratio": 0.5}})
+        assert response.status == 500
+        assert {name: response.headers[name] for name in HEADERS} == HEADERS
+        assert "secret" not in await response.text()
         assert "http" not in HEADERS["Content-Security-Policy"]
 
     tell(story, lookers, tmp_path / "uploads")
@@ -337,7 +347,8 @@ def test_other_pages_cannot_use_the_server(lookers: Lookers, tmp_path: Path) -> 
             async with ClientSession() as session:  # a name that leads here, as rebinding gives it
                 response = await session.get(client.make_url("/api/start"), headers={"Host": host})
                 assert response.status == status
-        for origin, status in ((f"http://{own}", 200), ("http://evil.example", 403), ("null", 403)):
+        others = ("http://evil.example", "null", "http://[", f"http://{own}.evil.example", f"ftp://{own}", "")
+        for origin, status in ((f"http://{own}", 200), (f"https://{own}", 200), *((other, 403) for other in others)):
             response = await client.post("/api/examples/0", json={}, headers={"Origin": origin})
             assert response.status == status
 

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from aiohttp import web
 
@@ -89,6 +89,7 @@ class Page:
         app.router.add_post("/api/videos/{key}/look", self.look)
         app.router.add_post("/api/videos/{key}/think", self.think)
         app.router.add_post("/api/videos/{key}/close", self.close)
+        app.on_response_prepare.append(_add_headers)
         app.cleanup_ctx.append(self._tidy)
         return app
 
@@ -202,15 +203,10 @@ class Page:
         """Answer only to our own page, and say what is wrong as it shows errors."""
         origin = request.headers.get("Origin")
         if not self.names.include(request.host):
-            response: web.StreamResponse = _problem(
-                "use the address that everest ui printed, or start it with --name", 403
-            )
-        elif request.method != "GET" and origin is not None and urlsplit(origin).netloc != request.host:
-            response = _problem("this was asked by another page", 403)
-        else:
-            response = await _answer(request, handler)
-        response.headers.update(HEADERS)
-        return response
+            return _problem("use the address that everest ui printed, or start it with --name", 403)
+        if request.method != "GET" and origin not in _own_origins(request):
+            return _problem("this was asked by another page", 403)
+        return await _answer(request, handler)
 
     async def _tidy(self, _: web.Application) -> AsyncIterator[None]:
         """While the server runs, close what nobody looks at."""
@@ -227,6 +223,16 @@ class Page:
             await task
         for thread in (self._quick, self._slow):
             thread.shutdown(cancel_futures=True)
+
+
+def _own_origins(request: web.Request) -> tuple[str | None, ...]:
+    """Where a question may come from: this page, or what is no page."""
+    return (None, f"http://{request.host}", f"https://{request.host}")
+
+
+async def _add_headers(_: web.Request, response: web.StreamResponse) -> None:
+    """Also to what aiohttp itself says of errors."""
+    response.headers.update(HEADERS)
 
 
 async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
