@@ -12,7 +12,7 @@ pytest.importorskip("aiohttp")
 
 from browsing import Person, serving
 from PIL import Image
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Route, sync_playwright
 
 from browsers import QUIET, find_browser
 from everest.datasets import load_data
@@ -177,3 +177,78 @@ def test_two_people_at_once_see_their_own(people: list[Person]) -> None:
     for person in people:
         person.wait()
     assert [person.seen() for person in people] == alone
+
+
+class Held:
+    """Questions of the page that are not answered yet."""
+
+    def __init__(self, person: Person, address: str) -> None:
+        self.page = person.page
+        self.routes: list[Route] = []
+        self.page.route(address, lambda route: self.routes.append(route))  # noqa: PLW0108 - a builtin is refused
+
+    def wait(self, count: int) -> None:
+        while len(self.routes) < count:
+            self.page.wait_for_timeout(10)
+
+    def refuse(self, number: int, error: str) -> None:
+        """Answer one with an error, and wait until the page knows."""
+        with self.page.expect_response(self.routes[number].request.url):
+            self.routes[number].fulfill(status=422, json={"error": error})
+        self.page.wait_for_timeout(100)
+
+
+def test_an_error_of_an_old_setting_does_not_hide_the_newest(people: list[Person]) -> None:
+    person, _ = people
+    person.choose("#examples button:nth-child(1)")
+    held = Held(person, "**/look")
+    person.keep(0.3)
+    held.wait(1)
+    person.keep(0.8)
+    held.refuse(0, "it was too much")
+    held.wait(2)
+    held.routes[1].continue_()
+    person.wait()
+    assert person.text("share") == "79 %"
+    assert not person.page.is_visible("#error")
+    person.keep(0.4)
+    held.wait(3)
+    held.refuse(2, "too much again")
+    assert person.text("error") == "too much again"  # nothing newer was set
+
+
+def test_what_was_chosen_last_is_shown_whatever_is_finished_last(people: list[Person]) -> None:
+    person, _ = people
+    person.choose("#examples button:nth-child(1)")
+    held = Held(person, "**/api/examples/*")
+    for count, number in enumerate((2, 3, 5), 1):
+        person.page.click(f"#examples button:nth-child({number})")
+        held.wait(count)
+    held.refuse(0, "an older error")
+    assert not person.page.is_visible("#error")
+    assert person.page.is_visible("#busy")
+    held.routes[2].continue_()
+    person.page.wait_for_selector("body[data-busy=false]")
+    assert "bends" in person.text("title")
+    with person.page.expect_request("**/close"):  # what nobody waits for any more is closed where it came from
+        held.routes[1].continue_()
+    person.page.wait_for_timeout(100)
+    assert "bends" in person.text("title")
+
+
+def test_an_upload_ends_when_something_else_is_chosen(people: list[Person], server: tuple[str, Path]) -> None:
+    person, _ = people
+    held = Held(person, "**/api/videos")
+    person.upload("slow.mp4", CLIPS[0].read_bytes())
+    held.wait(1)
+    with person.page.expect_event("requestfailed", lambda request: request.url.endswith("/api/videos")):
+        person.choose("#examples button:nth-child(2)")
+    assert "falls" in person.text("title")
+    assert not person.page.is_visible("#error")
+    assert not person.page.is_visible("#progress")
+    person.upload("huge.mp4", bytes(10))
+    held.wait(2)
+    person.page.evaluate("state.start.max_bytes = 5")
+    with person.page.expect_event("requestfailed"):
+        person.upload("larger.mp4", bytes(10))
+    assert "larger.mp4 is larger than" in person.text("error")

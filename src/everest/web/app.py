@@ -35,7 +35,10 @@ Result = TypeVar("Result")
 STATIC = {
     "/": ("page.html", "text/html"),
     "/page.css": ("page.css", "text/css"),
-    **{f"/{name}.js": (f"{name}.js", "text/javascript") for name in ("pictures", "asking", "showing", "page")},
+    **{
+        f"/{name}.js": (f"{name}.js", "text/javascript")
+        for name in ("pictures", "asking", "showing", "opening", "page")
+    },
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
 HEADERS = {

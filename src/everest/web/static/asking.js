@@ -25,22 +25,3 @@ function post(path, body, options = {}) {
   return ask(path, {
     method: "POST", body: JSON.stringify(body), headers: { "Content-Type": "application/json" }, ...options });
 }
-
-function upload(file) {
-  return new Promise((resolve, reject) => {
-    const request = new XMLHttpRequest(); // fetch does not say how far it is
-    request.open("POST", "/api/videos");
-    request.setRequestHeader("X-Name", encodeURIComponent(file.name));
-    request.responseType = "json";
-    request.upload.onprogress = (event) => {
-      $("progress").hidden = false;
-      $("progress").firstElementChild.style.width = `${(100 * event.loaded) / Math.max(1, event.total)}%`;
-    };
-    request.onloadend = () => {
-      $("progress").hidden = true;
-      if (request.status === 200) resolve(request.response);
-      else reject(new Error(request.response?.error ?? "The upload broke off. Is everest ui still running?"));
-    };
-    request.send(file);
-  });
-}

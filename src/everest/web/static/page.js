@@ -13,50 +13,8 @@ const RATIO_HINTS = {
   adaptive: "At most: this selection keeps fewer where little happens.",
 };
 
-const state = { start: null, video: null, clip: "", films: {}, running: false, wanted: false, thinking: null };
+const state = { start: null, video: null, clip: "", films: {}, running: false, wanted: false, thinking: null, opening: null };
 const player = new Player([...document.querySelectorAll("#player canvas")]);
-
-function showError(text) {
-  $("error").textContent = text;
-  $("error").hidden = !text;
-}
-
-function busy(isOn) {
-  $("busy").hidden = !isOn;
-  document.body.dataset.busy = isOn;
-}
-
-// ---- opening a video
-
-async function open(getVideo, example = null) {
-  showError("");
-  busy(true);
-  try {
-    const video = await getVideo();
-    forget();
-    state.video = video;
-    state.clip = "";
-    for (const button of $("examples").children) {
-      button.setAttribute("aria-pressed", String(button.dataset.number === String(example)));
-    }
-    resetBegin();
-    await refresh();
-  } catch (problem) {
-    showError(problem.message);
-  } finally {
-    busy(false);
-  }
-}
-
-function openFile(file) {
-  const limit = state.start.max_bytes;
-  if (file.size > limit) return showError(`${file.name} is larger than ${number(limit / 1e6)} MB: cut it first.`);
-  return open(() => upload(file));
-}
-
-function forget() {
-  if (state.video) navigator.sendBeacon(`/api/videos/${state.video.key}/close`);
-}
 
 // ---- what is set
 
@@ -131,7 +89,7 @@ async function refresh() {
         const answer = await post(`/api/videos/${asked.video.key}/look`, { choice: asked.choice, has: state.clip });
         await showLook(answer, asked);
       } catch (problem) {
-        if (asked.video === state.video) throw problem; // else it was closed for another, which is asked for next
+        if (!state.wanted && asked.video === state.video) throw problem; // else something newer is asked for next
       }
     }
     showError("");
@@ -190,7 +148,7 @@ function listen() {
   new ResizeObserver(() => {
     aside.style.top = `${Math.min(16, innerHeight - aside.offsetHeight - 16)}px`;
   }).observe(aside);
-  addEventListener("pagehide", forget);
+  addEventListener("pagehide", () => forget(state.video));
   addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); }); // its video was forgotten
 }
 
