@@ -20,6 +20,7 @@ from PIL import Image
 from web_models import FINETUNE
 
 from everest.datasets import load_data
+from everest.web import app
 from everest.web.app import HEADERS, STATIC, Page
 from everest.web.looking import VideoLook
 from everest.web.models import Lookers, load_lookers
@@ -196,6 +197,42 @@ def test_an_upload_that_breaks_off_leaves_nothing(lookers: Lookers, tmp_path: Pa
                 break
             await asyncio.sleep(0.01)
         assert list(folder.iterdir()) == []
+
+    tell(story, lookers, folder)
+
+
+async def begin_upload(client: Client, num_bytes: int) -> asyncio.StreamWriter:
+    """Announce a file, and send less of it."""
+    _, writer = await asyncio.open_connection(client.server.host, client.server.port)
+    writer.write(b"POST /api/videos HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % num_bytes)
+    writer.write(bytes(3000))
+    await writer.drain()
+    return writer
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not is_so():
+            await asyncio.sleep(0.01)
+
+
+def test_files_that_are_not_sent_to_the_end_take_their_room_for_a_while(
+    lookers: Lookers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "PIECE_SECONDS", 2.0)
+    folder = tmp_path / "uploads"
+
+    async def story(client: Client) -> None:
+        writers = [await begin_upload(client, 9_990_000) for _ in range(3)]
+        await until(lambda: len(list(folder.iterdir())) == 3)
+        content = CLIPS[0].read_bytes()
+        response = await client.post("/api/videos", data=content, headers={"X-Name": "a.mp4"})
+        assert response.status == 422
+        assert "too many videos are being received: try again" in (await response.json())["error"]
+        await until(lambda: not list(folder.iterdir()))
+        await opened(client)
+        for writer in writers:
+            writer.close()
 
     tell(story, lookers, folder)
 

@@ -21,7 +21,7 @@ class Clock:
 
 
 def uploaded(videos: Videos, num_bytes: int = 10) -> tuple[str, Path]:
-    path = videos.new_path()
+    path = videos.new_path(num_bytes)
     path.write_bytes(bytes(num_bytes))
     return videos.add("a.mp4", LOOK, path).key, path
 
@@ -90,6 +90,31 @@ def test_files_and_videos_together_are_limited(tmp_path: Path, monkeypatch: pyte
     for _ in range(9):
         videos.add("an example", LOOK)
     assert len(videos) == 5
+
+
+def test_files_on_their_way_are_limited_with_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    videos = Videos(tmp_path, 400, 1000)
+    (_, gone), (_, kept) = uploaded(videos, 400), uploaded(videos, 400)
+    on_its_way = videos.new_path(300)
+    assert (gone.exists(), kept.exists()) == (False, True)
+    videos.new_path(400)
+    assert not kept.exists()
+    with pytest.raises(VideoError, match="try again"):
+        videos.new_path(400)
+    on_its_way.write_bytes(bytes(300))
+    videos.give_up(on_its_way)
+    assert not on_its_way.exists()
+    again = videos.new_path(400)
+    again.write_bytes(bytes(400))
+    key = videos.add("a.mp4", LOOK, again).key  # what was on its way is not counted twice
+    videos.new_path(200)
+    assert videos.get(key).upload == again
+    monkeypatch.setattr(module, "MAX_VIDEOS", 3)
+    videos.new_path(0)
+    with pytest.raises(VideoError):
+        videos.get(key)
+    with pytest.raises(VideoError, match="try again"):
+        videos.new_path(0)
 
 
 @pytest.mark.parametrize(

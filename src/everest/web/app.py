@@ -49,6 +49,7 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 CHUNK_BYTES = 2**18
+PIECE_SECONDS = 60.0  # between two pieces of an upload
 TIDY_EVERY_SECONDS = 60.0
 LOCAL = Names()
 
@@ -116,16 +117,16 @@ class Page:
     async def upload(self, request: web.Request) -> web.Response:
         """Receive a video and open it; its bytes are the body, its name a header."""
         name = shown_name(unquote(request.headers.get("X-Name", "")))
-        path = self.videos.new_path()
+        path = self.videos.new_path(self._announced(request))
         try:
             await self._receive(request, path)
             look = await self._compute(lambda: VideoLook(ClipRecord(path)))
             return self._opened(self.videos.add(name, look, path))
         except VideoError as error:
-            path.unlink(missing_ok=True)
+            self.videos.give_up(path)
             raise VideoError(tell(error, path, name)) from None
         except BaseException:
-            path.unlink(missing_ok=True)
+            self.videos.give_up(path)
             raise
 
     async def look(self, request: web.Request) -> web.Response:
@@ -166,21 +167,30 @@ class Page:
         values = {"key": video.key, "name": video.name, **showing.describe_video(video.look, self.lookers)}
         return web.json_response(values)
 
-    async def _receive(self, request: web.Request, path: Path) -> None:
-        """Write the body to a file.
+    def _announced(self, request: web.Request) -> int:
+        """How large the body is: what is said of it, or the most that is accepted.
 
         Raises:
             VideoError: It is larger than what is accepted.
         """
-        limit, num_bytes = self.videos.max_bytes, 0
-        too_large = VideoError(f"the file is larger than {limit / 1e6:.0f} MB: cut it, or start with --max-megabytes")
-        if (request.content_length or 0) > limit:
-            raise too_large
+        limit = self.videos.max_bytes
+        announced = limit if request.content_length is None else request.content_length
+        if announced > limit:
+            raise _too_large(limit)
+        return announced
+
+    async def _receive(self, request: web.Request, path: Path) -> None:
+        """Write the body to a file.
+
+        Raises:
+            VideoError: It is larger than what is accepted, or does not go on.
+        """
+        num_bytes = 0
         with open_new(path) as file:
-            async for chunk in request.content.iter_chunked(CHUNK_BYTES):
+            while chunk := await _next_piece(request):
                 num_bytes += len(chunk)
-                if num_bytes > limit:
-                    raise too_large
+                if num_bytes > self.videos.max_bytes:
+                    raise _too_large(self.videos.max_bytes)
                 file.write(chunk)
 
     async def _asked(self, request: web.Request) -> tuple[OpenVideo, Question]:
@@ -236,6 +246,18 @@ def _own_origins(request: web.Request) -> tuple[str | None, ...]:
 async def _add_headers(_: web.Request, response: web.StreamResponse) -> None:
     """Also to what aiohttp itself says of errors."""
     response.headers.update(HEADERS)
+
+
+async def _next_piece(request: web.Request) -> bytes:
+    try:
+        async with asyncio.timeout(PIECE_SECONDS):
+            return await request.content.read(CHUNK_BYTES)
+    except TimeoutError:
+        raise VideoError(f"nothing more of the file came for {PIECE_SECONDS:.0f} s: send it again") from None
+
+
+def _too_large(limit: int) -> VideoError:
+    return VideoError(f"the file is larger than {limit / 1e6:.0f} MB: cut it, or start with --max-megabytes")
 
 
 async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -57,7 +57,8 @@ class Videos:
     Args:
         folder: Where uploaded files go: empty, and nobody else's.
         max_bytes: The largest video that is accepted.
-        max_total_bytes: Of all uploaded files together; those that were not used for longest make room.
+        max_total_bytes: Of all uploaded files together, also while they are received; those that were not used for
+            longest make room.
         clock: Seconds that never go back.
     """
 
@@ -67,28 +68,55 @@ class Videos:
         self.folder, self.max_bytes, self.max_total_bytes = folder, max_bytes, max_total_bytes
         self._clock = clock
         self._videos: dict[str, OpenVideo] = {}
+        self._received: dict[Path, int] = {}  # files that are on their way, and what they may take
 
     def __len__(self) -> int:
         return len(self._videos)
 
-    def new_path(self) -> Path:
-        """A name for a file that is being received; chosen here, whatever it was called elsewhere."""
-        return self.folder / secrets.token_hex(16)
+    def new_path(self, num_bytes: int) -> Path:
+        """A name for a file that is being received; chosen here, whatever it was called elsewhere.
+
+        Room for it is made now, and taken until :meth:`add` or :meth:`give_up`.
+
+        Raises:
+            VideoError: Other files that are being received take the room.
+        """
+        if len(self._received) >= MAX_VIDEOS or self._num_received + num_bytes > self.max_total_bytes:
+            raise VideoError("too many videos are being received: try again in a minute")
+        self._make_room(num_bytes)
+        path = self.folder / secrets.token_hex(16)
+        self._received[path] = num_bytes
+        return path
+
+    def give_up(self, path: Path) -> None:
+        """Delete a file that was being received."""
+        self._received.pop(path, None)
+        path.unlink(missing_ok=True)
 
     def add(self, name: str, look: VideoLook, upload: Path | None = None) -> OpenVideo:
         """Open a video for one page; what was not used for longest makes room for it."""
         num_bytes = upload.stat().st_size if upload is not None else 0
         key = secrets.token_urlsafe(24)
         video = OpenVideo(key, shown_name(name), look, upload, num_bytes, self._clock())
+        if upload is not None:
+            self._received.pop(upload, None)
+        self._make_room(num_bytes)
+        self._videos[key] = video
+        return video
+
+    @property
+    def _num_received(self) -> int:
+        return sum(self._received.values())
+
+    def _make_room(self, num_bytes: int) -> None:
+        """Close what was not used for longest, until one more video finds room."""
         oldest_first = sorted(self._videos.values(), key=lambda other: other.used)
-        total = num_bytes + sum(other.num_bytes for other in oldest_first)
+        total = num_bytes + self._num_received + sum(other.num_bytes for other in oldest_first)
         for other in oldest_first:
-            if len(self._videos) < MAX_VIDEOS and total <= self.max_total_bytes:
+            if len(self._videos) + len(self._received) < MAX_VIDEOS and total <= self.max_total_bytes:
                 break
             total -= other.num_bytes
             self.close(other.key)
-        self._videos[key] = video
-        return video
 
     def get(self, key: str) -> OpenVideo:
         """Give an open video.
