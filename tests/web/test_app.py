@@ -19,12 +19,12 @@ from aiohttp.test_utils import TestClient, TestServer
 from PIL import Image
 from web_models import FINETUNE
 
-from everest.datasets import load_data
-from everest.web import app
+from everest.datasets import ClipRecord, load_data
+from everest.web import app, looking
 from everest.web.app import HEADERS, STATIC, Page
-from everest.web.looking import VideoLook
+from everest.web.looking import Chosen
 from everest.web.models import Lookers, load_lookers
-from everest.web.videos import EXAMPLES, Videos
+from everest.web.videos import EXAMPLES, IDLE_SECONDS, Videos
 
 CLIPS = sorted({record.path for record in load_data("bundled").records})
 Client = TestClient[Any, Any]
@@ -270,7 +270,7 @@ def test_the_slider_does_not_wait_for_a_large_model(
         begun.set()
         assert may_end.wait(30)
 
-    monkeypatch.setattr(VideoLook, "predict", predict)
+    monkeypatch.setattr(Chosen, "predict", predict)
 
     async def story(client: Client) -> None:
         key = (await opened(client))["key"]
@@ -283,6 +283,74 @@ def test_the_slider_does_not_wait_for_a_large_model(
         assert (await slow)["classes"] is None
 
     tell(story, lookers, tmp_path / "uploads")
+
+
+def test_the_slider_does_not_wait_for_a_heavy_video(
+    lookers: Lookers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, may_end = threading.Event(), threading.Event()
+    real = looking.read_clip
+
+    def read(record: ClipRecord, *given: Any, **options: Any) -> Any:
+        if begun.is_set():
+            return real(record, *given, **options)
+        begun.set()
+        assert may_end.wait(30)
+        return real(record, *given, **options)
+
+    async def story(client: Client) -> None:
+        key, heavy = [(await opened(client))["key"] for _ in range(2)]
+        await asked(client, key, keep_ratio=0.5)
+        monkeypatch.setattr(looking, "read_clip", read)
+        slow = [asyncio.create_task(asked(client, heavy, what, keep_ratio=0.5)) for what in ("look", "think")]
+        opening = asyncio.create_task(opened(client))
+        await until(begun.is_set)
+        async with asyncio.timeout(20):
+            assert (await asked(client, key, keep_ratio=0.25))["numbers"]["num_encoded"] == 12
+        await asked(client, key, "think", keep_ratio=0.25)
+        assert not any(task.done() for task in (*slow, opening))
+        may_end.set()
+        assert (await slow[0])["numbers"]["num_encoded"] == 24
+        await asyncio.gather(*slow, opening)
+
+    tell(story, lookers, tmp_path / "uploads")
+
+
+def test_clips_of_closed_videos_are_forgotten(lookers: Lookers, tmp_path: Path) -> None:
+    async def run() -> None:
+        videos = Videos(tmp_path, 10_000_000, 30_000_000)
+        async with TestClient(TestServer(Page(lookers, videos).app())) as client:
+            keys = [
+                (await opened(client))["key"],
+                (await (await client.post("/api/examples/1", json={})).json())["key"],
+            ]
+            for key in keys:
+                before = videos.clips.num_bytes
+                await asked(client, key, keep_ratio=0.5)
+                assert videos.clips.num_bytes > before
+            for key in keys:
+                await client.post(f"/api/videos/{key}/close")
+            assert videos.clips.num_bytes == 0
+
+    asyncio.run(run())
+
+
+def test_what_nobody_looks_at_is_deleted_by_and_by(
+    lookers: Lookers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "TIDY_EVERY_SECONDS", 0.05)
+    now = [0.0]
+
+    async def run() -> None:
+        videos = Videos(tmp_path, 10_000_000, 30_000_000, lambda: now[0])
+        async with TestClient(TestServer(Page(lookers, videos).app())) as client:
+            await opened(client)
+            await asyncio.sleep(0.2)
+            assert len(list(tmp_path.iterdir())) == 1
+            now[0] = IDLE_SECONDS + 1
+            await until(lambda: not list(tmp_path.iterdir()))
+
+    asyncio.run(run())
 
 
 def test_two_videos_are_never_taken_for_one(lookers: Lookers, tmp_path: Path) -> None:
@@ -354,7 +422,7 @@ def test_every_answer_forbids_other_hosts(lookers: Lookers, tmp_path: Path, monk
     def fail(*_: object) -> None:
         raise KeyError("secret")
 
-    monkeypatch.setattr(VideoLook, "see", fail)
+    monkeypatch.setattr(Chosen, "seen", fail)
 
     async def story(client: Client) -> None:
         for path in (*STATIC, "/api/start", "/nothing"):

@@ -23,7 +23,7 @@ def lookers(checkpoints: tuple[Path, Path]) -> Lookers:
 
 
 def cost_of(looker: Looker, choice: Choice) -> tuple[float, float]:
-    cost = count_cost(LOOK.see(looker, choice), is_random=False)
+    cost = count_cost(LOOK.choose(looker, choice).seen(), is_random=False)
     assert cost is not None
     return cost.whole.gmacs, cost.whole.full_gmacs
 
@@ -43,7 +43,7 @@ def test_costs_are_those_of_the_benchmark(lookers: Lookers, task: Task) -> None:
 def test_a_selection_that_follows_the_clip_costs_what_this_clip_takes(lookers: Lookers, task: Task) -> None:
     looker = lookers.by_task[task]
     choice = Choice(task=task, method="adaptive", keep_ratio=1.0)
-    found = LOOK.see(looker, choice)
+    found = LOOK.choose(looker, choice).seen()
     num_kept, num_encoded = len(found.kept("adaptive")), len(found.selections["adaptive"].visible[0])
     assert num_kept < found.grid.num_tokens
     info = chosen_info(looker.info, Choice(task=task, keep_ratio=1.0))
@@ -54,14 +54,14 @@ def test_a_selection_that_follows_the_clip_costs_what_this_clip_takes(lookers: L
     assert counted["tokens"]["visible"] == num_encoded
     assert counted["tokens"]["target"] == num_kept - num_encoded
     assert cost_of(looker, choice)[0] == counted["gmacs"]
-    rlt = LOOK.see(looker, Choice(task=task, method="rlt", keep_ratio=0.5))
+    rlt = LOOK.choose(looker, Choice(task=task, method="rlt", keep_ratio=0.5)).seen()
     assert count_cost(rlt, is_random=False) is not None
 
 
 def test_choosing_frames_is_counted(lookers: Lookers) -> None:
     looker = lookers.by_task["finetune"]
     without, chosen = Choice(keep_ratio=0.4), Choice(keep_ratio=0.4, alpha=2.0)
-    found = LOOK.see(looker, chosen)
+    found = LOOK.choose(looker, chosen).seen()
     cost = count_cost(found, is_random=False)
     assert cost is not None
     assert cost.whole.gmacs - cost_of(looker, without)[0] == pytest.approx(cost.frames_gmacs)
@@ -74,7 +74,7 @@ def test_choosing_frames_is_counted(lookers: Lookers) -> None:
 
 def test_without_a_checkpoint_a_larger_model_stands_for_yours() -> None:
     lookers = load_lookers((), "cpu")
-    found = LOOK.see(lookers.by_task["finetune"], Choice(keep_ratio=0.6))
+    found = LOOK.choose(lookers.by_task["finetune"], Choice(keep_ratio=0.6)).seen()
     cost = count_cost(found, is_random=True)
     assert cost is not None
     assert cost.whole.model == "a ViT-B"

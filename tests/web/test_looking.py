@@ -15,7 +15,7 @@ from everest.inference.inspection import read_clip
 from everest.models.pipeline import choose_to_use, classify_clips
 from everest.settings import parse
 from everest.web import looking
-from everest.web.looking import Choice, Recent, VideoLook, chosen_info
+from everest.web.looking import Choice, VideoLook, chosen_info
 from everest.web.models import Lookers, load_lookers
 
 RECORD = ClipRecord(load_data("bundled").records[0].path)
@@ -39,7 +39,7 @@ def test_the_page_shows_what_inspect_shows(
 ) -> None:
     choice = Choice(task=task, method=method, keep_ratio=0.4, alpha=alpha, start_seconds=1.0)
     looker = lookers.by_task[task]
-    found = look.see(looker, choice)
+    found = look.choose(looker, choice).seen()
     expected = inspect_video(looker.with_info(chosen_info(looker.info, choice)), RECORD, start_seconds=1.0)
     for name in ("visible", "target"):
         assert getattr(found.selections[method], name).tolist() == getattr(expected.selections[method], name).tolist()
@@ -62,41 +62,43 @@ def test_a_prediction_is_that_of_the_classifier(
     info = chosen_info(looker.info, choice)
     clips, _ = read_clip(RECORD, info, None)
     probabilities = classify_clips(looker.classifier, clips, info)[0]
-    classes = look.predict(looker, choice)
+    classes = look.choose(looker, choice).predict()
     assert classes is not None
     expected = dict(zip(FINETUNE.class_names, probabilities.tolist(), strict=True))
     assert dict(classes) == pytest.approx(expected, abs=1e-6)
     assert [p for _, p in classes] == sorted((p for _, p in classes), reverse=True)
     _, selection = choose_to_use(looker.encoder, clips, info)
-    assert look.see(looker, choice).selections[method].visible.tolist() == selection.visible.tolist()
+    assert look.choose(looker, choice).seen().selections[method].visible.tolist() == selection.visible.tolist()
 
 
 def test_a_reconstruction_is_that_of_the_model(lookers: Lookers, look: VideoLook) -> None:
     looker, choice = lookers.by_task["pretrain"], Choice(task="pretrain", keep_ratio=0.5)
-    result = look.reconstruct(looker, choice)
+    result = look.choose(looker, choice).reconstruct()
     assert result is not None
     assert looker.model is not None
     clips, _ = read_clip(RECORD, looker.info, None)
     expected = reconstruct(looker.model, clips, looker.info, torch.Generator().manual_seed(0))
     torch.testing.assert_close(result.with_visible_statistics, expected.with_visible_statistics)
     torch.testing.assert_close(result.encoded_only, expected.encoded_only)
-    assert look.predict(looker, choice) is None
-    assert look.reconstruct(lookers.by_task["finetune"], Choice(keep_ratio=0.5)) is None
+    assert look.choose(looker, choice).predict() is None
+    assert look.choose(lookers.by_task["finetune"], Choice(keep_ratio=0.5)).reconstruct() is None
 
 
 def test_moving_the_slider_reads_and_scores_nothing(lookers: Lookers, monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[str] = []
     for name in ("read_clip", "score_tokens"):
         real = getattr(looking, name)
-        monkeypatch.setattr(looking, name, lambda *given, real=real, name=name: done.append(name) or real(*given))
+        monkeypatch.setattr(
+            looking, name, lambda *given, real=real, name=name, **more: done.append(name) or real(*given, **more)
+        )
     look, looker = VideoLook(RECORD), lookers.by_task["finetune"]
     shares = [0.2, 0.5, 0.9, 0.2]
-    kept = [len(look.see(looker, Choice(keep_ratio=share)).kept("rero")) for share in shares]
+    kept = [len(look.choose(looker, Choice(keep_ratio=share)).seen().kept("rero")) for share in shares]
     assert kept == [int(share * 48) for share in shares]
-    look.see(looker, Choice(keep_ratio=0.5, method="tube"))
-    look.predict(looker, Choice(keep_ratio=0.5))
+    look.choose(looker, Choice(keep_ratio=0.5, method="tube")).seen()
+    look.choose(looker, Choice(keep_ratio=0.5)).predict()
     assert done == ["read_clip", "score_tokens"]
-    look.see(looker, Choice(keep_ratio=0.5, start_seconds=1.0))
+    look.choose(looker, Choice(keep_ratio=0.5, start_seconds=1.0)).seen()
     assert done == ["read_clip", "score_tokens"] * 2
 
 
@@ -108,10 +110,10 @@ def test_one_checkpoint_lends_its_embedding(checkpoints: tuple[Path, Path]) -> N
     assert lent.encoder is lookers.by_task["finetune"].encoder
     assert lent.info.task == "pretrain"
     assert (lent.model, lent.classifier) == (None, None)
-    assert VideoLook(RECORD).reconstruct(lent, Choice(task="pretrain", keep_ratio=0.5)) is None
+    assert VideoLook(RECORD).choose(lent, Choice(task="pretrain", keep_ratio=0.5)).reconstruct() is None
     lookers = load_lookers([pretrained], "cpu")
     assert lookers.first == "pretrain"
-    assert VideoLook(RECORD).predict(lookers.by_task["finetune"], Choice(keep_ratio=0.5)) is None
+    assert VideoLook(RECORD).choose(lookers.by_task["finetune"], Choice(keep_ratio=0.5)).predict() is None
     nothing = load_lookers((), "cpu")
     assert nothing.is_random
     assert "random embedding" in nothing.by_task["finetune"].name
@@ -123,21 +125,21 @@ def test_what_cannot_be_chosen_is_an_error(lookers: Lookers, look: VideoLook) ->
     looker = lookers.by_task["pretrain"]
     for ratio in (0.1, 0.2):  # fewer than are encoded, and just as many
         with pytest.raises((ConfigError, SelectionError)):
-            look.see(looker, Choice(task="pretrain", keep_ratio=ratio))
+            look.choose(looker, Choice(task="pretrain", keep_ratio=ratio)).seen()
     for values in ({"keep_ratio": 0.0}, {"keep_ratio": 1.1}, {"keep_ratio": 0.5, "alpha": 9.0}, {}):
         with pytest.raises(ConfigError):
             parse(Choice, values)
     with pytest.raises(ConfigError):
         parse(Choice, {"keep_ratio": 0.5, "start_seconds": -1.0})
     with pytest.raises(VideoError, match="the clip begins at 900 s but the video lasts"):
-        look.see(looker, Choice(task="pretrain", keep_ratio=0.5, start_seconds=900.0))
+        look.choose(looker, Choice(task="pretrain", keep_ratio=0.5, start_seconds=900.0)).seen()
 
 
 def test_a_clip_may_begin_up_to_the_latest_start(lookers: Lookers, look: VideoLook) -> None:
     looker = lookers.by_task["finetune"]
     latest = look.latest_start(looker.info)
     assert 0 < latest < look.info.duration_seconds
-    found = look.see(looker, Choice(keep_ratio=0.5, start_seconds=latest))
+    found = look.choose(looker, Choice(keep_ratio=0.5, start_seconds=latest)).seen()
     assert found.seconds[0] == pytest.approx(latest, abs=1 / look.info.fps)
     assert len(set(found.seconds)) == PRETRAIN.clip.num_frames
     assert look.first_start(looker.info) is None
@@ -149,21 +151,10 @@ def test_a_clip_may_begin_up_to_the_latest_start(lookers: Lookers, look: VideoLo
     assert look.latest_start(whole) == 0
 
 
-def test_what_was_used_last_is_kept() -> None:
-    made: list[int] = []
-    recent: Recent[int] = Recent(2)
-
-    def get(key: int) -> int:
-        return recent.get(key, lambda: made.append(key) or key * 10)  # type: ignore[func-returns-value]
-
-    assert [get(key) for key in (1, 2, 1, 3, 1, 2)] == [10, 20, 10, 30, 10, 20]
-    assert made == [1, 2, 3, 2]
-
-
 def test_a_looker_moves_no_other(lookers: Lookers, look: VideoLook) -> None:
     """What one person sets is not there for the next."""
     before = lookers.by_task["finetune"].info
-    look.see(lookers.by_task["finetune"], Choice(keep_ratio=0.1, method="tube", alpha=2.0))
+    look.choose(lookers.by_task["finetune"], Choice(keep_ratio=0.1, method="tube", alpha=2.0)).seen()
     assert lookers.by_task["finetune"].info == before
     assert isinstance(lookers.by_task["finetune"], Looker)
 
@@ -172,3 +163,10 @@ def test_a_file_that_is_no_video_cannot_be_opened(tmp_path: Path) -> None:
     (tmp_path / "x.mp4").write_text("no video")
     with pytest.raises(EverestError):
         VideoLook(ClipRecord(tmp_path / "x.mp4"))
+
+
+def test_a_clip_that_takes_long_to_read_is_an_error(lookers: Lookers, monkeypatch: pytest.MonkeyPatch) -> None:
+    look = VideoLook(RECORD)
+    monkeypatch.setattr(looking, "READ_SECONDS", 1e-9)
+    with pytest.raises(VideoError, match=r"took|longer|limit"):
+        look.choose(lookers.by_task["finetune"], Choice(keep_ratio=0.5))

@@ -188,8 +188,11 @@ class Held:
         self.page.route(address, lambda route: self.routes.append(route))  # noqa: PLW0108 - a builtin is refused
 
     def wait(self, count: int) -> None:
-        while len(self.routes) < count:
-            self.page.wait_for_timeout(10)
+        for _ in range(500):
+            if len(self.routes) >= count:
+                return
+            self.page.wait_for_timeout(20)
+        raise AssertionError(f"the page has asked {len(self.routes)} times, not {count}")
 
     def refuse(self, number: int, error: str) -> None:
         """Answer one with an error, and wait until the page knows."""

@@ -200,27 +200,33 @@ def inspect_video(
     )
 
 
-def read_clip(record: ClipRecord, info: CheckpointInfo, start: float | None = None) -> tuple[Tensor, tuple[float, ...]]:
+def read_clip(
+    record: ClipRecord, info: CheckpointInfo, start: float | None = None, *, time_limit_seconds: float | None = None
+) -> tuple[Tensor, tuple[float, ...]]:
     """Read one clip, and say when its frames are: [1, 3, T', H, W] uint8, T' numbers.
 
     Args:
         record: The video or span.
         info: How large the clip is, and how its frames are taken.
         start: Where it begins, in seconds; None: so that it is in the middle.
+        time_limit_seconds: For opening and for reading it; None: as for evaluation.
 
     Raises:
-        VideoError: The video cannot be read, or is over before the start.
+        VideoError: The video cannot be read, not in this time, or is over before the start.
         ConfigError: The start is no time in a video.
     """
     check_span(start, None)
     num_frames = num_sampled_frames(info)
-    with open_video(record.source) as reader:
+    evaluation = EvaluationConfig(num_segments=1, num_crops=1)
+    if time_limit_seconds is not None:
+        evaluation = evaluation.model_copy(update={"time_limit_seconds": time_limit_seconds})
+    with open_video(record.source, time_limit_seconds=time_limit_seconds) as reader:
         found = reader.info
     if start is not None:
         own = num_frames * sampled_step(info.clip, num_frames, found.fps) / found.fps
         record = replace(record, start_seconds=start, end_seconds=start + own)
     first, num_available = span_of(record, found)
-    clips = ViewClips([record], info.clip, EvaluationConfig(num_segments=1, num_crops=1), num_sampled_frames=num_frames)
+    clips = ViewClips([record], info.clip, evaluation, num_sampled_frames=num_frames)
     views = clips[0]
     if views.error is not None:
         raise VideoError(f"{record.path}: {views.error}")

@@ -2,7 +2,8 @@
 
 The page keeps what a person has set and sends it with every question; the server keeps opened videos, each under a key
 that only its page knows. So two people never see each other's, and what one sets changes nothing for another. Questions
-are computed one after another: quick ones, which follow a slider, in a thread of their own beside slow ones.
+are computed one after another: quick ones, which follow a slider, in a thread of their own beside slow ones. Files are
+opened and read in a third one, so that a heavy video of one person keeps no slider of another waiting.
 """
 
 import asyncio
@@ -78,6 +79,7 @@ class Page:
 
     def __init__(self, lookers: Lookers, videos: Videos, names: Names = LOCAL) -> None:
         self.lookers, self.videos, self.names = lookers, videos, names
+        self._reading = ThreadPoolExecutor(max_workers=1, thread_name_prefix="everest-ui-reading")
         self._quick = ThreadPoolExecutor(max_workers=1, thread_name_prefix="everest-ui-quick")
         self._slow = ThreadPoolExecutor(max_workers=1, thread_name_prefix="everest-ui-slow")
 
@@ -106,12 +108,12 @@ class Page:
     async def thumbnail(self, request: web.Request) -> web.Response:
         """Show an example small."""
         number = int(request.match_info["number"])
-        return web.Response(body=await self._compute(_thumbnail, number), content_type="image/jpeg")
+        return web.Response(body=await self._run(self._reading, _thumbnail, number), content_type="image/jpeg")
 
     async def open_example(self, request: web.Request) -> web.Response:
         """Open a bundled video."""
         number = int(request.match_info["number"])
-        look = await self._compute(open_example, number)
+        look = await self._run(self._reading, open_example, number, self.videos.clips)
         return self._opened(self.videos.add(f"example: {EXAMPLES[number][1]}", look))
 
     async def upload(self, request: web.Request) -> web.Response:
@@ -120,7 +122,7 @@ class Page:
         path = self.videos.new_path(self._announced(request))
         try:
             await self._receive(request, path)
-            look = await self._compute(lambda: VideoLook(ClipRecord(path)))
+            look = await self._run(self._reading, VideoLook, ClipRecord(path), None, self.videos.clips)
             return self._opened(self.videos.add(name, look, path))
         except VideoError as error:
             self.videos.give_up(path)
@@ -132,7 +134,7 @@ class Page:
     async def look(self, request: web.Request) -> web.Response:
         """Show which tokens are kept."""
         video, question = await self._asked(request)
-        return web.json_response(await self._compute(self._look, video, question))
+        return web.json_response(await self._run(self._quick, self._look, video, question))
 
     async def think(self, request: web.Request) -> web.Response:
         """Show what takes longer: cost, classes, pixels."""
@@ -146,17 +148,16 @@ class Page:
 
     def _look(self, video: OpenVideo, question: Question) -> dict[str, Any]:
         with _told(video):
-            found = video.look.see(self.lookers.by_task[question.choice.task], question.choice)
+            found = video.look.choose(self.lookers.by_task[question.choice.task], question.choice).seen()
         key = showing.clip_key(found)
         clip = {} if key == question.has else showing.draw_clip(found)
         return {"clip": key, "numbers": showing.describe_look(found), "kept": showing.draw_kept(found), **clip}
 
     def _think(self, video: OpenVideo, choice: Choice) -> dict[str, Any]:
-        looker = self.lookers.by_task[choice.task]
         with _told(video):
-            cost = count_cost(video.look.see(looker, choice), is_random=self.lookers.is_random)
-            result = video.look.reconstruct(looker, choice)
-            classes = video.look.predict(looker, choice)
+            chosen = video.look.choose(self.lookers.by_task[choice.task], choice)
+            cost = count_cost(chosen.seen(), is_random=self.lookers.is_random)
+            result, classes = chosen.reconstruct(), chosen.predict()
         return {
             "cost": showing.describe_cost(cost),
             "reconstruction": None if result is None else showing.draw_reconstruction(result),
@@ -201,10 +202,15 @@ class Page:
             values = None
         if not isinstance(values, dict):
             raise ConfigError("expected a question as JSON")
-        return video, parse(Question, values)
+        question = parse(Question, values)
+        looker = self.lookers.by_task[question.choice.task]
+        if not video.look.is_read(looker, question.choice):
+            await self._run(self._reading, self._read, video, question.choice)
+        return video, question
 
-    async def _compute(self, work: Callable[..., Result], *given: Any) -> Result:
-        return await self._run(self._quick, work, *given)
+    def _read(self, video: OpenVideo, choice: Choice) -> None:
+        with _told(video):
+            video.look.choose(self.lookers.by_task[choice.task], choice)
 
     @staticmethod
     async def _run(thread: ThreadPoolExecutor, work: Callable[..., Result], *given: Any) -> Result:
@@ -234,7 +240,7 @@ class Page:
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
-        for thread in (self._quick, self._slow):
+        for thread in (self._reading, self._quick, self._slow):
             thread.shutdown(cancel_futures=True)
 
 

@@ -4,10 +4,8 @@ Shapes: T frames, T' candidate frames, H height, W width, N tokens, D width of t
 """
 
 import threading
-from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from dataclasses import dataclass, replace
-from typing import Generic, TypeVar
 
 import torch
 from pydantic import Field
@@ -23,16 +21,15 @@ from everest.inference.inspection import choose_frames, read_clip
 from everest.models import ModelInput
 from everest.models.choosing import SCORED, choose_tokens
 from everest.models.scoring import score_tokens
-from everest.models.tubelets import Tubelets, cut
+from everest.models.tubelets import cut
 from everest.settings import parse
 from everest.tokens import FrameSelection, TokenSelection
 from everest.video.backends import open_video
+from everest.web.clips import Clips, SampledClip, ScoredClip
 
 MAX_ALPHA = 4.0
-MAX_KEPT = 3  # clips of a video that are kept, for somebody who goes back and forth
+READ_SECONDS = 10.0  # for a clip: others wait for theirs meanwhile
 SEED = 0  # of what is random in a selection, so that moving a slider changes nothing else
-
-Value = TypeVar("Value")
 
 
 class Choice(Config):
@@ -53,64 +50,24 @@ class Choice(Config):
     start_seconds: float | None = Field(None, ge=0.0, le=1e6)
 
 
-class Recent(Generic[Value]):
-    """The values that were used last."""
-
-    def __init__(self, max_values: int) -> None:
-        self._max_values = max_values
-        self._values: OrderedDict[Hashable, Value] = OrderedDict()
-
-    def get(self, key: Hashable, make: Callable[[], Value]) -> Value:
-        """Give the value of a key; it is made if it is not there."""
-        if key not in self._values:
-            self._values[key] = make()
-        self._values.move_to_end(key)
-        if len(self._values) > self._max_values:
-            self._values.popitem(last=False)
-        return self._values[key]
-
-
-@dataclass(frozen=True, eq=False)
-class ScoredClip:
-    """A clip, cut and scored.
-
-    Attributes:
-        clip: Shape [3, T, H, W], uint8.
-        seconds: When each frame is in the video.
-        patches: All tubelets, [1, N, P].
-        scores: Change of every token, [1, N].
-        embedded: Embeddings of all tokens, [1, N, D], where scoring has computed them.
-        candidates: Frames to choose from, [3, T', H, W]; None where frames are not chosen.
-        frames: Which of them were chosen.
-    """
-
-    clip: Tensor
-    seconds: tuple[float, ...]
-    patches: Tensor | Tubelets
-    scores: Tensor
-    embedded: Tensor | None
-    candidates: Tensor | None
-    frames: FrameSelection | None
-
-
 class VideoLook:
     """One video, and what was computed of it already; of several threads that ask for the same, one computes it.
 
     Args:
         record: The video.
         moment: Second that a clip should show if nobody says where it begins; None: the middle of the video.
+        clips: Keeps what was computed, also of other videos.
 
     Raises:
         VideoError: It cannot be opened.
     """
 
-    def __init__(self, record: ClipRecord, moment: float | None = None) -> None:
+    def __init__(self, record: ClipRecord, moment: float | None = None, clips: Clips | None = None) -> None:
         self.record, self.moment = record, moment
-        with open_video(record.source, time_limit_seconds=10.0) as reader:
+        self.clips = Clips() if clips is None else clips
+        with open_video(record.source, time_limit_seconds=READ_SECONDS) as reader:
             self.info = reader.info
-        self._lock = threading.Lock()
-        self._sampled: Recent[tuple[Tensor, tuple[float, ...]]] = Recent(MAX_KEPT)
-        self._scored: Recent[ScoredClip] = Recent(MAX_KEPT)
+        self._reads, self._scores = threading.Lock(), threading.Lock()  # scoring does not wait for another reading
 
     def latest_start(self, info: CheckpointInfo) -> float:
         """Where a clip can begin at the latest and not outlast the video, in seconds; 0 where it is as long."""
@@ -128,63 +85,98 @@ class VideoLook:
     def _seconds_of_clip(self, info: CheckpointInfo) -> float:
         return info.clip.num_frames * sampled_step(info.clip, info.clip.num_frames, self.info.fps) / self.info.fps
 
+    def is_read(self, looker: Looker, choice: Choice) -> bool:
+        """Whether the clip is there, so that choosing its tokens takes no long time."""
+        return self.clips.get(SampledClip, self, _read_key(looker, choice)) is not None
+
     @torch.no_grad()
-    def see(self, looker: Looker, choice: Choice) -> Inspection:
-        """Choose tokens, as :func:`everest.inference.inspect_video` does.
+    def choose(self, looker: Looker, choice: Choice) -> "Chosen":
+        """Choose tokens, as :func:`everest.inference.inspect_video` does; read and score the clip if need be.
 
         Raises:
             EverestError: The video cannot be read, or the choice leaves no token to predict.
         """
         looker = looker.with_info(chosen_info(looker.info, choice))
         found = self._score(looker, choice)
-        selection = _select(looker, found)
+        return Chosen(self.record, looker, found, _select(looker, found))
+
+    def _read(self, looker: Looker, choice: Choice) -> SampledClip:
+        key = _read_key(looker, choice)
+        if (sampled := self.clips.get(SampledClip, self, key)) is not None:
+            return sampled
+        with self._reads:
+            if (sampled := self.clips.get(SampledClip, self, key)) is None:
+                read = read_clip(self.record, looker.info, choice.start_seconds, time_limit_seconds=READ_SECONDS)
+                self.clips.keep(self, key, sampled := SampledClip(*read))
+            return sampled
+
+    def _score(self, looker: Looker, choice: Choice) -> ScoredClip:
+        """Read and score the clip, unless that was done before."""
+        info = looker.info
+        counted = info.selection.keep_ratio if info.frame_selection.enabled else None  # chooses frames as well
+        key = (_read_key(looker, choice), counted)
+        sampled = self._read(looker, choice)
+        with self._scores:
+            if (scored := self.clips.get(ScoredClip, self, key)) is None:
+                self.clips.keep(self, key, scored := _scored(looker, sampled.frames, sampled.seconds))
+            return scored
+
+
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """A clip of a video with the tokens that were chosen of it, and what a model makes of them.
+
+    Attributes:
+        record: The video.
+        looker: What has looked at it, with the settings of a person.
+        found: The clip and its scores.
+        selection: The tokens.
+    """
+
+    record: ClipRecord
+    looker: Looker
+    found: ScoredClip
+    selection: TokenSelection
+
+    def seen(self) -> Inspection:
+        """Say what was chosen."""
+        found, selection, info = self.found, self.selection, self.looker.info
         on_cpu = replace(selection, visible=selection.visible.cpu(), target=selection.target.cpu(), embedded=None)
         return Inspection(
             self.record.path,
             found.clip,
             found.seconds,
-            looker.encoder.grid,
-            looker.info,
-            looker.name,
+            self.looker.encoder.grid,
+            info,
+            self.looker.name,
             {"embedding": found.scores[0].cpu()},
-            {choice.method: replace(on_cpu, scores=None)},
+            {info.selection.method: replace(on_cpu, scores=None)},
             found.candidates,
             found.frames,
         )
 
     @torch.no_grad()
-    def reconstruct(self, looker: Looker, choice: Choice) -> Reconstruction | None:
+    def reconstruct(self) -> Reconstruction | None:
         """Predict the pixels of hidden tokens; None where nothing here does."""
-        if looker.model is None or looker.info.task != "pretrain":
+        model, info = self.looker.model, self.looker.info
+        if model is None or info.task != "pretrain":
             return None
-        looker = looker.with_info(chosen_info(looker.info, choice))
-        found = self._score(looker, choice)
-        selection = _select(looker, found)
-        assert looker.model is not None  # noqa: S101 - for the type checker
-        predicted = looker.model(found.patches, selection)
-        return assemble(ModelInput(found.patches, selection), predicted, looker.info)
+        predicted = model(self.found.patches, self.selection)
+        return assemble(ModelInput(self.found.patches, self.selection), predicted, info)
 
     @torch.no_grad()
-    def predict(self, looker: Looker, choice: Choice, top: int = 5) -> tuple[tuple[str, float], ...] | None:
+    def predict(self, top: int = 5) -> tuple[tuple[str, float], ...] | None:
         """Name the most probable classes of the clip, with probabilities; None where nothing here does."""
-        if looker.classifier is None or looker.info.task != "finetune":
+        classifier, info = self.looker.classifier, self.looker.info
+        if classifier is None or info.task != "finetune":
             return None
-        looker = looker.with_info(chosen_info(looker.info, choice))
-        found = self._score(looker, choice)
-        assert looker.classifier is not None  # noqa: S101 - for the type checker
-        logits = looker.classifier(found.patches, _select(looker, found))
-        probabilities = logits[0].float().softmax(dim=-1).cpu()
+        probabilities = classifier(self.found.patches, self.selection)[0].float().softmax(dim=-1).cpu()
         order: list[int] = rank_classes(probabilities)[:top].tolist()
-        return tuple((looker.info.class_names[place], float(probabilities[place])) for place in order)
+        return tuple((info.class_names[place], float(probabilities[place])) for place in order)
 
-    def _score(self, looker: Looker, choice: Choice) -> ScoredClip:
-        """Read and score the clip, unless that was done before."""
-        info = looker.info
-        read = (looker.encoder, info.task, choice.start_seconds, choice.alpha)
-        counted = info.selection.keep_ratio if info.frame_selection.enabled else None  # chooses frames as well
-        with self._lock:
-            sampled, seconds = self._sampled.get(read, lambda: read_clip(self.record, info, choice.start_seconds))
-            return self._scored.get((*read, counted), lambda: _scored(looker, sampled, seconds))
+
+def _read_key(looker: Looker, choice: Choice) -> Hashable:
+    return looker.encoder, looker.info.task, choice.start_seconds, choice.alpha
 
 
 def chosen_info(info: CheckpointInfo, choice: Choice) -> CheckpointInfo:

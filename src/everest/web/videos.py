@@ -9,6 +9,7 @@ from pathlib import Path
 from everest.datasets import ClipRecord, load_data
 from everest.errors import ConfigError, VideoError
 from everest.texts import printable
+from everest.web.clips import Clips
 from everest.web.looking import VideoLook
 
 MAX_VIDEOS = 64
@@ -66,6 +67,7 @@ class Videos:
         self, folder: Path, max_bytes: int, max_total_bytes: int, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.folder, self.max_bytes, self.max_total_bytes = folder, max_bytes, max_total_bytes
+        self.clips = Clips()
         self._clock = clock
         self._videos: dict[str, OpenVideo] = {}
         self._received: dict[Path, int] = {}  # files that are on their way, and what they may take
@@ -133,6 +135,8 @@ class Videos:
     def close(self, key: str) -> None:
         """Forget a video and delete its file; one that is not there any more is forgotten already."""
         video = self._videos.pop(key, None)
+        if video is not None:
+            self.clips.drop(video.look)
         if video is not None and video.upload is not None:
             video.upload.unlink(missing_ok=True)
 
@@ -143,8 +147,8 @@ class Videos:
             self.close(video.key)
 
 
-def open_example(number: int) -> VideoLook:
-    """Open a bundled video by its place in the list of examples.
+def open_example(number: int, clips: Clips | None = None) -> VideoLook:
+    """Open a bundled video by its place in the list of examples; clips of it are kept with others.
 
     Raises:
         ConfigError: There is no such place.
@@ -152,7 +156,7 @@ def open_example(number: int) -> VideoLook:
     if not 0 <= number < len(EXAMPLES):
         raise ConfigError(f"there are examples 0 to {len(EXAMPLES) - 1}, given: {number}")
     name, _, moment = EXAMPLES[number]
-    return VideoLook(ClipRecord(load_data("bundled").source.parent / name), moment)
+    return VideoLook(ClipRecord(load_data("bundled").source.parent / name), moment, clips)
 
 
 def shown_name(name: str) -> str:
