@@ -21,7 +21,8 @@ from web_models import FINETUNE
 
 from everest.datasets import ClipRecord, load_data
 from everest.web import app, looking
-from everest.web.app import HEADERS, STATIC, Page
+from everest.web.app import STATIC, Page
+from everest.web.guarding import HEADERS
 from everest.web.looking import Chosen
 from everest.web.models import Lookers, load_lookers
 from everest.web.videos import EXAMPLES, IDLE_SECONDS, Videos

@@ -1,5 +1,6 @@
 """Where the page can be reached, and what is said about it."""
 
+import asyncio
 import http.client
 import json
 import re
@@ -7,15 +8,18 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from everest.cli import main
 from everest.errors import ConfigError
 from everest.web import serving
+from everest.web.looking import Choice
 from everest.web.serving import listen, serve
 
 HAS_IPV6 = socket.has_ipv6 and Path("/proc/net/if_inet6").exists()
@@ -118,3 +122,70 @@ def serves_and_ends(process: "subprocess.Popen[str]", folder: Path, end: str) ->
     assert list(folder.glob("everest-ui-*")) == []
     assert ("can be reached from other machines" in told) == bool(options)
     assert "Traceback" not in told
+
+
+def test_a_question_that_nobody_waits_for_is_not_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As serve runs the application; servers of tests cancel what nobody waits for by themselves."""
+    web = pytest.importorskip("aiohttp").web
+    from aiohttp import ClientSession
+
+    from everest.web.app import Page
+
+    begun, may_end = threading.Event(), threading.Event()
+    waiting: list[float] = []
+    left: list[float] = []
+    computed: list[float] = []
+    run = Page._run
+
+    def think(_: Page, __: object, choice: Choice) -> dict[str, None]:
+        computed.append(choice.keep_ratio)
+        begun.set()
+        assert may_end.wait(30)
+        return {}
+
+    async def noting(thread: Any, work: Any, *given: Any) -> Any:
+        ratio = getattr(given[-1], "keep_ratio", 0.0)
+        waiting.append(ratio)
+        try:
+            return await run(thread, work, *given)
+        except asyncio.CancelledError:
+            left.append(ratio)
+            raise
+
+    async def story(app: Any, sock: socket.socket, options: dict[str, Any]) -> None:
+        runner = web.AppRunner(app, **options)
+        await runner.setup()
+        await web.SockSite(runner, sock).start()
+        async with asyncio.timeout(30), ClientSession(f"http://127.0.0.1:{sock.getsockname()[1]}") as session:
+            key = (await (await session.post("/api/examples/0", json={})).json())["key"]
+
+            def ask(ratio: float, what: str = "think") -> Any:
+                return session.post(f"/api/videos/{key}/{what}", json={"choice": {"keep_ratio": ratio}})
+
+            await ask(0.1, "look")
+            first = asyncio.create_task(ask(0.2))
+            while not begun.is_set():
+                await asyncio.sleep(0.01)
+            second = asyncio.create_task(ask(0.3))
+            while 0.3 not in waiting:
+                await asyncio.sleep(0.01)
+            second.cancel()
+            for _ in range(500):
+                if left:
+                    break
+                await asyncio.sleep(0.01)
+            may_end.set()
+            await first
+            await ask(0.4)
+        await runner.cleanup()
+
+    def run_app(app: Any, *, sock: socket.socket, **options: Any) -> None:
+        known = {name: options[name] for name in ("access_log", "handler_cancellation") if name in options}
+        asyncio.run(story(app, sock, known))
+
+    monkeypatch.setattr(Page, "_think", think)
+    monkeypatch.setattr(Page, "_run", staticmethod(noting))
+    monkeypatch.setattr(web, "run_app", run_app)
+    serve(port=0, device="cpu")
+    assert computed == [0.2, 0.4]
+    assert left == [0.3]

@@ -9,7 +9,7 @@ opened and read in a third one, so that a heavy video of one person keeps no sli
 import asyncio
 import contextlib
 import functools
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
 from pathlib import Path
@@ -20,17 +20,17 @@ from aiohttp import web
 
 from everest.config import Config
 from everest.datasets import ClipRecord
-from everest.errors import ConfigError, EverestError, VideoError, is_out_of_memory
+from everest.errors import ConfigError, VideoError
 from everest.links import open_new
 from everest.settings import parse
 from everest.web import showing
 from everest.web.costs import count_cost
+from everest.web.guarding import add_headers, guard
 from everest.web.looking import Choice, VideoLook
 from everest.web.models import Lookers
 from everest.web.names import Names
 from everest.web.videos import EXAMPLES, OpenVideo, Videos, open_example, shown_name, tell
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Result = TypeVar("Result")
 
 STATIC = {
@@ -41,13 +41,6 @@ STATIC = {
         for name in ("pictures", "asking", "showing", "opening", "page")
     },
     "/icon.svg": ("icon.svg", "image/svg+xml"),
-}
-HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
-    "connect-src 'self'; form-action 'none'; frame-ancestors 'none'; base-uri 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",
 }
 CHUNK_BYTES = 2**18
 PIECE_SECONDS = 60.0  # between two pieces of an upload
@@ -85,7 +78,7 @@ class Page:
 
     def app(self) -> web.Application:
         """Make the application."""
-        app = web.Application(middlewares=[self._guard], client_max_size=2**16)
+        app = web.Application(middlewares=[guard(self.names)], client_max_size=2**16)
         for path, (name, kind) in STATIC.items():
             app.router.add_get(path, functools.partial(_static, name, kind))
         app.router.add_get("/api/start", self.start)
@@ -95,7 +88,7 @@ class Page:
         app.router.add_post("/api/videos/{key}/look", self.look)
         app.router.add_post("/api/videos/{key}/think", self.think)
         app.router.add_post("/api/videos/{key}/close", self.close)
-        app.on_response_prepare.append(_add_headers)
+        app.on_response_prepare.append(add_headers)
         app.cleanup_ctx.append(self._tidy)
         return app
 
@@ -217,16 +210,6 @@ class Page:
         """Compute in a thread; who goes away before it is his turn is left out."""
         return await asyncio.get_running_loop().run_in_executor(thread, work, *given)
 
-    @web.middleware
-    async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Answer only to our own page, and say what is wrong as it shows errors."""
-        origin = request.headers.get("Origin")
-        if not self.names.include(request.host):
-            return _problem("use the address that everest ui printed, or start it with --name", 403)
-        if request.method != "GET" and origin not in _own_origins(request):
-            return _problem("this was asked by another page", 403)
-        return await _answer(request, handler)
-
     async def _tidy(self, _: web.Application) -> AsyncIterator[None]:
         """While the server runs, close what nobody looks at."""
 
@@ -244,16 +227,6 @@ class Page:
             thread.shutdown(cancel_futures=True)
 
 
-def _own_origins(request: web.Request) -> tuple[str | None, ...]:
-    """Where a question may come from: this page, or what is no page."""
-    return (None, f"http://{request.host}", f"https://{request.host}")
-
-
-async def _add_headers(_: web.Request, response: web.StreamResponse) -> None:
-    """Also to what aiohttp itself says of errors."""
-    response.headers.update(HEADERS)
-
-
 async def _next_piece(request: web.Request) -> bytes:
     try:
         async with asyncio.timeout(PIECE_SECONDS):
@@ -264,23 +237,6 @@ async def _next_piece(request: web.Request) -> bytes:
 
 def _too_large(limit: int) -> VideoError:
     return VideoError(f"the file is larger than {limit / 1e6:.0f} MB: cut it, or start with --max-megabytes")
-
-
-async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
-    try:
-        return await handler(request)
-    except EverestError as error:
-        return _problem(str(error), 422)
-    except web.HTTPException as error:
-        return _problem(error.reason, error.status)
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        return _problem("the memory does not suffice for this clip", 422)
-
-
-def _problem(text: str, status: int) -> web.Response:
-    return web.json_response({"error": text}, status=status)
 
 
 async def _static(name: str, kind: str, _: web.Request) -> web.Response:
