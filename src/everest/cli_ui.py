@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from everest import commands_ui as do
+from everest.config.serving import UI_HOST, UI_MEGABYTES, UI_PORT
 
 
 def add_ui(commands: Any, add: Callable[..., Any]) -> None:
@@ -17,16 +18,20 @@ def add_ui(commands: Any, add: Callable[..., Any]) -> None:
         help="a pre-trained one, to see reconstructions, and a classifier, to see predictions (default: neither)",
     )
     ui.add_argument(
-        "--host", default="127.0.0.1", metavar="ADDRESS", help="who may ask (default: 127.0.0.1, this machine alone)"
+        "--host", default=UI_HOST, metavar="ADDRESS", help=f"who may ask (default: {UI_HOST}, this machine alone)"
     )
     ui.add_argument(
-        "--port", type=int, default=7860, metavar="N", help="of the page (default: 7860); 0 takes a free one"
+        "--port", type=int, default=UI_PORT, metavar="N", help=f"of the page (default: {UI_PORT}); 0 takes a free one"
     )
     ui.add_argument(
         "--device", default="auto", choices=("auto", "cpu", "cuda", "mps"), help="what computes (default: auto)"
     )
     ui.add_argument(
-        "--max-megabytes", type=float, default=200, metavar="MB", help="largest video that is accepted (default: 200)"
+        "--max-megabytes",
+        type=float,
+        default=UI_MEGABYTES,
+        metavar="MB",
+        help=f"largest video that is accepted (default: {UI_MEGABYTES})",
     )
     ui.add_argument(
         "--name",

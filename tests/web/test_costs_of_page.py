@@ -1,7 +1,5 @@
 """What the page says of costs is what is counted elsewhere."""
 
-from pathlib import Path
-
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -15,11 +13,6 @@ from everest.web.looking import Choice, VideoLook, chosen_info
 from everest.web.models import Lookers, load_lookers
 
 LOOK = VideoLook(ClipRecord(load_data("bundled").records[0].path))
-
-
-@pytest.fixture(scope="module")
-def lookers(checkpoints: tuple[Path, Path]) -> Lookers:
-    return load_lookers(checkpoints, "cpu")
 
 
 def cost_of(looker: Looker, choice: Choice) -> tuple[float, float]:

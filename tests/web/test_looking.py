@@ -22,11 +22,6 @@ RECORD = ClipRecord(load_data("bundled").records[0].path)
 
 
 @pytest.fixture(scope="module")
-def lookers(checkpoints: tuple[Path, Path]) -> Lookers:
-    return load_lookers(checkpoints, "cpu")
-
-
-@pytest.fixture(scope="module")
 def look() -> VideoLook:
     return VideoLook(RECORD)
 

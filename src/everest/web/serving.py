@@ -10,12 +10,12 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
+from everest.config.serving import UI_HOST, UI_MEGABYTES, UI_PORT
 from everest.errors import ConfigError
 from everest.web.models import load_lookers
 from everest.web.names import in_address, is_loopback, names_of
 from everest.web.videos import Videos
 
-DEFAULT_HOST, DEFAULT_PORT, DEFAULT_MEGABYTES = "127.0.0.1", 7860, 200
 TOTAL_OF_LARGEST = 8  # all uploads together, in videos of the largest size
 WARNING = (
     "warning: {host} can be reached from other machines: whoever reaches port {port} can use this page and have videos "
@@ -26,10 +26,10 @@ WARNING = (
 def serve(
     checkpoints: Sequence[str | Path] = (),
     *,
-    host: str = DEFAULT_HOST,
-    port: int = DEFAULT_PORT,
+    host: str = UI_HOST,
+    port: int = UI_PORT,
     device: str = "auto",
-    max_megabytes: float = DEFAULT_MEGABYTES,
+    max_megabytes: float = UI_MEGABYTES,
     names: Sequence[str] = (),
     say: Callable[[str], None] = print,
 ) -> None:
