@@ -3,7 +3,8 @@
 import csv
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -60,16 +61,17 @@ _FIRST_STEP = re.compile(r"-(?:training|tuning) 1/")
 
 @dataclass(frozen=True)
 class Small:
-    """A run: its variant, its data and its folder."""
+    """A run: its variant, its data, its folder, and settings beside those of the variant."""
 
     variant: str
     data: Path
     out: Path
+    settings: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def command(self) -> list[str]:
         """The words after ``everest``."""
-        return [*command_of(self.variant, self.data), "--out", str(self.out)]
+        return [*command_of(self.variant, self.data, **self.settings), "--out", str(self.out)]
 
     def num_steps_logged(self) -> int:
         """Steps that the metrics know of."""

@@ -11,12 +11,13 @@ import os
 import re
 import select
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -113,6 +114,7 @@ class Starts:
         kill_at: int | None = None,
         stop_in: str = "",
         by: int = signal.SIGKILL,
+        environment: Mapping[str, str] | None = None,
     ) -> Start:
         """Start ``everest ARGUMENTS``.
 
@@ -122,14 +124,34 @@ class Starts:
             stop_in: ``MODULE:FUNCTION`` that stops the process when it is called, ``:N`` for the call after N others;
                 ``half:N`` kills it when half of a training state is written.
             by: The signal that is sent there, to the process and its workers.
+            environment: What it finds there beside that of the tests.
         """
         self._count += 1
         output = self.folder / f"output-{self._count}.txt"
         request = {"arguments": list(map(str, arguments)), "output": str(output), "kill_at": kill_at}
-        request |= {"stop_in": stop_in, "by": int(by)}
+        request |= {"stop_in": stop_in, "by": int(by), "environment": dict(environment or {})}
         assert self._server.stdin is not None
         self._server.stdin.write((json.dumps(request) + "\n").encode())
         return Start(self._read(60.0, "pid"), output, self)
+
+    def begin_all(self, *arguments: object, num_processes: int = 2, stopping: int = 0, **how: Any) -> list[Start]:
+        """Start one run in several processes, as launchers do; gives them by rank.
+
+        Args:
+            *arguments: As for :meth:`begin`.
+            num_processes: How many.
+            stopping: The rank that ``stop_in`` of the other arguments is for.
+            **how: As for :meth:`begin`.
+        """
+        with closing(socket.create_server(("127.0.0.1", 0))) as probe:
+            place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(probe.getsockname()[1])}
+        place |= {"WORLD_SIZE": str(num_processes), "LOCAL_WORLD_SIZE": str(num_processes)}
+        started = []
+        for rank in range(num_processes):
+            stop_in = how.get("stop_in", "") if rank == stopping else ""
+            environment = place | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+            started.append(self.begin(*arguments, **how | {"stop_in": stop_in, "environment": environment}))
+        return started
 
     def run(self, *arguments: object, **how: Any) -> tuple[int, str]:
         """Start the program and wait for its end; gives its exit code and what it printed."""
@@ -221,6 +243,7 @@ def _run(request: dict[str, Any]) -> None:
     from everest.cli import main
 
     os.setpgid(0, 0)
+    os.environ.update(request["environment"])
     output = os.open(request["output"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(output, 1)
     os.dup2(output, 2)

@@ -58,14 +58,14 @@ def test_the_main_process_looks_at_the_clock() -> None:
     assert other.ask(1) == NOTHING
 
 
-def test_who_was_asked_says_so_and_gives_up_between_passes() -> None:
+def test_who_was_asked_says_so_and_gives_up_before_the_next_pass() -> None:
     found = boundary(Clock())
-    found.between_passes()
+    found.before_pass()
     with listening(), patiently():
         os.kill(os.getpid(), signal.SIGUSR1)
         assert found.ask(1, was_abandoned=True) == Answer(save=False, asked="SIGUSR1", was_abandoned=True)
         with pytest.raises(RunInterruptedError):
-            found.between_passes()
+            found.before_pass()
 
 
 @pytest.mark.parametrize("setting", [{"save_every_minutes": 0}, {"save_every_steps": 0}])

@@ -97,6 +97,12 @@ class Watch:
                     self._stopped.add(pid)
                     _kill(pid)
 
+    def end(self) -> None:
+        """Kill all workers, whatever they are doing."""
+        for pid in self._table[::_FIELDS]:
+            if pid and _is_running(pid):
+                _kill(pid)
+
     def find_dead(self, message: str) -> DeadWorker | None:
         """Find out who died when a loader fails; None where all live.
 

@@ -96,6 +96,10 @@ class Workers:
                         if dead is None:
                             raise
                         break
+                    except BaseException:  # who waits has given up; what a worker is busy with may take minutes
+                        self._kept = None
+                        self._watch.end()
+                        raise
                     yield taker.take(item)
                     num_done += 1
                     num_silent = 0

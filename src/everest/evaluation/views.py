@@ -18,7 +18,7 @@ from everest.datasets import Manifest, build_view_loader
 from everest.errors import ConfigError, DataError, WeightsError
 from everest.models import Classifier, classify_clips
 from everest.training.processes import gather_rows, gather_values, this_process
-from everest.training.stopping import asked_to_stop, stop_if_asked
+from everest.training.stopping import asked_to_stop, stop_if_asked, until_asked
 
 OnProgress = Callable[[int, int], None]  # videos that are done, all videos
 OnVideo = Callable[[int, Tensor | str], None]  # record index; mean over its views [K], float64, or why there is none
@@ -134,9 +134,7 @@ def classify_videos(
         told.take(outputs[-1])
 
     with evaluation_mode(model):
-        for done, video in enumerate(loader, start=1):
-            if asked_to_stop():
-                break
+        for done, video in enumerate(until_asked(loader), start=1):
             if video.error is not None:
                 failures[video.record_index] = video.error
             told.expect(video.record_index, video.num_views, video.error)

@@ -65,14 +65,18 @@ class Boundary:
         """Start the time to the next save."""
         self._saved_at = self._clock()
 
-    def between_passes(self) -> None:
-        """Give up an unfinished step when asked to stop; only where there is nobody to agree with.
+    def before_pass(self) -> None:
+        """Give up an unfinished step where a process was asked to stop; every process must call it before each pass.
+
+        Some may have waited for a batch in vain, and must not be waited for in the middle of the pass.
 
         Raises:
-            RunInterruptedError: This process was asked.
+            RunInterruptedError: A process was asked.
         """
-        if self._is_alone:
-            stop_if_asked()
+        name = asked_to_stop()
+        (urgency,) = self.largest(SIGNALS.index(name) + 1 if name else 0)
+        if urgency:
+            stop_if_asked(SIGNALS[urgency - 1])
 
     def largest(self, *values: int) -> list[int]:
         """Give the largest of each value over all processes; every process must call it."""

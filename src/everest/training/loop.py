@@ -39,7 +39,7 @@ from everest.training.schedule import describe_lr, learning_rate_at, scaled_lr
 from everest.training.sharding import PlainCopy, load_whole_state, whole_state
 from everest.training.skipping import Computed, SkippedSteps, without_frames
 from everest.training.state import load_latest, load_state, save_state, state_path
-from everest.training.stopping import interruption, patiently
+from everest.training.stopping import interruption, patiently, until_asked
 
 
 class BatchLoss(NamedTuple):
@@ -66,12 +66,12 @@ class StepTimer:
     waiting_seconds: float = 0.0
     num_clips: int = 0
 
-    def wait_for(self, batches: Iterator[Batch]) -> Batch:
-        """Take the next batch and count the time that it takes to come."""
+    def wait_for(self, batches: Iterator[Batch]) -> Batch | None:
+        """Take the next batch and count the time that it takes to come; None where there is none."""
         before = time.perf_counter()
-        batch = next(batches)
+        batch = next(batches, None)
         self.waiting_seconds += time.perf_counter() - before
-        self.num_clips += len(batch.frames)
+        self.num_clips += 0 if batch is None else len(batch.frames)
         return batch
 
     def rates(self, world_size: int) -> dict[str, float]:
@@ -217,7 +217,7 @@ class Trainer:
                 if not self._boundary.largest(int(is_done))[0]:
                     self._evaluate(first_epoch, log)
             for epoch in range(first_epoch, self.config.optim.epochs):
-                batches = self.loader.epoch(epoch, first_step if epoch == first_epoch else 0)
+                batches = until_asked(self.loader.epoch(epoch, first_step if epoch == first_epoch else 0))
                 self._run_epoch(loss_function, batches, log, progress)
                 self.loader.hear(gather_values(self.loader.failed))
                 self._evaluate(epoch + 1, log)
@@ -308,7 +308,7 @@ class Trainer:
         while self.step < last_step:
             try:
                 loss, tokens, grad_norm, lr = self._run_step(loss_function, batches, timer)
-            except RunInterruptedError:  # between two passes: the step is dropped
+            except RunInterruptedError:  # before a pass: the step is dropped
                 self._optimizer.zero_grad(set_to_none=True)
                 self._between_steps(log)
                 raise
@@ -337,9 +337,9 @@ class Trainer:
         tokens = 0.0
         taken, losses = [], []
         for number in range(passes):
-            if number:
-                self._boundary.between_passes()
             batch = timer.wait_for(batches)
+            self._boundary.before_pass()
+            assert batch is not None  # noqa: S101 - for the type checker: only who is asked to stop has none
             draws = self._draws_of(batch)
             self._health.working_on(self.step, batch)
             with (

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import TypeVar
 
 from everest.errors import RunInterruptedError
 from everest.training.rundir import RunFolder
@@ -20,7 +21,13 @@ DEAF_SECONDS = 1.0  # launchers hand on a Ctrl-C that the terminal has sent to t
 
 SIGNALS = ("SIGINT", "SIGUSR1", "SIGTERM")  # where processes got different ones, the last one counts
 
+_T = TypeVar("_T")
+
 _active: "Listener | None" = None
+
+
+class _AskedError(BaseException):
+    """Ends a wait; no error of what is waited for, so nothing on the way takes it for one."""
 
 
 class Listener:
@@ -30,11 +37,13 @@ class Listener:
         asked: Its name; empty where nobody asked.
         at_once: Signals end what is going on by an exception, as Ctrl-C does in any Python program. Otherwise they
             wait to be asked for.
+        waits: Something is waited for that may take minutes: a signal ends the wait (:func:`until_asked`).
     """
 
     def __init__(self) -> None:
         self.asked = ""
         self.at_once = True
+        self.waits = False
         self._pid = os.getpid()
         self._since = 0.0
 
@@ -58,6 +67,8 @@ class Listener:
             raise interruption(name, "what was saved stays")
         if name == "SIGINT" and _is_main():  # bytes to the descriptor: a handler may interrupt any print
             os.write(2, b"\nstopping where it can be saved; Ctrl-C again ends at once\n")
+        if self.waits:
+            raise _AskedError
 
 
 @contextmanager
@@ -127,6 +138,33 @@ def stoppable(folder: RunFolder) -> Iterator[None]:
 def asked_to_stop() -> str:
     """Name the signal that has asked this process to stop; empty where none has."""
     return "" if _active is None else _active.asked
+
+
+def until_asked(items: Iterable[_T]) -> Iterator[_T]:
+    """Give items one by one until this process is asked to stop, also while it waits for one.
+
+    Args:
+        items: Are left behind in the middle of the next one then.
+    """
+    iterator = iter(items)
+    while (found := _next_of(iterator)) is not None:
+        yield found[0]
+
+
+def _next_of(items: Iterator[_T]) -> tuple[_T] | None:
+    """Wait for the next item; None where there is none, or the process is asked to stop."""
+    listener = _active if _active is not None and not _active.at_once else Listener()
+    try:
+        try:
+            listener.waits = True  # first: a signal from here on ends the wait, one before is seen below
+            return None if listener.asked else (next(items),)
+        finally:
+            listener.waits = False
+    except StopIteration:
+        return None
+    except _AskedError:  # outside, for a signal may come while the inner block ends
+        listener.waits = False
+        return None
 
 
 def stop_if_asked(*others: str) -> None:
