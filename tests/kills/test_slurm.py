@@ -14,11 +14,15 @@ from starts import SOURCE
 SCRIPT = SOURCE.parent / "examples" / "slurm" / "pretrain.sbatch"
 JOB = 4711
 
-# As far as the script can see: starts the command once for each machine, hands signals on, ends with the highest code.
+# As far as the script can see: notes its options, starts the command once for each machine, hands signals on, ends with
+# the highest code.
 SRUN = f"""#!{sys.executable}
 import os, signal, subprocess, sys
+begin = next(number for number, word in enumerate(sys.argv) if number and not word.startswith("--"))
+with open(os.environ["CALLS"] + ".srun", "w") as file:
+    file.write(" ".join(sys.argv[1:begin]))
 tasks = [
-    subprocess.Popen(sys.argv[1:], env=os.environ | {{"SLURM_PROCID": str(number)}})
+    subprocess.Popen(sys.argv[begin:], env=os.environ | {{"SLURM_PROCID": str(number)}})
     for number in range(int(os.environ["SLURM_NNODES"]))
 ]
 def hand_on(number, frame):
@@ -126,6 +130,16 @@ def test_every_machine_is_told_where_the_first_is_and_what_to_do(cluster: dict[s
         words = Path(f"{cluster['CALLS']}.{number}").read_text().splitlines()
         assert words[-len(options) - 3 :] == ["-m", "everest", "pretrain", *options]
         assert {"--nnodes=2", "--nproc-per-node=1", f"--rdzv-endpoint=localhost:{20000 + JOB}"} <= set(words)
+
+
+@pytest.mark.parametrize(("asked", "given"), [({"SLURM_CPUS_PER_TASK": "64"}, "--cpus-per-task=64"), ({}, "")])
+def test_each_machine_gets_the_cores_that_the_job_asked_for(
+    asked: dict[str, str], given: str, cluster: dict[str, str], tmp_path: Path
+) -> None:
+    """srun of SLURM 22.05 and later does not take the number from sbatch."""
+    stub_torchrun(cluster, "true")
+    assert submit(cluster | asked, "--out", str(tmp_path / "run")).returncode == 0
+    assert Path(f"{cluster['CALLS']}.srun").read_text() == given
 
 
 def test_a_run_needs_a_folder(cluster: dict[str, str]) -> None:
