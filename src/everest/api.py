@@ -39,7 +39,7 @@ from everest.training.notes import append_line
 from everest.training.progress import Progress
 from everest.training.rundir import RunFolder
 from everest.training.runs import Resume
-from everest.training.stopping import patiently, stoppable
+from everest.training.stopping import stoppable
 from everest.video.source import is_url
 from everest.video.urls import Url
 
@@ -139,17 +139,29 @@ def _finetune(config: FinetuneConfig, manifest: Manifest, out: Path, init: Path 
             return {}
         return {"top1": assess(model, info, held_out).top1}
 
-    run = run_finetuning(config, _train_part(manifest), out, init=init, resume=resume, on_epoch=on_epoch)
-    if held_out is None or not isinstance(run.model, Classifier):
-        _report(config.run, run, manifest)
-        return FinetunedRun(run, None)
-    with patiently():
+    closing: list[Evaluation] = []
+
+    def on_end(run: TrainedRun) -> None:
+        if held_out is None or not isinstance(run.model, Classifier):
+            return
         evaluation = assess(run.model, run.info, held_out)
+        closing.append(evaluation)
         if run.is_main and every:
             keep_best(run.folder, run.model, run.info, epoch=num_epochs, top1=evaluation.top1)
         if run.is_main:
             append_line(run.folder.log, evaluation.summary())
             RunFolder.write_json(run.folder.path / EVALUATION_NAME, evaluation.to_dict())
+
+    run = run_finetuning(
+        config,
+        _train_part(manifest),
+        out,
+        init=init,
+        resume=resume,
+        on_epoch=on_epoch,
+        on_end=None if held_out is None else on_end,
+    )
+    evaluation = closing[0] if closing else None
     _report(config.run, run, manifest, evaluation)
     return FinetunedRun(run, evaluation)
 

@@ -29,6 +29,20 @@ def silent_for(path: Path, seconds: float) -> None:
         os.utime(file, (then, then))
 
 
+def test_a_run_without_its_closing_evaluation_is_not_finished(tmp_path: Path) -> None:
+    path = make_run(tmp_path / "run", "optim.epochs=1", task="finetune", process=GONE)
+    assert read_run(path).state == "finished"  # nothing was held out
+    data = json.loads((path / "data.json").read_text())
+    (path / "data.json").write_text(json.dumps(data | {"closing_evaluation": True}))
+    assert read_run(path).judge() == ("stopped", "its process is gone, in the closing evaluation")
+    (path / "interrupted.json").write_text(json.dumps({"message": "stopped by SIGTERM", "exit_code": 75}))
+    assert read_run(path).judge() == ("stopped", "stopped by SIGTERM")
+    write_evaluation(path, 0.75)
+    (path / "interrupted.json").unlink()
+    for quick in (True, False):
+        assert read_run(path, quick=quick).state == "finished"
+
+
 def test_files_are_called_as_runs_call_them(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     assert tmp_path / names.CONFIG == folder.config_file

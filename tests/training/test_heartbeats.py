@@ -232,7 +232,9 @@ def test_a_killed_process_is_named_by_the_survivor_and_by_the_next_start(tmp_pat
         r"\(process \d+\), last heard of at .* UTC, at step \d while it worked on .*\.mp4.*What was saved stays",
         error,
     ), error
-    assert error in (out / "log.txt").read_text().splitlines()
+    log = (out / "log.txt").read_text()
+    assert log.splitlines()[-1] == error.replace("error: ", "stopped: ", 1)
+    assert log.count("Gone: rank 1") == 1
     (code, told), (other, _) = start(out, "live")
     assert (code, other) == (0, 0), told
     (line,) = [line for line in told.splitlines() if "without a word" in line]
@@ -251,7 +253,7 @@ def test_a_launcher_that_ends_the_survivor_does_not_make_it_an_interruption(mome
     assert not (out / "interrupted.json").exists()
     assert "stopped by" not in told + (out / "log.txt").read_text()
     for lines in (told.splitlines(), (out / "log.txt").read_text().splitlines()):
-        assert any("Gone: rank 1 on" in line for line in lines if line.startswith("error: ")), lines
+        assert any("Gone: rank 1 on" in line for line in lines if line.startswith(("error: ", "stopped: "))), lines
     assert not (out / "checkpoints").exists()
     assert len((out / "metrics.jsonl").read_text().splitlines()) == 2
     assert {path.name for path in (out / "ranks").iterdir()} == {"rank-0.json", "rank-1.json"}

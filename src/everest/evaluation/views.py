@@ -17,6 +17,7 @@ from everest.config import CheckpointInfo, EvaluationConfig, num_sampled_frames
 from everest.datasets import Manifest, build_view_loader
 from everest.errors import ConfigError, DataError, WeightsError
 from everest.models import Classifier, classify_clips
+from everest.training.heartbeats import now_evaluating
 from everest.training.processes import gather_rows, gather_values, this_process
 from everest.training.stopping import asked_to_stop, stop_if_asked, until_asked
 
@@ -135,6 +136,7 @@ def classify_videos(
 
     with evaluation_mode(model):
         for done, video in enumerate(until_asked(loader), start=1):
+            now_evaluating(str(manifest.records[video.record_index].source))
             if video.error is not None:
                 failures[video.record_index] = video.error
             told.expect(video.record_index, video.num_views, video.error)

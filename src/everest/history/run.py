@@ -103,7 +103,8 @@ class Run:
 
     def judge(self) -> tuple[State, str]:
         """Give the state, and what it was told by."""
-        if self.num_steps is not None and self.num_done >= self.num_steps:
+        is_trained = self.num_steps is not None and self.num_done >= self.num_steps
+        if is_trained and not self.interruption and not self._lacks_evaluation:
             return "finished", ""
         reason = next((line.removeprefix(_STOPPED) for line in self.log[-1:] if line.startswith(_STOPPED)), "")
         reason = self.interruption or reason
@@ -111,12 +112,17 @@ class Run:
         if alive is True and not reason:
             return "going on", "its process lives"
         if alive is False or reason:
-            return "stopped", reason or "its process is gone"
+            return "stopped", reason or f"its process is gone{', in the closing evaluation' * is_trained}"
         silent = None if self.changed is None else self.now - self.changed
         if silent is None:
             return "stopped", "nothing was written"
         limit = max(SILENT_SECONDS, SILENT_LINES * (self.seconds_per_line or 0.0))
         return "going on" if silent < limit else "stopped", f"last written {tell_seconds(silent)} ago"
+
+    @property
+    def _lacks_evaluation(self) -> bool:
+        """Whether an evaluation was to close it, and has not. Folders of earlier versions do not tell."""
+        return self.data.get("closing_evaluation") is True and not self.evaluation
 
     @property
     def seconds_per_line(self) -> float | None:

@@ -21,13 +21,12 @@ from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from everest.datasets import Batch, TrainLoader
-from everest.errors import DataError, EverestError, RunError, is_lost_connection
+from everest.errors import RunError, is_lost_connection
 from everest.training.ema import Ema
 from everest.training.engine import Engine
 from everest.training.environment import memory_used
 from everest.training.files import list_files
 from everest.training.heartbeats import Heart, lost_processes
-from everest.training.notes import append_line
 from everest.training.processes import gather_rows, gather_values
 from everest.training.rundir import RunFolder
 from everest.training.skipping import ADVICE, Computed, SkippedSteps, files_of
@@ -101,31 +100,26 @@ class Health:
         self._skipped.total, self._skipped.in_a_row = state["skipped_steps"], state["in_a_row"]
 
     @contextmanager
-    def watching(self) -> Iterator[None]:
-        """Context of the training: says what becomes of this process, and what became of others.
+    def watching(self, step: int) -> Iterator[None]:
+        """Context of what all processes do together: says what becomes of this process, and what became of others.
+
+        Args:
+            step: Optimiser steps done.
 
         Raises:
             RunError: Another process is gone.
         """
-        self._heart.begin()
+        self._step = step
+        self._heart.begin(step)
         try:
             yield
         except BaseException as error:
             self._heart.end(f"{type(error).__name__}: {error}")
             if self._engine.world_size > 1 and is_lost_connection(error):
                 rank, size = self._engine.rank, self._engine.world_size
-                lost = lost_processes(self._folder.path, rank, size, self._step, error)
-                self._log(lost)
-                raise lost from error
-            if isinstance(error, RunError | DataError):
-                self._log(error)
+                raise lost_processes(self._folder.path, rank, size, self._step, error) from error
             raise
         self._heart.end()
-
-    def _log(self, error: EverestError) -> None:
-        """Write why the run ends into its log, which people read when the terminal is gone."""
-        if self._engine.is_main:
-            append_line(self._folder.log, f"error: {error}")
 
     def working_on(self, step: int, batch: Batch) -> None:
         """Note what this process is about to compute.
@@ -135,6 +129,11 @@ class Health:
         """
         self._step = step
         self._heart.beat(step, lambda: files_of([batch], self._loader))
+
+    def reach(self, step: int) -> None:
+        """Note that so many steps are done, and that what comes now is none."""
+        self._step = step
+        self._heart.reach(step)
 
     def update(self, computed: Computed) -> None:
         """Make a step, or skip it where loss or gradient are not finite; the gradients are gone afterwards.

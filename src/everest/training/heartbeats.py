@@ -35,6 +35,7 @@ class Heartbeat:
         files: The videos of its batch.
         seconds: When, in seconds since 1970 by the clock of its machine. For people: nothing is decided by it.
         ended: How it ended; empty as long as it runs, and where it ended without a word.
+        evaluates: Whether it evaluated the videos; else it learnt from them.
     """
 
     rank: int
@@ -44,14 +45,19 @@ class Heartbeat:
     files: tuple[str, ...]
     seconds: float
     ended: str = ""
+    evaluates: bool = False
 
     def __str__(self) -> str:
         when = datetime.fromtimestamp(self.seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-        working = f" while it worked on {list_files(self.files)}" if self.files else ""
+        doing = "evaluated" if self.evaluates else "worked on"
+        working = f" while it {doing} {list_files(self.files)}" if self.files else ""
         return (
             f"rank {self.rank} on {self.host} (process {self.pid}), last heard of at {when}, at step {self.step:,}"
             f"{working}"
         )
+
+
+_active: "Heart | None" = None
 
 
 class Heart:
@@ -69,9 +75,11 @@ class Heart:
         self._due = -float("inf")
         self._last = Heartbeat(rank, socket.gethostname(), os.getpid(), 0, (), 0.0)
 
-    def begin(self) -> None:
+    def begin(self, step: int = 0) -> None:
         """Say that this process is there, before it has anything to work on."""
-        self._last = replace(self._last, seconds=time.time())
+        global _active  # noqa: PLW0603 - what evaluates does not know of which run it is a part
+        _active = self
+        self._last = replace(self._last, step=step, files=(), seconds=time.time())
         self._write()
 
     def beat(self, step: int, files: Callable[[], Sequence[str]]) -> None:
@@ -84,17 +92,31 @@ class Heart:
         Raises:
             RunError: The folder of the run was deleted or moved.
         """
+        self._beat(step, files, evaluates=False)
+
+    def reach(self, step: int) -> None:
+        """Take down that so many steps are done, for the next sign of life."""
+        self._last = replace(self._last, step=step)
+
+    def evaluate(self, file: str) -> None:
+        """Say which video this process evaluates, at once after it has learnt, and then as :meth:`beat` does."""
+        self._beat(self._last.step, lambda: [file], evaluates=True)
+
+    def _beat(self, step: int, files: Callable[[], Sequence[str]], *, evaluates: bool) -> None:
         now = self._clock()
-        if now < self._due:
+        if now < self._due and evaluates == self._last.evaluates:
             return
         self._due = now + INTERVAL_SECONDS
         if not self._run.is_dir():
             raise folder_is_gone(self._run)
-        self._last = replace(self._last, step=step, files=tuple(dict.fromkeys(files())), seconds=time.time())
+        named = tuple(dict.fromkeys(files()))
+        self._last = replace(self._last, step=step, files=named, seconds=time.time(), evaluates=evaluates)
         self._write()
 
     def end(self, reason: str = "") -> None:
         """Remove the file, or write down why the process ends before its time."""
+        global _active  # noqa: PLW0603 - see above
+        _active = None
         if reason:
             self._last = replace(self._last, ended=reason, seconds=time.time())
             self._write()
@@ -111,6 +133,16 @@ class Heart:
             self._path.parent.mkdir(exist_ok=True)
             write_new(partial, json.dumps(asdict(self._last)))
             partial.replace(self._path)
+
+
+def now_evaluating(file: str) -> None:
+    """Note that this process evaluates a video, if it is one of a run.
+
+    Raises:
+        RunError: The folder of the run was deleted or moved.
+    """
+    if _active is not None:
+        _active.evaluate(file)
 
 
 def read_heartbeats(run: Path) -> list[Heartbeat]:

@@ -9,7 +9,7 @@ a step goes on as if it had not been stopped, and any number of processes gives 
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -205,8 +205,7 @@ class Trainer:
         self._on_epoch = on_epoch
         run = self.config.run
         with ExitStack() as stack:
-            stack.enter_context(patiently())  # first: what is lost is looked into without being interrupted
-            stack.enter_context(self._health.watching())
+            stack.enter_context(self.watched())
             log = progress = None
             if self.engine.is_main:  # one process writes and shows
                 log = stack.enter_context(MetricsLog(self.folder, tensorboard=run.tensorboard, trackers=run.trackers))
@@ -221,6 +220,16 @@ class Trainer:
                 self._run_epoch(loss_function, batches, log, progress)
                 self.loader.hear(gather_values(self.loader.failed))
                 self._evaluate(epoch + 1, log)
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Context of what all processes do together, in training and after it: who dies in it is named by the others.
+
+        Raises:
+            RunError: Another process is gone.
+        """
+        with patiently(), self._health.watching(self.step):  # what is lost is looked into without being interrupted
+            yield
 
     def save(self) -> None:
         """Write the training state, and the weights beside it, in the main process. Every process must call it.
@@ -260,6 +269,7 @@ class Trainer:
         """Call the hook after an epoch, whose state is saved if it evaluates."""
         if self._on_epoch is None:
             return
+        self._health.reach(self.step)
         was_abandoned, numbers = False, {}
         try:
             numbers = self._on_epoch(epoch, self.trained)

@@ -2,8 +2,8 @@
 
 import json
 import sys
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -33,6 +33,7 @@ from everest.video import describe_decoder
 
 Resume = Literal["auto", "never"]
 ClassifierHook = Callable[[int, Classifier, CheckpointInfo], dict[str, float]]
+CloseHook = Callable[["TrainedRun"], None]
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,7 @@ def run_finetuning(
     resume: Resume = "auto",
     say: Callable[[str], None] = to_stderr,
     on_epoch: ClassifierHook | None = None,
+    on_end: CloseHook | None = None,
 ) -> TrainedRun:
     """Train a classifier on labelled clips.
 
@@ -116,6 +118,7 @@ def run_finetuning(
         say: Takes lines for people; they are written into the run's log as well.
         on_epoch: Called after each epoch with its number, the network and its description; its numbers are logged, and
             the weights with the best ``top1`` among them are kept.
+        on_end: Called in every process when all steps are done, while the run is still held and watched.
 
     Raises:
         EverestError: Settings, data, checkpoint or folder cannot be used; nothing has been overwritten then.
@@ -130,6 +133,7 @@ def run_finetuning(
         network, stretched = positions_for(config.model, config.clip, start)
         config = config.model_copy(update={"model": network})
     run = _Run(config, data, out, resume, say)
+    run.on_end = on_end
     info = describe_checkpoint(config, data.class_names)
     model = build_classifier(config.model, config.clip, data.num_classes)
     started = "encoder from fresh weights"
@@ -184,6 +188,7 @@ class _Run:
         self.news: list[str] = []  # since the last start
         expect_trackers(config.run.trackers)
         self.start: dict[str, Any] | None = None  # what became of the tensors of a checkpoint
+        self.on_end: CloseHook | None = None
         self._is_new = False  # whether the folder was made by this start
         self._is_open = False  # whether it is this start that writes into it
         count_tokens(grid_of(config.model, config.clip), config.selection, config.task)  # some must be left to predict
@@ -289,15 +294,8 @@ class _Run:
             self.tell(f"going on at step {trainer.step:,} of {trainer.num_steps:,}")
         elif engine.is_main and self.folder.holds_numbers():
             self.tell("the last start had saved nothing: beginning anew, and what is logged of its steps is replaced")
-        try:
+        with self._telling_interruptions():
             trainer.run(loss, "pre-training" if info.task == "pretrain" else "fine-tuning", on_epoch)
-        except RunInterruptedError as error:  # in all processes
-            if engine.is_main:
-                self.folder.note_interruption(str(error), error.exit_code)
-                self.tell(str(error))
-            engine.wait()  # launchers end all processes when one has ended
-            error.is_told = True
-            raise
         self.tell("" if store is None else store.summary())
         self.tell(f"weights: {self.folder.weights}")
         engine.wait()
@@ -305,7 +303,24 @@ class _Run:
         failed, digest = dict(loader.failed), self.data.source_digest
         if failed:
             self.tell(f"{len(failed)} videos could not be read and were replaced")
-        return TrainedRun(self.folder, trained, info, trainer.num_steps, failed, digest, engine.is_main)
+        run = TrainedRun(self.folder, trained, info, trainer.num_steps, failed, digest, engine.is_main)
+        if self.on_end is not None:
+            with self._telling_interruptions(), trainer.watched():
+                self.on_end(run)
+        return run
+
+    @contextmanager
+    def _telling_interruptions(self) -> Iterator[None]:
+        """Context of what a signal to one process ends in all of them."""
+        try:
+            yield
+        except RunInterruptedError as error:
+            if self.engine.is_main:
+                self.folder.note_interruption(str(error), error.exit_code)
+                self.tell(str(error))
+            self.engine.wait()  # launchers end all processes when one has ended
+            error.is_told = True
+            raise
 
     def tell(self, line: str) -> None:
         """Say a line and write it into the log, once for all processes."""
@@ -330,6 +345,7 @@ class _Run:
             "class_names": self.data.class_names,
             "note": self.data.note,
             "start": self.start,
+            "closing_evaluation": self.on_end is not None,
         }
         with atomic_write(self.folder.path / DATA_NAME) as file:
             file.write((json.dumps(values, indent=2) + "\n").encode())
