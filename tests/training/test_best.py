@@ -8,11 +8,13 @@ import torch
 from safetensors.torch import load_file
 
 from everest.config import CheckpointInfo, ClipConfig, ModelConfig
+from everest.errors import RunError
 from everest.models import Classifier, build_classifier, load_model
 from everest.recipes import get_recipe
 from everest.training.best import best_so_far, keep_best
 from everest.training.rundir import RunFolder
 from everest.training.runs import describe_checkpoint
+from full_disk import no_file_above
 
 
 @pytest.fixture(scope="module")
@@ -72,3 +74,14 @@ def test_damaged_weights_are_not_the_best(model: Classifier, info: CheckpointInf
     folder.best.write_bytes(folder.best.read_bytes()[:100])
     assert keep_best(folder, mark(model, 2), info, epoch=2, top1=0.5)
     assert kept(folder) == (2.0, {"epoch": 2, "top1": 0.5})
+
+
+def test_a_full_disk_is_said_as_of_other_files_and_the_best_before_stay(
+    model: Classifier, info: CheckpointInfo, tmp_path: Path
+) -> None:
+    folder = RunFolder(tmp_path)
+    keep_best(folder, mark(model, 1), info, epoch=1, top1=0.5)
+    with no_file_above(1000), pytest.raises(RunError, match=r"weights-best.*nothing that was there before is lost"):
+        keep_best(folder, mark(model, 2), info, epoch=2, top1=0.75)
+    assert kept(folder) == (1.0, {"epoch": 1, "top1": 0.5})
+    assert not list(tmp_path.glob(".*"))

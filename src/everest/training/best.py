@@ -8,6 +8,7 @@ from everest.config import CheckpointInfo
 from everest.errors import WeightsError
 from everest.models import save_weights
 from everest.models.weights import read_note
+from everest.training.files import writing
 from everest.training.rundir import RunFolder
 
 
@@ -26,12 +27,16 @@ def keep_best(folder: RunFolder, model: nn.Module, info: CheckpointInfo, *, epoc
 
     Returns:
         Whether they are the best so far; of equal ones the first is.
+
+    Raises:
+        RunError: They cannot be written.
     """
     record = {"epoch": epoch, "top1": top1}
     before = best_so_far(folder)
     is_better = before is None or top1 > before["top1"]
     if is_better:
-        save_weights(model, info, folder.best, note=json.dumps(record))
+        with writing(folder.best):
+            save_weights(model, info, folder.best, note=json.dumps(record))
     folder.write_json(folder.best_record, record if is_better else before)
     return is_better
 

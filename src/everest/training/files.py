@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from everest.errors import RunError
+from everest.errors import RunError, WeightsError
 from everest.links import open_new
 
 NUM_LISTED = 5  # files that a message names
@@ -84,6 +84,10 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise cannot_write(path, error) from error
+    except WeightsError as error:  # as it is said where there is no run
+        if isinstance(error.__context__, OSError):
+            raise cannot_write(path, error.__context__) from None
+        raise
 
 
 def list_files(files: Sequence[str]) -> str:

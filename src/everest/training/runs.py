@@ -12,7 +12,7 @@ from torch import nn
 
 from everest.config import CheckpointInfo, FinetuneConfig, ObjectiveConfig, PretrainConfig
 from everest.datasets import Manifest, TrainLoader, build_train_loader
-from everest.errors import DataError, EverestError, RunInterruptedError, WeightsError, is_lost_connection
+from everest.errors import DataError, EverestError, RunInterruptedError, is_lost_connection
 from everest.links import append_text
 from everest.models import Classifier, build_classifier, build_masked_model, grid_of, initialize_from, save_weights
 from everest.models.weights import positions_for, read_weights
@@ -21,7 +21,7 @@ from everest.tokens import count_tokens
 from everest.training.agreeing import require_same_start
 from everest.training.best import keep_best
 from everest.training.engine import Engine, seed_everything
-from everest.training.files import atomic_write, cannot_write, writing
+from everest.training.files import atomic_write, writing
 from everest.training.loop import EpochHook, LossFunction, Trainer
 from everest.training.losses import finetuning_loss, pretraining_loss
 from everest.training.notes import append_line, warnings_kept
@@ -352,10 +352,5 @@ class _Run:
 
 
 def _write_weights(network: nn.Module, info: CheckpointInfo, path: Path) -> None:
-    """Write weights into a run's folder, and say what to do where that does not work as its other files do."""
-    try:
+    with writing(path):
         save_weights(network, info, path)
-    except WeightsError as error:
-        if isinstance(error.__context__, OSError):
-            raise cannot_write(path, error.__context__) from None
-        raise
