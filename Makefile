@@ -35,7 +35,7 @@ test: lint  ## lint, then all tests; fails under 85 % coverage
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --cov --cov-report=term
 
 test-kills: setup  ## short runs, killed eighty times and started again: some five minutes
-	$(BIN)/python -m pytest tests/kills/many_kills.py
+	$(BIN)/python -m pytest tests/kills/many_kills.py tests/kills/many_processes.py
 
 test-mutations: setup  ## 1,000 damaged videos through index, check and loaders: half a minute
 	$(BIN)/python -m pytest tests/mutations/many_mutations.py

@@ -14,7 +14,7 @@ from starts import SOURCE
 
 
 class Launch:
-    """torchrun with two processes of a run.
+    """torchrun with two processes of a run, or with one of several machines where ``--nnodes`` is among its options.
 
     Attributes:
         run: The run.
@@ -24,7 +24,8 @@ class Launch:
     def __init__(self, run: Small, output: Path, *options: str) -> None:
         self.run, self._output = run, output
         env = os.environ | {"PYTHONPATH": str(SOURCE), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *options]
+        place = () if any(each.startswith("--nnodes") for each in options) else ("--standalone", "--nproc-per-node=2")
+        command = [sys.executable, "-m", "torch.distributed.run", *place, *options]
         with output.open("w") as file:
             self.process = subprocess.Popen(
                 [*command, "-m", "everest", *run.command], stdout=file, stderr=file, env=env

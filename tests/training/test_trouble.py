@@ -9,13 +9,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
+from small_disks import SMALL, equal, fill, mount, train
 
 import everest.commands
 import everest.errors
@@ -24,64 +23,16 @@ import everest.training.runs as runs
 from everest.cli import main
 from everest.datasets import Manifest, load_data, write_manifest
 from everest.errors import EverestError, RunError
-from everest.recipes import get_recipe
-from everest.settings import override
-from everest.training import TrainedRun, run_pretraining
 from everest.training.files import atomic_write
 from everest.training.metrics import MetricsLog, read_metrics
 from everest.training.rundir import RunFolder
 from everest.training.state import latest_state, load_state
-
-SMALL = [  # one step an epoch; a state is 40 MB
-    *("model.size=tiny", "clip.num_frames=4", "clip.height=32", "clip.width=32", "optim.warmup_epochs=0"),
-    *("optim.global_batch_size=4", "data.num_workers=0", "run.device=cpu", "run.save_every_epochs=1"),
-]
 
 
 @pytest.fixture(scope="module")
 def data() -> Manifest:
     bundled = load_data("bundled").split("train")
     return replace(bundled, records=bundled.records[:4])
-
-
-def train(data: Manifest, out: Path, *settings: str) -> TrainedRun:
-    config = get_recipe("demo").pretrain
-    assert config is not None
-    return run_pretraining(override(config, [*SMALL, *settings]), data, out, resume="auto", say=lambda _: None)
-
-
-def mount(path: Path, options: str) -> bool:
-    """Mount a file system in memory; root may."""
-    path.mkdir(exist_ok=True)
-    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(path)]
-    return (
-        shutil.which("mount") is not None and subprocess.run(command, capture_output=True, check=False).returncode == 0
-    )
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 160 MB: room for three states and the weights beside them."""
-    path = tmp_path / "disk"
-    if not mount(path, "size=160m"):
-        pytest.skip("mounting a small disk is not allowed here: it takes root")
-    yield path
-    subprocess.run(["umount", "-l", str(path)], check=True)
-
-
-def fill(disk: Path, free_bytes: int) -> Path:
-    """Leave so much room on a disk."""
-    file = disk / "full"
-    status = os.statvfs(disk)
-    with file.open("wb") as content:
-        os.posix_fallocate(content.fileno(), 0, status.f_bavail * status.f_frsize - free_bytes)
-    return file
-
-
-def equal(first: RunFolder, second: RunFolder) -> bool:
-    states = [load_state(found) for run in (first, second) if (found := latest_state(run.checkpoints)) is not None]
-    assert len(states) == 2
-    return all(torch.equal(value, states[1]["model"][name]) for name, value in states[0]["model"].items())
 
 
 @pytest.mark.parametrize("free", [0, 1_000_000, 30_000_000], ids=["nothing free", "a megabyte", "half a state"])

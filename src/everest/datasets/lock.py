@@ -4,6 +4,7 @@ import errno
 import logging
 import os
 import socket
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -81,7 +82,10 @@ class Lock:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._file is not None:
-            self._path.unlink(missing_ok=True)  # before it is let go: whoever waits for it sees that it is gone
+            # Before it is let go: whoever waits for it sees that it is gone. On a disk that can only be read it
+            # stays, without harm: nobody holds it, and why the disk cannot be used is said elsewhere.
+            with suppress(OSError):
+                self._path.unlink()
             os.close(self._file)
             _HELD.discard(self._path)
             self._file = None
