@@ -128,6 +128,7 @@ def assert_equal(run: Small, whole: Small) -> None:
         assert are_same(*map(load_file, best))
         assert read_note(best[0]) == read_note(best[1])
     assert numbers(run) == numbers(whole)
+    assert events(run) == events(whole)
     assert evaluation(run) == evaluation(whole)
     states = [latest_state(each.out / "checkpoints") for each in (run, whole)]
     assert all(states)
@@ -153,6 +154,18 @@ def numbers(run: Small) -> list[dict[str, Any]]:
         {key: value for key, value in line.items() if key not in NOT_EQUAL}
         for line in read_metrics(run.out / "metrics.jsonl")
     ]
+
+
+def events(run: Small) -> dict[str, list[tuple[int, float]]]:
+    """Steps and values of each curve in TensorBoard, but for what the machine decides; none where nothing is written."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    if not (run.out / "tensorboard").exists():
+        return {}
+    found = EventAccumulator(str(run.out / "tensorboard"))
+    found.Reload()
+    names = set(found.Tags()["scalars"]) - NOT_EQUAL
+    return {name: [(event.step, event.value) for event in found.Scalars(name)] for name in names}
 
 
 def evaluation(run: Small) -> dict[str, Any]:
