@@ -157,7 +157,7 @@ def numbers(run: Small) -> list[dict[str, Any]]:
 
 
 def events(run: Small) -> dict[str, list[tuple[int, float]]]:
-    """Steps and values of each curve in TensorBoard, but for what the machine decides; none where nothing is written."""
+    """Steps and values of the curves in TensorBoard, but for what the machine decides; none where it is turned off."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     if not (run.out / "tensorboard").exists():

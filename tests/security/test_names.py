@@ -63,6 +63,9 @@ def test_what_is_packed_stays_below_its_folder(here: Path, tmp_path: Path) -> No
     before = everything_in(tmp_path)
     report = pack_manifest(load_data(videos / "list.csv"), here / "packed", SETTINGS, num_workers=0)
     assert report.failures == ()
+    assert sorted(report.outside) == sorted(map(str, (here / "outside.mp4", CLIP, videos / "link.mp4")))
+    assert "3 files are not below the folder of the list: " in report.summary()
+    assert "outside.mp4" not in (here / "packed" / "pack.json").read_text()  # which may be published
     written = everything_in(tmp_path) - before
     names = {"000000.tar", "000000.json", "manifest.csv", "pack.json"}
     assert written == {"a/b/packed", *(f"a/b/packed/{name}" for name in names)}

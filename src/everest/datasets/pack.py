@@ -19,6 +19,7 @@ from typing import Any
 from everest.datasets.engine import Engine, LocalEngine
 from everest.datasets.lock import Lock
 from everest.datasets.manifest import write_manifest
+from everest.datasets.outside import clips_outside
 from everest.datasets.pack_work import Outcome, PackWork, Row, keep_clip, sync, write_text
 from everest.datasets.packing import PackedClip, PackSettings
 from everest.datasets.pool import Lost
@@ -49,19 +50,21 @@ class PackReport:
         failures: Source and reason of every clip that is not among them.
         num_reused: Clips that an earlier start had packed.
         values: What ``pack.json`` holds: settings, sizes, times.
+        outside: Source files that do not lie below the folder of the list.
     """
 
     manifest: Manifest
     failures: tuple[tuple[str, str], ...]
     num_reused: int
     values: dict[str, Any]
+    outside: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"PackReport({len(self.manifest)} clips, {len(self.failures)} failures)"
 
     def to_dict(self) -> dict[str, Any]:
         """Give everything as plain values that JSON can hold."""
-        return {**self.values, "num_reused": self.num_reused}
+        return {**self.values, "num_reused": self.num_reused, "outside": list(self.outside)}
 
     def summary(self) -> str:
         """Tell a person, in a few lines."""
@@ -79,6 +82,13 @@ class PackReport:
             lines += [f"  {printable(source)}: {reason}" for source, reason in self.failures[:NUM_LISTED]]
         if len(self.failures) > NUM_LISTED:
             lines.append(f"  and {len(self.failures) - NUM_LISTED} more, see {SUMMARY}")
+        if self.outside:
+            listed = ", ".join(printable(place) for place in self.outside[:NUM_LISTED])
+            more = f" and {len(self.outside) - NUM_LISTED} more" if len(self.outside) > NUM_LISTED else ""
+            lines.append(
+                f"{len(self.outside)} files are not below the folder of the list: {listed}{more}; if others wrote it, "
+                "see that these may be given away"
+            )
         return "\n".join(lines)
 
 
@@ -134,7 +144,8 @@ def pack_manifest(
             with work.encoding(engine or LocalEngine(num_workers), time_limit_seconds):
                 rows, num_reused = _write_shards(folder, manifest, work, on_progress, on_skip)
             shutil.rmtree(folder / _WORK, ignore_errors=True)
-            return _finish(folder, manifest, settings, rows, num_reused)
+            report = _finish(folder, manifest, settings, rows, num_reused)
+            return replace(report, outside=clips_outside(manifest))
     except OSError as error:
         raise DataError(f"{folder}: packing stopped: {error.strerror or error}; run it again to go on") from None
 
