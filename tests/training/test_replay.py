@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from everest.settings import override
 from everest.training import run_finetuning, run_pretraining
 from everest.training.replay import replay_step
 from everest.training.replay_files import MAX_STEPS, MAX_WEIGHTS, prune_replays, read_replay
+from everest.video import ShardMember
+from failing_server import Fault, serving
 
 SMALL = [
     *("model.size=tiny", "clip.num_frames=4", "clip.height=32", "clip.width=32", "optim.warmup_epochs=0"),
@@ -200,3 +203,38 @@ def test_packed_clips_are_replayed(data: Manifest, tmp_path: Path, monkeypatch: 
     shutil.rmtree(tmp_path / "packed")
     with pytest.raises(RunError, match="cannot be read again"):
         replay_step(first(folder))
+
+
+def test_clips_at_urls_that_take_a_signature_are_read_with_that_of_the_list(
+    data: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The file holds no signature, so the list is named again; bytes that are not those of the run are refused."""
+    contents = [record.path.read_bytes() for record in data.records]
+    members = [
+        ShardMember(
+            str(tmp_path / "clips.bin"),
+            f"{n}.mp4",
+            sum(map(len, contents[:n])),
+            len(content),
+            sha256(content).hexdigest(),
+        )
+        for n, content in enumerate(contents)
+    ]
+    records = tuple(replace(each, path=Path(m.name), member=m) for each, m in zip(data.records, members, strict=True))
+    write_manifest(replace(data, records=records), tmp_path / "list.csv")
+    with serving() as store:
+        store.files = {"list.csv": (tmp_path / "list.csv").read_bytes(), "clips.bin": b"".join(contents)}
+        store.fault_of = lambda request: None if "sig=TOKEN" in request.path else Fault(403)
+        url = f"{store.url}/list.csv?sig=TOKEN"
+        folder = broken_run(load_data(url), tmp_path / "run", "pretrain", monkeypatch)
+        (path, *_) = sorted(folder.glob("*.json"))
+        assert "TOKEN" not in path.read_text()
+        with pytest.raises(RunError, match="cannot be read again"):
+            replay_step(path)
+        result = replay_step(path, data=load_data(url))
+        assert result.losses == result.losses_then
+        with pytest.raises(RunError, match="give the list that the run learnt from"):
+            replay_step(path, data=data)
+        store.files["clips.bin"] = bytes(255 - byte for byte in store.files["clips.bin"])
+        assert main(["replay", str(path), "--data", url]) == 2
+    assert "TOKEN" not in capsys.readouterr().err

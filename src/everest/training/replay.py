@@ -28,14 +28,16 @@ from everest.training.replay_files import Replay, read_replay
 from everest.training.replay_result import ClipFinding, ReplayResult
 from everest.training.restarting import changed_versions
 from everest.training.runs import describe_checkpoint
+from everest.video import ShardMember
 
 
-def replay_step(path: Path, *, device: str = "auto") -> ReplayResult:
+def replay_step(path: Path, *, device: str = "auto", data: Manifest | None = None) -> ReplayResult:
     """Repeat the forward and backward passes of a step that was skipped.
 
     Args:
         path: A file of RUN/replays; the weights beside it and the videos must still be there.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        data: List of the run, to say how its shards are reached: replay files hold no passwords and signatures of URLs.
 
     Raises:
         EverestError: Something that the step needs cannot be read.
@@ -47,7 +49,7 @@ def replay_step(path: Path, *, device: str = "auto") -> ReplayResult:
         raise RunError(f"{weights}, from which this step started, is not there: it is kept beside the replay files")
     model, info = load_model(weights)
     model.to(engine.device).train()
-    batches = _read_batches(stored, info.class_names)
+    batches = _read_batches(stored, info.class_names, data)
     step = _Step(engine, model, _loss_of(stored, model, info, engine.device), stored)
     losses, norm, module, parameter = step.together(batches)
     return ReplayResult(
@@ -121,9 +123,11 @@ def _loss_of(stored: Replay, model: nn.Module, info: CheckpointInfo, device: tor
     raise RunError(f"{stored.weights} holds a {type(model).__name__}, which a run of {config.task} does not train")
 
 
-def _read_batches(stored: Replay, class_names: tuple[str, ...]) -> list[Batch]:
+def _read_batches(stored: Replay, class_names: tuple[str, ...], data: Manifest | None) -> list[Batch]:
     """Read the clips of each pass as the run did: the same spans, crops and changes."""
     records = [_record(video.record(), stored) for each in stored.passes for video in each.videos]
+    if data is not None:
+        records = _reached_by(data, records)
     loader = _loader(stored, Manifest(tuple(records), class_names, Path(stored.data_source)))
     batches, first = [], 0
     for each in stored.passes:
@@ -140,6 +144,29 @@ def _read_batches(stored: Replay, class_names: tuple[str, ...]) -> list[Batch]:
 def _record(record: ClipRecord, stored: Replay) -> ClipRecord:
     """Pre-training looks at no labels, and its weights name no classes."""
     return replace(record, label=None) if stored.config.task == "pretrain" else record
+
+
+def _reached_by(data: Manifest, records: list[ClipRecord]) -> list[ClipRecord]:
+    """Take the members of shards from a list, which knows the whole addresses of those at URLs.
+
+    Raises:
+        RunError: They are not all in it.
+    """
+    known = {_place_of(record.member): record.member for record in data.records if record.member is not None}
+    found = []
+    for record in records:
+        if record.member is None:
+            found.append(record)
+            continue
+        member = known.get(_place_of(record.member))
+        if member is None:
+            raise RunError(f"{record.member} is not in {data.place}: give the list that the run learnt from")
+        found.append(replace(record, member=replace(member, sha256=record.member.sha256 or member.sha256)))
+    return found
+
+
+def _place_of(member: ShardMember) -> tuple[str, str, int, int]:
+    return str(member.shard), member.name, member.offset, member.num_bytes
 
 
 def _loader(stored: Replay, manifest: Manifest) -> TrainLoader:

@@ -47,6 +47,7 @@ class ReplayVideo(_Stored):
         end_seconds: Where it ends.
         shard: Shard, name, first byte and length; None for a file of its own.
         seeds: Of what is drawn for each of its clips after reading.
+        sha256: Hash of the bytes of a member of a shard; empty where the list had none.
     """
 
     epoch: int
@@ -58,6 +59,7 @@ class ReplayVideo(_Stored):
     end_seconds: float | None
     shard: tuple[str, str, int, int] | None
     seeds: tuple[int, ...]
+    sha256: str = ""
 
     def __str__(self) -> str:
         if self.start_seconds is None and self.end_seconds is None:
@@ -67,7 +69,7 @@ class ReplayVideo(_Stored):
 
     def record(self) -> ClipRecord:
         """Give the record that the loader read."""
-        member = None if self.shard is None else ShardMember(*self.shard)
+        member = None if self.shard is None else ShardMember(*self.shard, self.sha256)
         return ClipRecord(Path(self.path), self.label, None, self.start_seconds, self.end_seconds, member)
 
 
@@ -153,6 +155,7 @@ def replay_pass(
                 end_seconds=record.end_seconds,
                 shard=None if member is None else (member.shard, member.name, member.offset, member.num_bytes),
                 seeds=tuple(seeds[first : first + clips_per_video]),
+                sha256="" if member is None else member.sha256,
             )
         )
     return ReplayPass(loss=loss, videos=tuple(videos))
