@@ -23,7 +23,7 @@ def report_run(
         run: Its folder.
         out: The file; None: ``report.html`` in that folder. Only a page of ours is replaced.
         data: Where its clips are: a manifest, a folder of videos, or ``bundled``; None: where they were.
-        evaluate: Measure the weights first, on the clips that were held out. Of a finished run that was not evaluated,
+        evaluate: Measure the weights first, on the clips that were held out. Of a trained run that was not evaluated,
             ``evaluation.json`` is written as well, as fine-tuning does.
 
     Returns:
@@ -51,7 +51,7 @@ def report_run(
             raise ConfigError(f"{clips.data.place} has no split test or val to evaluate on")
         source = data if data is not None else str(clips.data.source)
         evaluation = evaluate_checkpoint(folder, source, split=split)
-        if found.state == "finished" and not (folder / EVALUATION_NAME).exists():
+        if found.is_trained and not (folder / EVALUATION_NAME).exists():
             RunFolder.write_json(folder / EVALUATION_NAME, evaluation.to_dict())
     made = make_report(folder, clips=clips, evaluation=evaluation)
     made.page.write(file, overwrite=True)

@@ -103,8 +103,7 @@ class Run:
 
     def judge(self) -> tuple[State, str]:
         """Give the state, and what it was told by."""
-        is_trained = self.num_steps is not None and self.num_done >= self.num_steps
-        if is_trained and not self.interruption and not self._lacks_evaluation:
+        if self.is_trained and not self.interruption and not self._lacks_evaluation:
             return "finished", ""
         reason = next((line.removeprefix(_STOPPED) for line in self.log[-1:] if line.startswith(_STOPPED)), "")
         reason = self.interruption or reason
@@ -112,12 +111,17 @@ class Run:
         if alive is True and not reason:
             return "going on", "its process lives"
         if alive is False or reason:
-            return "stopped", reason or f"its process is gone{', in the closing evaluation' * is_trained}"
+            return "stopped", reason or f"its process is gone{', in the closing evaluation' * self.is_trained}"
         silent = None if self.changed is None else self.now - self.changed
         if silent is None:
             return "stopped", "nothing was written"
         limit = max(SILENT_SECONDS, SILENT_LINES * (self.seconds_per_line or 0.0))
         return "going on" if silent < limit else "stopped", f"last written {tell_seconds(silent)} ago"
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether all its steps are done; the evaluation that closes it may not be."""
+        return self.num_steps is not None and self.num_done >= self.num_steps
 
     @property
     def _lacks_evaluation(self) -> bool:
