@@ -130,7 +130,10 @@ for module in pkgutil.walk_packages(everest.__path__, "everest."):
             missing[module.name] = error.name
 print(json.dumps(missing))
 """
-    assert json.loads(call(programs / "python", "-c", code, folder=tmp_path)) == {"everest.web.app": "aiohttp"}
+    assert json.loads(call(programs / "python", "-c", code, folder=tmp_path)) == {
+        "everest.web.app": "aiohttp",
+        "everest.web.guarding": "aiohttp",
+    }
 
 
 def test_what_is_optional_names_its_extra(programs: Path, demo: Path) -> None:

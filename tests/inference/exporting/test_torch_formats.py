@@ -57,10 +57,12 @@ def test_a_compiled_package_comes_back_and_leaves_nothing_else(tmp_path: Path, m
 
 
 def test_a_compiler_that_does_not_work_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(torch._inductor.config.cpp, "cxx", (None, "no-such-compiler"))
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
     graph = ClipGraph(*classifier_with(selection()))
-    with pytest.raises(ConfigError, match=r"the C\+\+ compiler does not work .*everest doctor"):
+    with (
+        torch._inductor.config.patch({"cpp.cxx": (None, "no-such-compiler")}),  # leaves no trace in other tests
+        pytest.raises(ConfigError, match=r"the C\+\+ compiler does not work .*everest doctor"),
+    ):
         torch_formats.write_compiled(torch_formats.record(graph), tmp_path / "model.pt2", {})
 
 
