@@ -2,9 +2,9 @@
 
 import pytest
 
-from everest.bench.costs import beside_all_tokens, costs_of
+from everest.bench.costs import beside_all_tokens, costs_of, frame_choice_gmacs
 from everest.bench.macs import count_task
-from everest.config import CheckpointInfo, ClipConfig, ModelConfig, SelectionConfig, Task
+from everest.config import CheckpointInfo, ClipConfig, FrameSelectionConfig, ModelConfig, SelectionConfig, Task
 
 
 def an_info(task: Task, **selection: object) -> CheckpointInfo:
@@ -28,6 +28,20 @@ def test_fewer_tokens_cost_less_and_all_cost_what_is_counted(task: Task) -> None
     costs = costs_of(an_info(task), ["rero", "rlt"], "a ViT")
     assert list(costs) == ["rero"]  # of others the cost is that of a clip
     assert costs["rero"].share == this.gmacs / whole.gmacs
+
+
+@pytest.mark.parametrize("task", ["pretrain", "finetune"])
+def test_choosing_frames_costs_an_embedding_of_each_candidate(task: Task) -> None:
+    info = an_info(task)
+    with_frames = info.model_copy(update={"frame_selection": FrameSelectionConfig(enabled=True, alpha=1.5)})
+    one_embedding = 3 * 16 * (2 * 16 * 16 * 3) * 192 / 1e9  # slots of six frames, spots, pixels, width of ViT-tiny
+    assert frame_choice_gmacs(info) == 0
+    assert frame_choice_gmacs(with_frames) == pytest.approx(one_embedding)
+    plain, chosen = (costs_of(each, ["rero"], "a ViT")["rero"] for each in (info, with_frames))
+    assert chosen.gmacs - plain.gmacs == pytest.approx(one_embedding)
+    runs = [beside_all_tokens(each) for each in (info, with_frames)]
+    assert runs[1][0].gmacs - runs[0][0].gmacs == pytest.approx(one_embedding)
+    assert runs[1][1] == runs[0][1]
 
 
 def test_a_run_with_all_tokens_stands_alone() -> None:

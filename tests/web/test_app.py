@@ -181,7 +181,7 @@ def test_examples_have_pictures(lookers: Lookers, tmp_path: Path) -> None:
         assert start["can_predict"]
         assert start["can_reconstruct"]
         for number in range(len(EXAMPLES)):
-            response = await client.get(f"/api/examples/{number}.jpg")
+            response = await client.get(f"/api/examples/{number}.png")
             assert Image.open(io.BytesIO(await response.read())).size[0] > 100
         video = await (await client.post("/api/examples/1", json={})).json()
         assert video["first_start"]["finetune"] > 0

@@ -6,8 +6,16 @@ from functools import lru_cache
 from typing import Any
 
 from everest.bench.macs import count_task
-from everest.config import VARYING, WHOLE_CLIP_ARCHS, CheckpointInfo, FrameSelectionConfig, SelectionMethod
+from everest.config import (
+    VARYING,
+    WHOLE_CLIP_ARCHS,
+    CheckpointInfo,
+    FrameSelectionConfig,
+    SelectionMethod,
+    num_sampled_frames,
+)
 from everest.models import grid_of
+from everest.models.zoo import SIZES
 from everest.visualize import Cost
 
 MAX_TOKENS = 100_000  # of a clip: attention to more is not counted, as no machine could compute it
@@ -35,10 +43,10 @@ class TaskCost:
 
 
 def costs_of(info: CheckpointInfo, methods: Iterable[SelectionMethod], model: str) -> dict[SelectionMethod, Cost]:
-    """Count what each selection costs, of those that keep as many tokens of every clip.
+    """Count what each selection costs, of those that keep as many tokens of every clip, with the choice of frames.
 
     Args:
-        info: Network, clip and ratios.
+        info: Network, clip, frame selection and ratios.
         methods: The selections.
         model: What to call the network.
     """
@@ -47,11 +55,21 @@ def costs_of(info: CheckpointInfo, methods: Iterable[SelectionMethod], model: st
     whole, full = _without_selection(info)
     everything = _count(info, whole)["gmacs"]
     fixed = [method for method in methods if method not in VARYING]
-    return {method: Cost(_count(info, method)["gmacs"], everything, full, model) for method in fixed}
+    frames = frame_choice_gmacs(info)
+    return {method: Cost(_count(info, method)["gmacs"] + frames, everything, full, model) for method in fixed}
+
+
+def frame_choice_gmacs(info: CheckpointInfo) -> float:
+    """Count the multiply-adds of choosing frames, in 10^9: every candidate token is embedded once, without gradient."""
+    if not info.frame_selection.enabled:
+        return 0.0
+    grid = grid_of(info.model, info.clip)
+    num_candidates = num_sampled_frames(info) // grid.tubelet_size * grid.tokens_per_slot
+    return num_candidates * grid.num_pixels * SIZES[info.model.size].width / 1e9
 
 
 def beside_all_tokens(info: CheckpointInfo) -> tuple[TaskCost, ...]:
-    """Count what a run costs, and what it would cost with all tokens; nothing where that cannot be said.
+    """Count what a run costs, choosing frames included, and what it would with all tokens; nothing if nobody can say.
 
     Args:
         info: What the run computes. Where the number of tokens depends on the clip there is nothing to count.
@@ -63,10 +81,10 @@ def beside_all_tokens(info: CheckpointInfo) -> tuple[TaskCost, ...]:
     if info.task == "finetune" and not info.class_names:
         info = info.model_copy(update={"class_names": ("a", "b")})  # of some classes: a head costs next to nothing
     whole, full = _without_selection(info)
-    if info.selection.method == whole:
-        return (_task_cost("this run, which drops no token", _count(info, whole)),)
-    methods = {info.selection.method: "this run", whole: full}
-    return tuple(_task_cost(name, _count(info, method)) for method, name in methods.items())
+    method, frames = info.selection.method, frame_choice_gmacs(info)
+    if method == whole:
+        return (_task_cost("this run, which drops no token", _count(info, whole), frames),)
+    return _task_cost("this run", _count(info, method), frames), _task_cost(full, _count(info, whole))
 
 
 def _without_selection(info: CheckpointInfo) -> tuple[SelectionMethod, str]:
@@ -83,6 +101,7 @@ def _count(info: CheckpointInfo, method: SelectionMethod) -> dict[str, Any]:
     )
 
 
-def _task_cost(name: str, found: dict[str, Any]) -> TaskCost:
+def _task_cost(name: str, found: dict[str, Any], more_gmacs: float = 0.0) -> TaskCost:
     tokens = found["tokens"]
-    return TaskCost(name, tokens["visible"], tokens["target"], tokens["total"], found["gmacs"], found["gmacs_training"])
+    gmacs = [found[key] + more_gmacs for key in ("gmacs", "gmacs_training")]
+    return TaskCost(name, tokens["visible"], tokens["target"], tokens["total"], *gmacs)

@@ -82,7 +82,7 @@ class Page:
         for path, (name, kind) in STATIC.items():
             app.router.add_get(path, functools.partial(_static, name, kind))
         app.router.add_get("/api/start", self.start)
-        app.router.add_get(r"/api/examples/{number:\d{1,3}}.jpg", self.thumbnail)
+        app.router.add_get(r"/api/examples/{number:\d{1,3}}.png", self.thumbnail)
         app.router.add_post(r"/api/examples/{number:\d{1,3}}", self.open_example)
         app.router.add_post("/api/videos", self.upload)
         app.router.add_post("/api/videos/{key}/look", self.look)
@@ -101,7 +101,7 @@ class Page:
     async def thumbnail(self, request: web.Request) -> web.Response:
         """Show an example small."""
         number = int(request.match_info["number"])
-        return web.Response(body=await self._run(self._reading, _thumbnail, number), content_type="image/jpeg")
+        return web.Response(body=await self._run(self._reading, _thumbnail, number), content_type="image/png")
 
     async def open_example(self, request: web.Request) -> web.Response:
         """Open a bundled video."""

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from functools import lru_cache
 
+from everest.bench.costs import frame_choice_gmacs
 from everest.bench.macs import count_task
 from everest.config import (
     VARYING,
@@ -10,11 +11,8 @@ from everest.config import (
     FrameSelectionConfig,
     ModelConfig,
     SelectionMethod,
-    num_sampled_frames,
 )
 from everest.inference import Inspection
-from everest.models import grid_of
-from everest.models.zoo import SIZES
 from everest.visualize import Cost
 
 MANY_CLASSES = tuple(map(str, range(400)))  # of Kinetics-400; where no classifier says how many
@@ -53,7 +51,7 @@ def count_cost(found: Inspection, *, is_random: bool) -> LookCost | None:
         info = info.model_copy(update={"class_names": MANY_CLASSES})
     whole: SelectionMethod = "tube" if info.task == "pretrain" else "all"
     full = "VideoMAE" if info.task == "pretrain" else "all tokens"
-    frames = _frames(found.info.model_copy(update={"model": info.model}))
+    frames = frame_choice_gmacs(found.info.model_copy(update={"model": info.model}))
     name = f"{'a' if is_random else 'this'} {NAMES[info.model.size]}"
     gmacs = _gmacs(_with_counts(info, found)) + frames
     return LookCost(Cost(gmacs, _gmacs(_with_method(info, whole)), full, name), frames)
@@ -62,15 +60,6 @@ def count_cost(found: Inspection, *, is_random: bool) -> LookCost | None:
 @lru_cache(maxsize=4096)
 def _gmacs(info: CheckpointInfo) -> float:
     return float(count_task(info)["gmacs"])
-
-
-def _frames(info: CheckpointInfo) -> float:
-    """Multiply-adds of choosing frames, in 10^9: every candidate token is embedded once."""
-    if not info.frame_selection.enabled:
-        return 0.0
-    grid = grid_of(info.model, info.clip)
-    num_candidates = num_sampled_frames(info) // grid.tubelet_size * grid.tokens_per_slot
-    return num_candidates * grid.num_pixels * SIZES[info.model.size].width / 1e9
 
 
 def _with_counts(info: CheckpointInfo, found: Inspection) -> CheckpointInfo:

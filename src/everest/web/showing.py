@@ -156,7 +156,7 @@ def thumbnail(look: VideoLook) -> bytes:
         moment = reader.info.duration_seconds / 2 if look.moment is None else look.moment
         place = min(round(moment * reader.info.fps), reader.info.num_frames - 1)
         frame = reader.read([place]).frames  # [1, H, W, 3]
-    return encode_picture(_thumbnails(frame.permute(3, 0, 1, 2))[0])
+    return encode_picture(_thumbnails(frame.permute(3, 0, 1, 2))[0], "png")
 
 
 def _thumbnails(frames: Tensor) -> Picture:

@@ -170,7 +170,7 @@ async function begin() {
     $("alphas").append(element("label", {}, input, element("span", {}, value === 1 ? "off" : `${value} ×`)));
   }
   start.examples.forEach(({ name }, place) => {
-    const image = element("img", { src: `/api/examples/${place}.jpg`, alt: "", loading: "lazy" });
+    const image = element("img", { src: `/api/examples/${place}.png`, alt: "", loading: "lazy" });
     const button = element("button", { type: "button", "data-number": String(place), "aria-pressed": "false" }, image, name);
     button.addEventListener("click", () => open(() => post(`/api/examples/${place}`, {}), place));
     $("examples").append(button);
