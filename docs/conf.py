@@ -57,6 +57,7 @@ html_css_files = ["site.css"]
 html_copy_source = html_show_sourcelink = False
 html_show_sphinx = False
 html_last_updated_fmt = None  # the same pages give the same site
+highlight_language = "none"  # of blocks that name none: what programs print
 pygments_style, pygments_dark_style = "default", "github-dark"
 
 
