@@ -172,7 +172,7 @@ def test_the_page_is_served_with_its_extra(programs: Path, tmp_path: Path) -> No
             for path, beginning in (
                 ("/", b"<!doctype html>"),
                 ("/page.js", b'"use strict";'),
-                ("/api/examples/0.jpg", b""),
+                ("/api/examples/0.png", b""),
             ):
                 with urllib.request.urlopen(found[0] + path, timeout=60) as answer:
                     assert answer.read().lower().startswith(beginning)
