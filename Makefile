@@ -37,7 +37,7 @@ test: lint  ## lint, then all tests
 coverage: setup  ## all tests, a quarter slower; fails where under 85 % of the lines are run
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --cov --cov-report=term
 
-test-kills: setup  ## short runs, killed eighty times and started again: some five minutes
+test-kills: setup  ## short runs, killed ninety times and started again: some five minutes
 	$(BIN)/python -m pytest tests/kills/many_kills.py tests/kills/many_processes.py
 
 test-mutations: setup  ## 1,000 damaged videos through index, check and loaders: half a minute
