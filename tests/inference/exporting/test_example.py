@@ -44,7 +44,7 @@ names["np"].save({frames!r}, names["frames"])
 """
 
 
-(EXAMPLE,) = re.findall(r"## A page without.*?```python\n(.*?)```", DOCUMENT.read_text(), flags=re.S)
+(EXAMPLE,) = re.findall(r"## Twenty lines.*?```python\n(.*?)```", DOCUMENT.read_text(), flags=re.S)
 
 
 def info_with(alpha: float | None = None, **clip: Any) -> CheckpointInfo:
