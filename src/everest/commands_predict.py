@@ -62,8 +62,7 @@ def predict(options: Namespace) -> int:
 
 def _check(options: Namespace, *, is_stream: bool) -> None:
     """Refuse options that make no sense or do not go together."""
-    from everest.video.live import is_live
-    from everest.video.source import is_url
+    from everest.video.live import expect_live
 
     if options.top < 1:
         raise ConfigError(f"--top must be at least 1, given: {options.top}")
@@ -75,8 +74,8 @@ def _check(options: Namespace, *, is_stream: bool) -> None:
         raise ConfigError(f"--seconds must be more than 0, given: {options.seconds:g}")
     if is_stream and (len(options.videos) != 1 or options.engine != "local" or options.annotate):
         raise ConfigError("a stream has to be the only VIDEO, and is neither annotated nor read by --engine ray")
-    if options.live and not is_url(options.videos[0]) and not is_live(options.videos[0]):
-        raise ConfigError(f"{options.videos[0]}: neither a camera nor at a URL, which --live is for: leave --live away")
+    if is_stream:
+        expect_live(options.videos[0])
 
 
 def _windows(options: Namespace) -> "Windows":

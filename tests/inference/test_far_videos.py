@@ -44,6 +44,11 @@ def server() -> Iterator[FailingServer]:
 
 
 @pytest.fixture
+def urls(server: FailingServer) -> list[str]:
+    return [f"{server.url}/{name}" for name in server.files]
+
+
+@pytest.fixture
 def fetched(monkeypatch: pytest.MonkeyPatch) -> Fetched:
     found = Fetched()
 
@@ -58,12 +63,12 @@ def fetched(monkeypatch: pytest.MonkeyPatch) -> Fetched:
 
 def test_there_is_room_for_a_few_and_what_is_known_is_not_copied_again(
     server: FailingServer,
+    urls: list[str],
     fetched: Fetched,
     small_weights: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    urls = [f"{server.url}/{name}" for name in server.files]
     out = tmp_path / "out.jsonl"
 
     def predict(*videos: object) -> list[str]:
@@ -86,13 +91,8 @@ def test_there_is_room_for_a_few_and_what_is_known_is_not_copied_again(
 
 
 def test_timelines_of_more_videos_than_there_is_room_for(
-    server: FailingServer,
-    fetched: Fetched,
-    small_weights: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    urls: list[str], fetched: Fetched, small_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    urls = [f"{server.url}/{name}" for name in server.files]
     command = ["predict", str(small_weights), *urls, "--window", "2", "--json", "--timelines", str(tmp_path)]
     assert main(command) == 0
     known = everest.load(small_weights).timeline(CLIP, Windows(2.0))

@@ -144,7 +144,7 @@ def test_a_stream_stands_alone_and_is_one(
 ) -> None:
     for given, told in (
         ((CLIP, "udp://127.0.0.1:9"), "a stream has to be the only VIDEO"),
-        ((CLIP, "--live"), f"{CLIP}: neither a camera nor at a URL, which --live is for: leave --live away"),
+        ((CLIP, "--live"), f"{CLIP}: is neither a camera nor at a URL; a file is read without --live"),
         (("http://127.0.0.1:9/c", "--live"), "http://127.0.0.1:9/c: cannot be opened: connection refused"),
         (("http://127.0.0.1:9/c", "--live", "--seconds", 0), "--seconds must be more than 0, given: 0"),
     ):

@@ -126,7 +126,9 @@ def growing_stream(*sizes: tuple[int, int]) -> bytes:
 
 def test_files_are_no_cameras(tmp_path: Path) -> None:
     for path in (CLIP, tmp_path):
-        with pytest.raises(VideoError, match=rf"^{path}: is neither a camera nor a URL; leave --live away"):
+        with pytest.raises(
+            VideoError, match=rf"^{path}: is neither a camera nor at a URL; a file is read without --live"
+        ):
             LiveStream(str(path))
     with pytest.raises(VideoError, match="none: cannot be opened: no such file"):
         LiveStream(str(tmp_path / "none"))

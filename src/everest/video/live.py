@@ -65,6 +65,21 @@ def is_pushed(location: str) -> bool:
     return location.partition("://")[0].lower() in BROADCASTS or _is_camera(location)
 
 
+def expect_live(location: str) -> None:
+    """Refuse what is there and is a file or folder.
+
+    Raises:
+        VideoError: It is neither a camera nor at a URL.
+    """
+    path = Path(location)
+    try:
+        is_no_device = not is_url(location) and path.exists() and not path.is_char_device()
+    except (OSError, ValueError):  # no path at all: opening it says why
+        return
+    if is_no_device:
+        raise VideoError(f"{location}: is neither a camera nor at a URL; a file is read without --live")
+
+
 class LiveStream(Closing):
     """An open stream. Use it in a ``with`` statement, and iterate over its frames once.
 
@@ -90,9 +105,8 @@ class LiveStream(Closing):
         self._stream = stream
 
     def _open(self, location: str, timeout_seconds: float) -> InputContainer:
+        expect_live(location)
         is_camera = not is_url(location)
-        if is_camera and _is_something_else(location):
-            raise VideoError(f"{self.name}: is neither a camera nor a URL; leave --live away to read a file")
         try:
             return av.open(
                 address_of(location),
@@ -165,13 +179,5 @@ def _say(error: Exception) -> str:
 def _is_camera(location: str) -> bool:
     try:
         return Path(location).is_char_device() and Path(location).name.startswith("video")
-    except (OSError, ValueError):
-        return False
-
-
-def _is_something_else(location: str) -> bool:
-    """Whether there is something that is no device."""
-    try:
-        return Path(location).exists() and not Path(location).is_char_device()
     except (OSError, ValueError):
         return False
