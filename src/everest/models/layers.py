@@ -4,11 +4,11 @@ Shapes: B clips, K tokens, D width, h heads, d width of a head (D = h * d).
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from everest.models.dropping import SkipPath
 from everest.models.lean import gelu_linear, norm_linear
+from everest.models.mixing import mix
 from everest.models.varlen import Lengths, attend
 
 NORM_EPSILON = 1e-6
@@ -45,7 +45,7 @@ class Attention(Projections):
         """
         qkv = self.joint(x, norm).reshape(*x.shape[:2], 3, self.num_heads, -1)  # [B, K, 3, h, d]
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each [B, h, K, d]
-        mixed = F.scaled_dot_product_attention(q, k, v) if lengths is None else attend(q, k, v, lengths)
+        mixed = mix(q, k, v) if lengths is None else attend(q, k, v, lengths)
         return self.proj(mixed.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
 
 

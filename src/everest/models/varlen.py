@@ -9,9 +9,9 @@ Shapes: S tokens of all clips together, h heads, d width of a head, D width, B c
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from everest.models.mixing import mix
 from everest.tokens import TokenCounts
 
 Lengths = Sequence[int]
@@ -35,7 +35,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, lengths: Lengths) -> Tensor:
     if q.device.type == "cuda" and q.dtype in {torch.bfloat16, torch.float16}:
         return _attend_at_once(q, k, v, lengths)
     parts = zip(*(torch.split(x, list(lengths), dim=2) for x in (q, k, v)), strict=True)
-    return torch.cat([F.scaled_dot_product_attention(*part) for part in parts], dim=2)
+    return torch.cat([mix(*part) for part in parts], dim=2)
 
 
 def _attend_at_once(q: Tensor, k: Tensor, v: Tensor, lengths: Lengths) -> Tensor:
