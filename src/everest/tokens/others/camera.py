@@ -67,13 +67,14 @@ def find_translations(frames: Tensor, step: int) -> Tensor:
     smooth = _smoothed(frames)
     later, earlier = (part.flatten(0, 1) for part in (smooth[:, step:], smooth[:, :-step]))  # each [M, H, W]
     still = (later - earlier).abs_()
-    first, second = (_left(later, earlier, still, peak.round()) for peak in peaks)  # [M] each
+    first, second = (_share(still, *_left(later, earlier, peak.round())) for peak in peaks)  # [M] each
     instead = (second < first) & peaks[0].round().any(dim=1)  # a camera that seems to stand is not looked for elsewhere
     exact = torch.where(instead[:, None], peaks[1], peaks[0])  # [M, 2]
-    whole, between = torch.where(instead, second, first), _left(later, earlier, still, exact)
+    left, inside = _left(later, earlier, exact)
+    whole, between = torch.where(instead, second, first), _share(still, left, inside)
     found = torch.where((between < whole)[:, None], exact, exact.round())  # whole pixels are moved without loss
-    found = torch.where((torch.minimum(whole, between) < CLEARLY)[:, None], found, 0.0)
-    return found.reshape(len(frames), -1, 2)
+    moves = (torch.minimum(whole, between) < CLEARLY) & _holds_at_the_border(still, left, inside)
+    return torch.where(moves[:, None], found, 0.0).reshape(len(frames), -1, 2)
 
 
 def translate(frames: Tensor, shifts: Tensor) -> tuple[Tensor, Tensor]:
@@ -102,6 +103,30 @@ def translate(frames: Tensor, shifts: Tensor) -> tuple[Tensor, Tensor]:
     return frames, inside[0][:, :, None] & inside[1][:, None]
 
 
+def _left(later: Tensor, earlier: Tensor, shifts: Tensor) -> tuple[Tensor, Tensor]:
+    """What is left of the difference after moving the earlier frame, and where they overlap: [M, H, W] each."""
+    moved, inside = translate(earlier[:, None], shifts)
+    return (later - moved[:, 0]).abs_(), inside
+
+
+def _share(still: Tensor, left: Tensor, inside: Tensor) -> Tensor:
+    """Share of the difference that is left: [M, H, W] to [M]."""
+    after, before = ((each * inside).sum(dim=(1, 2)) for each in (left, still))
+    return torch.where(before > 0, after / before, 1.0)
+
+
+def _holds_at_the_border(still: Tensor, left: Tensor, inside: Tensor) -> Tensor:
+    """Whether most pixels near the edges of the frame are explained too, [M].
+
+    A camera moves them all. Somebody who walks before a plain wall has the largest part in the difference, but seldom
+    there.
+    """
+    rows, columns = (max(1, size // 8) for size in still.shape[1:])
+    border = torch.ones_like(inside[0])
+    border[rows:-rows, columns:-columns] = False
+    return ((still - left).sign() * (inside & border)).sum(dim=(1, 2)) > 0
+
+
 def _smoothed(frames: Tensor) -> Tensor:
     """Smooth frames, or interpolation would bring them nearer to each other only by smoothing one of them.
 
@@ -113,13 +138,6 @@ def _smoothed(frames: Tensor) -> Tensor:
         size = frames.shape[axis] - 1
         frames = torch.lerp(frames.narrow(axis, 0, size), frames.narrow(axis, 1, size), 0.5)
     return frames
-
-
-def _left(later: Tensor, earlier: Tensor, still: Tensor, shifts: Tensor) -> Tensor:
-    """Share of the difference that is left after moving earlier frames, where they overlap: [M, H, W] to [M]."""
-    moved, inside = translate(earlier[:, None], shifts)
-    left, before = ((each * inside).sum(dim=(1, 2)) for each in ((later - moved[:, 0]).abs_(), still))
-    return torch.where(before > 0, left / before, 1.0)
 
 
 def _correlate(frames: Tensor, step: int) -> Tensor:
