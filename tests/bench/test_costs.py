@@ -1,10 +1,13 @@
 """What a selection costs beside all tokens: with all tokens it costs the same, with fewer less."""
 
 import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from everest.bench.costs import beside_all_tokens, costs_of, frame_choice_gmacs
 from everest.bench.macs import count_task
 from everest.config import CheckpointInfo, ClipConfig, FrameSelectionConfig, ModelConfig, SelectionConfig, Task
+from everest.models import build_autoencoder
 
 
 def an_info(task: Task, **selection: object) -> CheckpointInfo:
@@ -42,6 +45,29 @@ def test_choosing_frames_costs_an_embedding_of_each_candidate(task: Task) -> Non
     runs = [beside_all_tokens(each) for each in (info, with_frames)]
     assert runs[1][0].gmacs - runs[0][0].gmacs == pytest.approx(one_embedding)
     assert runs[1][1] == runs[0][1]
+
+
+SCORED = [
+    {},
+    {"scoring": "bfloat16"},
+    {"scoring": "pixels"},
+    {"scoring": "random_projection"},
+    {"distance": "l1"},
+    {"distance": "cosine"},
+    {"camera": "moving"},
+    {"camera": "moving", "distance": "cosine"},
+    {"camera": "moving", "scoring": "bfloat16"},
+]
+
+
+@pytest.mark.parametrize("selection", SCORED)
+def test_choosing_frames_costs_what_scoring_them_multiplies(selection: dict[str, object]) -> None:
+    info = an_info("finetune", **selection)
+    info = info.model_copy(update={"frame_selection": FrameSelectionConfig(enabled=True, alpha=1.5)})
+    encoder = build_autoencoder(info.model, info.clip).encoder
+    with FlopCounterMode(display=False) as counter:
+        encoder.select_frames(torch.rand(1, 3, 6, 64, 64), info.frame_selection, info.selection)
+    assert frame_choice_gmacs(info) == pytest.approx(counter.get_total_flops() / 2e9)
 
 
 def test_a_run_with_all_tokens_stands_alone() -> None:

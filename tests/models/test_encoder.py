@@ -24,6 +24,10 @@ def fresh_encoder() -> Encoder:
     return jitter(encoder(final_norm=True))
 
 
+def selected(keep_ratio: float) -> SelectionConfig:
+    return SelectionConfig(keep_ratio=keep_ratio, encode_ratio=keep_ratio)
+
+
 def candidate_clips(num_slots: int = 6, batch: int = 3) -> torch.Tensor:
     generator = torch.Generator().manual_seed(3)
     return torch.randn(batch, 3, num_slots * GRID.tubelet_size, *GRID.clip_shape[1:], generator=generator)
@@ -128,14 +132,14 @@ def test_a_token_knows_its_place() -> None:
 class TestSelectFrames:
     def test_turned_off_leaves_the_clips_as_they_are(self) -> None:
         clips = candidate_clips()
-        taken, chosen = fresh_encoder().select_frames(clips, FrameSelectionConfig(), 0.3)
+        taken, chosen = fresh_encoder().select_frames(clips, FrameSelectionConfig(), selected(0.3))
         assert taken is clips
         assert chosen is None
 
     @pytest.mark.parametrize("random", [True, False])
     def test_makes_clips_of_the_size_of_the_grid(self, random: bool) -> None:
         clips = candidate_clips()
-        taken, chosen = fresh_encoder().select_frames(clips, FRAMES, 0.3, random=random)
+        taken, chosen = fresh_encoder().select_frames(clips, FRAMES, selected(0.3), random=random)
         assert chosen is not None
         assert taken.shape == (3, 3, *GRID.clip_shape)
         assert chosen.counts.shape == (3, 6)
@@ -146,7 +150,7 @@ class TestSelectFrames:
         clips = unpatchify(still, GRID)[:, :, :2].repeat(1, 1, 6, 1, 1)
         for pair in (2, 4, 5):  # each begins another image
             clips[:, :, 2 * pair :] += torch.randn(1, 3, 1, *GRID.clip_shape[1:])
-        _, chosen = fresh_encoder().select_frames(clips, FRAMES, 1.0, random=False)
+        _, chosen = fresh_encoder().select_frames(clips, FRAMES, selected(1.0), random=False)
         assert chosen is not None
         assert chosen.counts.tolist() == [[0, 0, 16, 0, 16, 16]]
         assert chosen.pairs.tolist() == [[0, 2, 4, 5]]
@@ -156,7 +160,7 @@ class TestSelectFrames:
         drawn = []
         for seed in (0, 0, 1):
             generator = torch.Generator().manual_seed(seed)
-            drawn.append(model.select_frames(clips, FRAMES, 0.3, generator=generator)[0])
+            drawn.append(model.select_frames(clips, FRAMES, selected(0.3), generator=generator)[0])
         assert torch.equal(drawn[0], drawn[1])
         assert not torch.equal(drawn[0], drawn[2])
 
@@ -165,7 +169,9 @@ class TestSelectFrames:
         longer = torch.cat([clips, torch.randn_like(clips[:, :, :1])], dim=2)
         for random in (True, False):
             outcomes = [
-                model.select_frames(given, FRAMES, 0.3, generator=torch.Generator().manual_seed(0), random=random)[0]
+                model.select_frames(
+                    given, FRAMES, selected(0.3), generator=torch.Generator().manual_seed(0), random=random
+                )[0]
                 for given in (clips, longer)
             ]
             assert torch.equal(*outcomes)
@@ -173,7 +179,7 @@ class TestSelectFrames:
     @pytest.mark.parametrize("num_slots", [3, 1])
     def test_too_few_candidates_are_refused(self, num_slots: int) -> None:
         with pytest.raises(SelectionError):
-            fresh_encoder().select_frames(candidate_clips(num_slots), FRAMES, 0.3)
+            fresh_encoder().select_frames(candidate_clips(num_slots), FRAMES, selected(0.3))
 
 
 def test_more_tokens_than_a_clip_has_cannot_be_encoded() -> None:

@@ -61,7 +61,9 @@ def test_choosing_frames_is_counted(lookers: Lookers) -> None:
     assert found.candidates is not None
     info = chosen_info(looker.info, chosen)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        looker.encoder.select_frames(found.candidates[None], info.frame_selection, 0.4, mean=info.mean, std=info.std)
+        looker.encoder.select_frames(
+            found.candidates[None], info.frame_selection, info.selection, mean=info.mean, std=info.std
+        )
     assert cost.frames_gmacs == pytest.approx(counter.get_total_flops() / 2e9)
 
 

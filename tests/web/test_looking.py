@@ -81,7 +81,7 @@ def test_a_reconstruction_is_that_of_the_model(lookers: Lookers, look: VideoLook
 
 def test_moving_the_slider_reads_and_scores_nothing(lookers: Lookers, monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[str] = []
-    for name in ("read_clip", "score_tokens"):
+    for name in ("read_clip", "score_as_set"):
         real = getattr(looking, name)
         monkeypatch.setattr(
             looking, name, lambda *given, real=real, name=name, **more: done.append(name) or real(*given, **more)
@@ -92,9 +92,9 @@ def test_moving_the_slider_reads_and_scores_nothing(lookers: Lookers, monkeypatc
     assert kept == [int(share * 48) for share in shares]
     look.choose(looker, Choice(keep_ratio=0.5, method="tube")).seen()
     look.choose(looker, Choice(keep_ratio=0.5)).predict()
-    assert done == ["read_clip", "score_tokens"]
+    assert done == ["read_clip", "score_as_set"]
     look.choose(looker, Choice(keep_ratio=0.5, start_seconds=1.0)).seen()
-    assert done == ["read_clip", "score_tokens"] * 2
+    assert done == ["read_clip", "score_as_set"] * 2
 
 
 def test_one_checkpoint_lends_its_embedding(checkpoints: tuple[Path, Path]) -> None:

@@ -11,10 +11,12 @@ from everest.config import (
     WHOLE_CLIP_ARCHS,
     CheckpointInfo,
     FrameSelectionConfig,
+    SelectionConfig,
     SelectionMethod,
     num_sampled_frames,
 )
 from everest.models import grid_of
+from everest.models.scoring import NUM_PROJECTIONS
 from everest.models.zoo import SIZES
 from everest.visualize import Cost
 
@@ -60,12 +62,25 @@ def costs_of(info: CheckpointInfo, methods: Iterable[SelectionMethod], model: st
 
 
 def frame_choice_gmacs(info: CheckpointInfo) -> float:
-    """Count the multiply-adds of choosing frames, in 10^9: every candidate token is embedded once, without gradient."""
+    """Count the multiply-adds of choosing frames, in 10^9: every candidate token is scored once, without gradient."""
     if not info.frame_selection.enabled:
         return 0.0
     grid = grid_of(info.model, info.clip)
-    num_candidates = num_sampled_frames(info) // grid.tubelet_size * grid.tokens_per_slot
-    return num_candidates * grid.num_pixels * SIZES[info.model.size].width / 1e9
+    num_slots, width = num_sampled_frames(info) // grid.tubelet_size, SIZES[info.model.size].width
+    rows = _rows_of_scores(info.selection, num_slots, {"embedding": width, "pixels": grid.num_pixels})
+    return rows * grid.tokens_per_slot * grid.num_pixels / 1e9
+
+
+def _rows_of_scores(selection: SelectionConfig, num_slots: int, widths: dict[str, int]) -> int:
+    """Count what a spot's tubelets are mapped to by scoring, in all slots: rows of weights, each of them once."""
+    if selection.scoring == "pixels":
+        return 0
+    if selection.scoring in {"projection", "random_projection"}:
+        width = widths["embedding" if selection.scoring == "projection" else "pixels"]
+        return (num_slots - 1) * min(NUM_PROJECTIONS, width)
+    embeds_tokens = selection.scoring != "bfloat16" and (selection.camera == "still" or selection.distance == "cosine")
+    embeds_changes = selection.scoring == "bfloat16" or selection.camera == "moving"
+    return (num_slots * embeds_tokens + (num_slots - 1) * embeds_changes) * widths["embedding"]
 
 
 def beside_all_tokens(info: CheckpointInfo) -> tuple[TaskCost, ...]:

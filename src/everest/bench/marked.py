@@ -12,7 +12,7 @@ from everest.datasets import Batch
 from everest.models import Classifier, MaskedModel, ModelInput
 from everest.models.choosing import SCORED, choose_tokens
 from everest.models.encoder import Encoder
-from everest.models.scoring import score_tokens
+from everest.models.scoring import score_as_set
 from everest.models.tubelets import Tubelets, cut
 from everest.objectives import Objective
 from everest.tokens import TokenSelection
@@ -74,7 +74,7 @@ def _choose(
     marks.mark("patchify")
     scores = tokens = None
     if info.selection.method in SCORED:
-        scores, tokens = score_tokens(encoder.patch_embed, patches, encoder.grid, info.selection.scoring)
+        scores, tokens = score_as_set(encoder.patch_embed, patches, encoder.grid, info.selection)
         marks.mark("score")
     selection = choose_tokens(
         patches, encoder.grid, info.selection, info.task, scores=scores, embedded=tokens, generator=generator

@@ -7,13 +7,16 @@ checkpoint as :class:`CheckpointInfo`.
 
 from everest.config.model import ClipConfig, FrameSelectionConfig, ModelConfig, ObjectiveConfig, SelectionConfig
 from everest.config.names import (
+    SCORINGS_OF,
     VARYING,
     WHOLE_CLIP_ARCHS,
     Arch,
     Beta,
+    Camera,
     Config,
     Count,
     Decoder,
+    Distance,
     ModelSize,
     ObjectiveName,
     PositionKind,
@@ -34,17 +37,20 @@ from everest.config.runs import (
 )
 
 __all__ = [
+    "SCORINGS_OF",
     "VARYING",
     "WHOLE_CLIP_ARCHS",
     "Arch",
     "AugmentConfig",
     "Beta",
+    "Camera",
     "CheckpointInfo",
     "ClipConfig",
     "Config",
     "Count",
     "DataConfig",
     "Decoder",
+    "Distance",
     "EvaluationConfig",
     "FinetuneConfig",
     "FrameSelectionConfig",

@@ -5,9 +5,12 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from everest.config.names import (
+    SCORINGS_OF,
     Arch,
+    Camera,
     Config,
     Count,
+    Distance,
     ModelSize,
     ObjectiveName,
     PositionKind,
@@ -86,8 +89,12 @@ class SelectionConfig(Config):
         coverage: ``adaptive`` keeps the tokens that cover this share of all change in the clip.
         min_keep_ratio: Smallest share that ``adaptive`` keeps.
         threshold: ``rlt`` drops a tubelet whose pixels differ by less, on average, from those before (normalised).
-        scoring: How ``rero`` finds the tokens that change; ``auto`` is exact, and ``bfloat16`` where training computes
-            in that (see ``everest.models.scoring``).
+        scoring: What ``rero`` and ``adaptive`` measure change on; ``auto`` is exact, and ``bfloat16`` where training
+            computes in that (see ``everest.models.scoring``).
+        distance: How they measure it: ``l2`` is the paper's. ``l1`` goes with auto, exact, bfloat16 and pixels, and
+            ``cosine``, which is always exact, with auto, exact and pixels.
+        camera: ``moving`` compares with the slot before as the camera has moved since, if it has, so that a pan alone
+            scores nothing (see ``everest.tokens.others.camera``).
     """
 
     method: SelectionMethod = "rero"
@@ -97,6 +104,8 @@ class SelectionConfig(Config):
     min_keep_ratio: float = Field(0.05, gt=0.0, le=1.0)
     threshold: float = Field(0.1, ge=0.0)
     scoring: Scoring = "auto"
+    distance: Distance = "l2"
+    camera: Camera = "still"
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -110,6 +119,11 @@ class SelectionConfig(Config):
             raise ValueError(
                 f"min_keep_ratio ({self.min_keep_ratio}) cannot exceed keep_ratio ({self.keep_ratio}), which is the "
                 "largest share that adaptive selection keeps"
+            )
+        if self.scoring not in SCORINGS_OF[self.distance]:
+            raise ValueError(
+                f"distance={self.distance} cannot be measured with scoring={self.scoring}; it goes with "
+                f"{', '.join(SCORINGS_OF[self.distance])}"
             )
         return self
 

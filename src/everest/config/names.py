@@ -8,8 +8,18 @@ ModelSize = Literal["tiny", "small", "base", "large", "huge"]
 """A ViT by its width, depth and heads."""
 Arch = Literal["vit", "mvit_s", "mvit_b", "vivit", "timesformer", "xvit", "motionformer"]
 """The network: ours, and those that are trained with labels only."""
-Scoring = Literal["auto", "exact", "bfloat16", "projection", "pixels"]
-"""How the change of a token is computed."""
+Scoring = Literal["auto", "exact", "bfloat16", "projection", "pixels", "random_projection"]
+"""What the change of a token is measured on."""
+Distance = Literal["l2", "l1", "cosine"]
+"""How far a token is from the one before it."""
+Camera = Literal["still", "moving"]
+"""Whether changes that the camera makes are left out."""
+SCORINGS_OF: dict[Distance, tuple[Scoring, ...]] = {
+    "l2": ("auto", "exact", "bfloat16", "projection", "pixels", "random_projection"),
+    "l1": ("auto", "exact", "bfloat16", "pixels"),
+    "cosine": ("auto", "exact", "pixels"),
+}
+"""What each distance can be measured on: projections keep l2 lengths only, and only changes are known in bfloat16."""
 SelectionMethod = Literal[
     "rero", "adaptive", "rlt", "k_centered", "random", "random_equal", "tube", "running_cell", "all"
 ]

@@ -30,7 +30,7 @@ from everest.errors import ConfigError, VideoError, WeightsError
 from everest.inference.predict import check_span
 from everest.inference.reconstruct import Reconstruction, reconstruct
 from everest.models import Classifier, Encoder, MaskedAutoencoder, build_autoencoder, load_model, select_input
-from everest.models.scoring import score_tokens
+from everest.models.scoring import score_as_set
 from everest.models.tubelets import cut
 from everest.tokens import FrameSelection, TokenGrid, TokenSelection, take_pairs
 from everest.video.backends import open_video
@@ -182,7 +182,7 @@ def inspect_video(
     patches = cut(clip, grid, looker.info.mean, looker.info.std)
     measures: dict[str, Scoring] = {"embedding": "exact", "pixels": "pixels"}
     scores = {
-        name: score_tokens(looker.encoder.patch_embed, patches, grid, scoring)[0][0]
+        name: score_as_set(looker.encoder.patch_embed, patches, grid, _measured_on(looker.info, scoring))[0][0]
         for name, scoring in measures.items()
     }
     return Inspection(
@@ -242,7 +242,7 @@ def choose_frames(looker: Looker, sampled: Tensor, seed: int) -> tuple[Tensor, F
     _, frames = looker.encoder.select_frames(
         sampled,
         info.frame_selection,
-        info.selection.keep_ratio,
+        info.selection,
         mean=info.mean,
         std=info.std,
         generator=_generator(seed, sampled.device),
@@ -270,6 +270,11 @@ def _fixed(info: CheckpointInfo, method: SelectionMethod) -> CheckpointInfo:
     selection = SelectionConfig.model_validate(info.selection.model_dump() | {"method": method})
     frames = info.frame_selection.model_copy(update={"enabled": False})
     return info.model_copy(update={"selection": selection, "frame_selection": frames})
+
+
+def _measured_on(info: CheckpointInfo, scoring: Scoring) -> SelectionConfig:
+    """Distance and camera as they are set, whatever the tokens are chosen by."""
+    return info.selection.model_copy(update={"scoring": scoring})
 
 
 def _generator(seed: int, device: torch.device | str = "cpu") -> torch.Generator:

@@ -15,7 +15,7 @@ from everest.models.choosing import SCORED, choose_tokens
 from everest.models.embedding import PatchEmbed
 from everest.models.layers import NORM_EPSILON, make_blocks
 from everest.models.positions import GridShape, position_table
-from everest.models.scoring import score_tokens
+from everest.models.scoring import score_as_set
 from everest.models.tubelets import Tubelets, cut, take
 from everest.tokens import (
     FrameSelection,
@@ -109,7 +109,7 @@ class Encoder(nn.Module):
         """
         scores = tokens = None
         if config.method in SCORED:
-            scores, tokens = score_tokens(self.patch_embed, patches, self.grid, config.scoring)
+            scores, tokens = score_as_set(self.patch_embed, patches, self.grid, config)
         return choose_tokens(patches, self.grid, config, task, scores=scores, embedded=tokens, generator=generator)
 
     @torch.no_grad()
@@ -117,7 +117,7 @@ class Encoder(nn.Module):
         self,
         clips: Tensor,
         config: FrameSelectionConfig,
-        keep_ratio: float,
+        selection: SelectionConfig,
         *,
         mean: tuple[float, ...] = (),
         std: tuple[float, ...] = (),
@@ -130,7 +130,7 @@ class Encoder(nn.Module):
             clips: Candidate frames, shape [B, 3, T', H, W] with T' at least the frames of the grid; normalised, or
                 uint8 and then with ``mean`` and ``std``.
             config: Whether and how; when turned off, the clips come back as they are.
-            keep_ratio: Share of the candidates' tokens that is counted.
+            selection: How change is measured, and the share of the candidates' tokens that is counted.
             mean: Per channel, of values scaled to 0..1.
             std: Per channel, of values scaled to 0..1.
             generator: Source of randomness on the device of the clips.
@@ -144,8 +144,8 @@ class Encoder(nn.Module):
         size = self.grid.tubelet_size
         candidates = replace(self.grid, num_slots=clips.shape[2] // size)
         patches = cut(clips[:, :, : candidates.num_slots * size], candidates, mean, std)
-        scores, _ = score_tokens(self.patch_embed, patches, candidates)
-        counts = count_per_pair(scores, candidates, keep_ratio)
+        scores, _ = score_as_set(self.patch_embed, patches, candidates, selection)
+        counts = count_per_pair(scores, candidates, selection.keep_ratio)
         noise = draw_uniform(len(counts), counts.shape[1], generator, clips.device) if random else None
         chosen = select_pairs(counts, self.grid.num_slots, noise)
         return take_pairs(clips, chosen.pairs, size), chosen

@@ -105,7 +105,7 @@ def _choose_frames(
     return encoder.select_frames(
         clips,
         info.frame_selection,
-        info.selection.keep_ratio,
+        info.selection,
         mean=info.mean,
         std=info.std,
         generator=generator,

@@ -20,7 +20,7 @@ from everest.inference import Inspection, Looker, Reconstruction, assemble
 from everest.inference.inspection import choose_frames, read_clip
 from everest.models import ModelInput
 from everest.models.choosing import SCORED, choose_tokens
-from everest.models.scoring import score_tokens
+from everest.models.scoring import score_as_set
 from everest.models.tubelets import cut
 from everest.settings import parse
 from everest.tokens import FrameSelection, TokenSelection
@@ -204,7 +204,7 @@ def _scored(looker: Looker, sampled: Tensor, seconds: tuple[float, ...]) -> Scor
         size, pairs = grid.tubelet_size, frames.pairs[0].tolist()
         seconds = tuple(seconds[pair * size + step] for pair in pairs for step in range(size))
     patches = cut(clip, grid, info.mean, info.std)
-    scores, embedded = score_tokens(looker.encoder.patch_embed, patches, grid, info.selection.scoring)
+    scores, embedded = score_as_set(looker.encoder.patch_embed, patches, grid, info.selection)
     candidates = None if frames is None else sampled[0]
     return ScoredClip(clip[0].cpu(), seconds, patches, scores, embedded, candidates, frames)
 

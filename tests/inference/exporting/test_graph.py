@@ -16,6 +16,7 @@ SELECTIONS = [
     selection(scoring="exact"),
     selection(scoring="projection"),
     selection(scoring="pixels"),
+    selection(scoring="random_projection"),
     *(selection(method) for method in ("all", "random", "random_equal", "tube", "running_cell")),
 ]
 
@@ -46,8 +47,9 @@ def test_the_graph_of_an_encoder_gives_its_features(config: SelectionConfig) -> 
         torch.testing.assert_close(given[name], wanted[name], rtol=1e-5, atol=1e-5)
 
 
-def test_frames_are_chosen_inside() -> None:
-    model, info = classifier_with(selection(), alpha=1.5)
+@pytest.mark.parametrize("scoring", ["auto", "projection", "pixels", "random_projection"])
+def test_frames_are_chosen_inside(scoring: str) -> None:
+    model, info = classifier_with(selection(scoring=scoring), alpha=1.5)
     graph = ClipGraph(model, info)
     assert graph.input_shape == (12, 16, 16, 3)
     frames = moving(num_frames=12)
@@ -68,11 +70,20 @@ def test_frames_are_chosen_inside() -> None:
         (SelectionConfig(method="rlt", keep_ratio=0.6, encode_ratio=0.6), "another number of tokens"),
         (selection("k_centered"), "one after the other"),
         (selection(scoring="bfloat16"), "auto, exact, projection, pixels"),
+        (selection(distance="l1"), "distance=l1 cannot be exported; there is l2"),
+        (selection(camera="moving"), "camera=moving cannot be exported; there is still"),
     ],
 )
 def test_what_a_graph_cannot_compute_is_refused(config: SelectionConfig, told: str) -> None:
     with pytest.raises(ConfigError, match=told):
         ClipGraph(*classifier_with(config))
+
+
+def test_what_only_chooses_frames_is_looked_at_too() -> None:
+    config = selection("random_equal", camera="moving")
+    ClipGraph(*classifier_with(config))
+    with pytest.raises(ConfigError, match="camera=moving cannot be exported"):
+        ClipGraph(*classifier_with(config, alpha=1.5))
 
 
 def test_other_networks_are_refused() -> None:

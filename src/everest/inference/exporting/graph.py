@@ -19,7 +19,7 @@ from everest.errors import ConfigError
 from everest.models import Classifier
 from everest.models.autoencoder import MaskedModel
 from everest.models.pipeline import draw_for_all
-from everest.models.scoring import project
+from everest.models.scoring import project, project_pixels
 from everest.tokens import (
     TokenGrid,
     count_per_pair,
@@ -38,7 +38,7 @@ OUTPUTS = {
 """What comes out, in order, of a classifier and of an encoder; where frames are chosen, ``chosen_frames`` follows."""
 
 _ADVICE = "export a model that was fine-tuned with rero, random, random_equal, running_cell, tube or all"
-_SCORINGS = ("auto", "exact", "projection", "pixels")
+_SCORINGS = ("auto", "exact", "projection", "pixels", "random_projection")
 
 
 def refuse_what_cannot_be_exported(info: CheckpointInfo) -> None:
@@ -50,7 +50,7 @@ def refuse_what_cannot_be_exported(info: CheckpointInfo) -> None:
     Raises:
         ConfigError: It cannot, and why.
     """
-    method = info.selection.method
+    method, selection = info.selection.method, info.selection
     if info.model.arch != "vit":
         raise ConfigError(f"model.arch={info.model.arch} cannot be exported: only the plain ViT (model.arch=vit) can")
     if method in VARYING:
@@ -63,10 +63,16 @@ def refuse_what_cannot_be_exported(info: CheckpointInfo) -> None:
             "selection.method=k_centered takes its tokens one after the other, which would be hundreds of steps in a "
             f"graph: {_ADVICE}"
         )
-    if method == "rero" and info.selection.scoring not in _SCORINGS:
-        raise ConfigError(
-            f"selection.scoring={info.selection.scoring} cannot be exported; there are {', '.join(_SCORINGS)}"
-        )
+    if method != "rero" and not info.frame_selection.enabled:  # nothing is scored
+        return
+    if selection.scoring not in _SCORINGS:
+        raise ConfigError(f"selection.scoring={selection.scoring} cannot be exported; there are {', '.join(_SCORINGS)}")
+    for name, value, only in (("distance", selection.distance, "l2"), ("camera", selection.camera, "still")):
+        if value != only:
+            raise ConfigError(
+                f"selection.{name}={value} cannot be exported; there is {only}: fine-tune a model with "
+                f"selection.{name}={only}"
+            )
 
 
 class ClipGraph(nn.Module):
@@ -100,14 +106,15 @@ class ClipGraph(nn.Module):
         self.outputs = (*names, "chosen_frames") if info.frame_selection.enabled else names
         self.input_shape = (num_sampled_frames(info), info.clip.height, info.clip.width, 3)
         grid = self.encoder.grid
-        is_scored = info.selection.method == "rero"
         each = grid.num_pixels // 3
         self._buffer("shift", torch.tensor([m * 255 for m in info.mean]).repeat_interleave(each))  # [P]
         self._buffer("scale", torch.tensor([1 / (s * 255) for s in info.std]).repeat_interleave(each))  # [P]
-        if not is_scored:
+        if info.selection.method != "rero":
             self._buffer("fixed", draw_for_all(info, grid, torch.device("cpu")).visible)  # [1, V]
-        elif info.selection.scoring == "projection":
+        if info.selection.scoring == "projection":
             self._buffer("directions", project(self._weight.detach()))  # [k, P]
+        elif info.selection.scoring == "random_projection":
+            self._buffer("directions", project_pixels(grid))  # [k, P]
 
     def forward(self, frames: Tensor) -> tuple[Tensor, ...]:
         """Compute everything.
@@ -144,17 +151,10 @@ class ClipGraph(nn.Module):
         if config.method != "rero":
             visible = self.fixed.expand(pixels.shape[0], -1)  # [B, V]
             return visible, self._embed(_take(pixels, visible))
-        embedded = None
+        changes, embedded = self._changes(pixels, grid), None
         if config.scoring in {"auto", "exact"}:
-            changes, embedded = self._embed_all(pixels, grid)
-        else:
-            slots = _by_slot(pixels, grid)
-            differences = slots[:, 1:] - slots[:, :-1]
-            if config.scoring == "projection":
-                changes = F.linear(differences, self.directions * self.scale)  # [B, t - 1, L, k]
-            else:
-                lengths = torch.linalg.vector_norm(differences.reshape(*differences.shape[:-1], 3, -1), dim=-1)
-                changes = lengths * self.scale.reshape(3, -1)[:, 0]  # [B, t - 1, L, C]
+            first = self._embed(_by_slot(pixels, grid)[:, :1])
+            embedded = torch.cat([first, changes], dim=1).cumsum(dim=1).flatten(1, 2)  # [B, N, D], as running sums
         count = num_tokens(config.keep_ratio, grid.num_tokens)
         visible = rank_by_score(rero_scores(changes))[:, :count].sort(dim=1).values  # [B, V]
         return visible, self._embed(_take(pixels, visible)) if embedded is None else _take(embedded, visible)
@@ -163,17 +163,23 @@ class ClipGraph(nn.Module):
         """Normalise and embed: [..., P] to [..., D]."""
         return F.linear((pixels - self.shift) * self.scale, self._weight, self.encoder.patch_embed.proj.bias)
 
-    def _embed_all(self, pixels: Tensor, grid: TokenGrid) -> tuple[Tensor, Tensor]:
-        """Embed changes and all tokens as their running sums: [B, N, P] to [B, t - 1, L, D] and [B, N, D]."""
+    def _changes(self, pixels: Tensor, grid: TokenGrid) -> Tensor:
+        """What the lengths of changes are measured on: [B, N, P] to [B, t - 1, L, D], or k or C instead of D."""
         slots = _by_slot(pixels, grid)
-        changes = F.linear(slots[:, 1:] - slots[:, :-1], self._weight * self.scale)  # differences of bytes are exact
-        return changes, torch.cat([self._embed(slots[:, :1]), changes], dim=1).cumsum(dim=1).flatten(1, 2)
+        differences = slots[:, 1:] - slots[:, :-1]  # of bytes: exact
+        scoring = self.info.selection.scoring
+        if scoring == "pixels":
+            by_channel = differences.reshape(*differences.shape[:-1], 3, -1)  # [B, t - 1, L, C, P / C]
+            lengths: Tensor = torch.linalg.vector_norm(by_channel, dim=-1)
+            return lengths * self.scale.reshape(3, -1)[:, 0]
+        weight = self._weight if scoring in {"auto", "exact"} else self.directions
+        return F.linear(differences, weight * self.scale)
 
     def _choose_frames(self, clips: Tensor) -> tuple[Tensor, Tensor]:
         """Make clips of the most informative pairs: [B, 3, T', H, W] to [B, 3, T, H, W] and frame numbers [B, T]."""
         size = self.encoder.grid.tubelet_size
         candidates = replace(self.encoder.grid, num_slots=clips.shape[2] // size)
-        changes, _ = self._embed_all(patchify(clips, candidates).float(), candidates)
+        changes = self._changes(patchify(clips, candidates).float(), candidates)
         counts = count_per_pair(rero_scores(changes), candidates, self.info.selection.keep_ratio)  # [B, n]
         pairs = select_pairs(counts, self.encoder.grid.num_slots).pairs  # [B, k]
         numbers = (pairs.unsqueeze(-1) * size + torch.arange(size, device=pairs.device)).flatten(1)  # [B, T]

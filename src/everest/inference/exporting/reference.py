@@ -12,7 +12,7 @@ from everest.config import CheckpointInfo
 from everest.models import Classifier
 from everest.models.autoencoder import MaskedModel
 from everest.models.pipeline import choose_to_use
-from everest.models.scoring import score_tokens
+from everest.models.scoring import score_as_set
 from everest.models.tubelets import Tubelets
 from everest.tokens import TokenSelection
 
@@ -65,7 +65,7 @@ class Reference:
         """Number the frames that are used of clips [B, 3, T', H, W]: [B, T]; None where all are."""
         info, size = self.info, self.model.encoder.grid.tubelet_size
         _, chosen = self.model.encoder.select_frames(
-            clips, info.frame_selection, info.selection.keep_ratio, mean=info.mean, std=info.std, random=False
+            clips, info.frame_selection, info.selection, mean=info.mean, std=info.std, random=False
         )
         return None if chosen is None else (chosen.pairs.unsqueeze(-1) * size + torch.arange(size)).flatten(1)
 
@@ -74,7 +74,7 @@ class Reference:
         """Score all tokens, by which ReRo selection ranks them: [B, N]."""
         encoder, info = self.model.encoder, self.info
         patches: Tensor | Tubelets = choose_to_use(encoder, _as_clips(frames), info)[0]
-        return score_tokens(encoder.patch_embed, patches, encoder.grid, info.selection.scoring)[0]
+        return score_as_set(encoder.patch_embed, patches, encoder.grid, info.selection)[0]
 
 
 def _as_clips(frames: Tensor) -> Tensor:
