@@ -72,7 +72,7 @@ def _add_step(step: argparse.ArgumentParser, macs: argparse.ArgumentParser) -> N
         parser.add_argument(
             "--scoring",
             default="auto",
-            choices=("auto", "exact", "bfloat16", "projection", "pixels"),
+            choices=("auto", "exact", "bfloat16", "projection", "pixels", "random_projection"),
             help="how the tokens that change are found (default: auto, exact in float32)",
         )
         parser.add_argument(

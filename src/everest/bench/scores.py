@@ -1,4 +1,4 @@
-"""Cheaper ways to find the tokens that change: what they cost, and how often they pick other tokens.
+"""Other ways to find the tokens that change: what they cost, and how often they pick other tokens.
 
 Shapes: B clips, C channels, T frames, H height, W width, N tokens.
 """
@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
-from typing import Any, get_args
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from everest.bench.described import describe_task
 from everest.bench.footage import read_clips
 from everest.bench.hardware import describe_hardware
-from everest.config import WHOLE_CLIP_ARCHS, CheckpointInfo, ModelSize, Scoring
+from everest.config import SCORINGS_OF, WHOLE_CLIP_ARCHS, Camera, CheckpointInfo, Distance, ModelSize, Scoring
 from everest.datasets import Manifest
 from everest.errors import ConfigError
 from everest.models import build_autoencoder, load_model
@@ -25,7 +25,24 @@ from everest.models.scoring import score_tokens
 from everest.models.tubelets import Tubelets, cut
 from everest.tokens import num_tokens, rank_by_score
 
-SCORINGS: tuple[Scoring, ...] = tuple(name for name in get_args(Scoring) if name != "auto")
+
+class Way(TypedDict, total=False):
+    """How tokens are scored, as :func:`~everest.models.scoring.score_tokens` takes it."""
+
+    scoring: Scoring
+    distance: Distance
+    camera: Camera
+
+
+SCORINGS: dict[str, Way] = {
+    **{name: Way(scoring=name) for name in SCORINGS_OF["l2"] if name != "auto"},
+    "l1": Way(scoring="exact", distance="l1"),
+    "cosine": Way(scoring="exact", distance="cosine"),
+    "pixels, l1": Way(scoring="pixels", distance="l1"),
+    "pixels, cosine": Way(scoring="pixels", distance="cosine"),
+    "moving camera": Way(scoring="exact", camera="moving"),
+}
+"""What is compared: measured on embeddings or pixels, by the paper's distance or others, beside a camera's motion."""
 KEEP_RATIOS = (0.3, 0.6)
 _ROUNDS = 5
 _TOGETHER = 4  # clips that are scored at a time, as in a small batch
@@ -70,10 +87,10 @@ def bench_scores(
     encoder.to(device).eval()
     clips = read_clips(manifest, info.clip, num_clips, seed)  # [B,C,T,H,W]
     batches = [cut(part.to(device), encoder.grid, info.mean, info.std) for part in torch.split(clips, _TOGETHER)]
-    exact = torch.cat([score_tokens(encoder.patch_embed, batch, encoder.grid, "exact")[0] for batch in batches])
+    exact = _score(SCORINGS["exact"], encoder, batches)
     rows = []
-    for name in SCORINGS:
-        rows.append(_measure(name, encoder, batches, exact))
+    for name, way in SCORINGS.items():
+        rows.append({"name": name, **_measure(way, encoder, batches, exact)})
         if on_progress is not None:
             on_progress(len(rows), len(SCORINGS))
     return {
@@ -90,10 +107,10 @@ def bench_scores(
 def format_scores(values: dict[str, Any]) -> str:
     """Say the result of :func:`bench_scores` to people."""
     titles = "".join(f"{f'same of {ratio:.0%} kept':>24}" for ratio in KEEP_RATIOS)
-    lines = [f"{'':12}{'ms/clip':>9}{'GMAC':>8}{titles}"]
+    lines = [f"{'':20}{'ms/clip':>9}{'GMAC':>8}{titles}"]
     for row in values["scorings"]:
         same = "".join(f"{r['mean']:>11.2%} (from {r['lowest']:.1%})" for r in row["agreement"])
-        lines.append(f"{row['name']:12}{row['ms_per_clip']:9.2f}{row['gmacs']:8.3f}{same}")
+        lines.append(f"{row['name']:20}{row['ms_per_clip']:9.2f}{row['gmacs']:8.3f}{same}")
     weights = values["checkpoint"] or "an embedding that has learnt nothing"
     lines.append(f"{values['num_clips']} clips, {values['size']}, {weights}")
     return "\n".join(lines)
@@ -110,23 +127,23 @@ def _encoder(checkpoint: Path | None, size: ModelSize, seed: int) -> tuple[Encod
     return build_autoencoder(info.model, info.clip).encoder, info
 
 
-def _measure(name: Scoring, encoder: Encoder, batches: list[Tensor | Tubelets], exact: Tensor) -> dict[str, Any]:
+def _score(way: Way, encoder: Encoder, batches: list[Tensor | Tubelets]) -> Tensor:
+    """Score all clips in one way: [B, N]."""
+    return torch.cat([score_tokens(encoder.patch_embed, batch, encoder.grid, **way)[0] for batch in batches])
+
+
+def _measure(way: Way, encoder: Encoder, batches: list[Tensor | Tubelets], exact: Tensor) -> dict[str, Any]:
     """Score all clips in one way, again and again."""
-
-    def score() -> Tensor:
-        return torch.cat([score_tokens(encoder.patch_embed, batch, encoder.grid, name)[0] for batch in batches])
-
     seconds = []
     for _ in range(1 + _ROUNDS):
         started = time.perf_counter()
-        scores = score()
+        scores = _score(way, encoder, batches)
         if scores.is_cuda:
             torch.cuda.synchronize(scores.device)
         seconds.append(time.perf_counter() - started)
     with FlopCounterMode(display=False) as counter:
-        score()
+        _score(way, encoder, batches)
     return {
-        "name": name,
         "ms_per_clip": 1e3 * median(seconds[1:]) / len(exact),
         "gmacs": counter.get_total_flops() / 2e9 / len(exact),
         "agreement": [{"keep_ratio": ratio, **_agreement(scores, exact, ratio)} for ratio in KEEP_RATIOS],
