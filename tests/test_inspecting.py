@@ -165,3 +165,27 @@ def test_clips_of_a_checkpoint_are_of_its_size(tmp_path: Path, capsys: Capture) 
     command = ["inspect", str(VIDEO), "--out", str(tmp_path / "seen"), "--checkpoint", "any", "--size", "64"]
     assert main(command) == 2
     assert "are those of the checkpoint's model" in capsys.readouterr().err
+
+
+def test_other_ways_to_score_are_shown_and_named(tmp_path: Path) -> None:
+    given = {"num_frames": 8, "size": 64, "compare": ()}
+    plain = inspect(VIDEO, tmp_path / "plain", **given)  # type: ignore[arg-type]
+    settings = ["selection.distance=cosine", "selection.camera=moving"]
+    report = inspect(VIDEO, tmp_path / "seen", settings=settings, **given)  # type: ignore[arg-type]
+    assert report.values["scored_by"] == {"scoring": "auto", "distance": "cosine", "camera": "moving"}
+    assert not torch.equal(report.found.scores["embedding"], plain.found.scores["embedding"])
+    assert "A camera that pans is followed" in (tmp_path / "seen" / "report.html").read_text()
+    assert "A camera that pans is followed" not in (tmp_path / "plain" / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ("model.size=base", "only settings of selection can be given"),
+        ("selection.camera=panning", "selection.camera: Input should be 'still' or 'moving'"),
+        ("selection.camra=moving", "selection.camera"),
+    ],
+)
+def test_settings_that_are_none_are_refused(setting: str, told: str, tmp_path: Path, capsys: Capture) -> None:
+    assert main(["inspect", str(VIDEO), "--out", str(tmp_path / "seen"), *SMALL, "--set", setting]) != 0
+    assert told in capsys.readouterr().err

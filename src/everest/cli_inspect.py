@@ -31,6 +31,14 @@ def add_inspect(commands: Any, add: Callable[..., Any]) -> None:
     inspect.add_argument(
         "--frame-selection", type=float, metavar="ALPHA", help="choose the frames among ALPHA times as many"
     )
+    inspect.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="settings",
+        help="change a setting of selection, such as selection.camera=moving; may be given several times",
+    )
     inspect.add_argument("--seed", type=int, default=0, help="of what is drawn by lot (default: 0)")
     inspect.add_argument("--mp4", action="store_true", help="write the animation as a video too")
     inspect.add_argument("--json", action="store_true", help="print the numbers as JSON")

@@ -21,6 +21,7 @@ def inspect(options: Namespace) -> int:
         size=options.size,
         stride=options.stride,
         frame_selection=options.frame_selection,
+        settings=options.settings,
         seed=options.seed,
         mp4=options.mp4,
     )

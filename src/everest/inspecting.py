@@ -11,7 +11,7 @@ from everest.config import VARYING, CheckpointInfo, ModelConfig, SelectionMethod
 from everest.datasets import ClipRecord, load_data
 from everest.errors import ConfigError, RunError
 from everest.inference import WITHOUT_CHECKPOINT, Inspection, Looker, inspect_video
-from everest.settings import parse
+from everest.settings import override, parse
 from everest.texts import printable
 from everest.training.files import atomic_write
 from everest.visualize import draw_inspection, inspection_report, numbers, say_repeats
@@ -77,6 +77,7 @@ def inspect(
     size: int | None = None,
     stride: int | None = None,
     frame_selection: float | None = None,
+    settings: Sequence[str] = (),
     seed: int = 0,
     mp4: bool = False,
 ) -> InspectReport:
@@ -95,6 +96,7 @@ def inspect(
         size: Height and width of the clip in pixels; only without a checkpoint.
         stride: Frames of the video from one frame of the clip to the next; None: as in training.
         frame_selection: Candidates for each frame, above 1; None: as in training.
+        settings: Further settings of the selection, such as ``selection.camera=moving``.
         seed: Of the random embedding and of what is random in a selection.
         mp4: Write the animation as a video too.
 
@@ -114,10 +116,10 @@ def inspect(
     if frame_selection is not None:
         changes["frame_selection"] = {"enabled": True, "alpha": frame_selection}
     if checkpoint is None:
-        looker = Looker.random(_changed(WITHOUT_CHECKPOINT, changes), seed)
+        looker = Looker.random(_changed(WITHOUT_CHECKPOINT, changes, settings), seed)
     else:
         looker = Looker.load(checkpoint)
-        looker = looker.with_info(_changed(looker.info, changes))
+        looker = looker.with_info(_changed(looker.info, changes, settings))
     # of the bundled clips the whole file: their spans are shorter than the paper's clip
     path = load_data("bundled").records[0].path if str(video) == "bundled" else Path(video).expanduser()
     found = inspect_video(looker, ClipRecord(path), start_seconds=start_seconds, compare=_methods(compare), seed=seed)
@@ -168,16 +170,21 @@ def _remove_older(folder: Path, drawn: Collection[str]) -> None:
             (folder / name).unlink(missing_ok=True)
 
 
-def _changed(info: CheckpointInfo, changes: dict[str, dict[str, Any]]) -> CheckpointInfo:
+def _changed(info: CheckpointInfo, changes: dict[str, dict[str, Any]], settings: Sequence[str]) -> CheckpointInfo:
     """Change settings that are given.
 
     Raises:
         ConfigError: They make no sense.
     """
+    for setting in settings:
+        if not setting.strip().startswith("selection."):
+            raise ConfigError(
+                f"--set {setting!r}: only settings of selection can be given, such as selection.camera=moving"
+            )
     values = info.model_dump()
     for section, given in changes.items():
         values[section] |= {key: value for key, value in given.items() if value is not None or key == "fps"}
-    return parse(CheckpointInfo, values)
+    return override(parse(CheckpointInfo, values), settings)
 
 
 def _methods(names: Sequence[str]) -> list[SelectionMethod]:

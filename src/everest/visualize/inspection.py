@@ -114,7 +114,7 @@ def score_rows(found: Inspection) -> Picture:
     rows = [list(slot_pictures(found.clip, found.grid))]
     rows += [list(_heat(found, measure)) for measure in found.scores]
     labels = ["video: the first frame of every time slot"]
-    labels += [f"change measured by {_measure(found, measure)}" for measure in found.scores]
+    labels += [f"change measured by {_measure(found, measure)}{_way(found)}" for measure in found.scores]
     return strip(rows, labels=labels, captions=_times(found))
 
 
@@ -172,6 +172,7 @@ def numbers(found: Inspection, costs: Mapping[SelectionMethod, Cost]) -> dict[st
         "end_seconds": found.seconds[-1],
         "num_repeated_frames": len(found.repeated),
         "embedding": found.embedding,
+        "scored_by": found.info.selection.model_dump(include={"scoring", "distance", "camera"}),
         "num_tokens": found.grid.num_tokens,
         "num_slots": found.grid.num_slots,
         "selections": {
@@ -215,12 +216,18 @@ def _method(found: Inspection, drawn: Drawn) -> Section:
 
 
 def _scores(found: Inspection, drawn: Drawn) -> Section:
+    camera = found.info.selection.camera
+    surprises = {
+        "still": "A change of light, a cut or a moving camera scores like any other change: look for that first where "
+        "the selection surprises.",
+        "moving": "A camera that pans is followed: what is compared has been moved as it has. A change of light, a "
+        "cut, and a camera that turns or zooms score like any other change.",
+    }
     words = (
         "The score of a token is the distance between its embedding and that of the token at the same place one time "
         "slot before. Yellow changes most of all tokens in this clip, dark blue does not change. Each row has a scale "
         "of its own, so a colour says nothing about another clip, nor about another row.",
-        "A change of light, a cut or a moving camera scores like any other change: look for that first where the "
-        "selection surprises.",
+        surprises[camera],
     )
     notes: tuple[str, ...] = ()
     if found.embedding.startswith("a random embedding"):
@@ -286,6 +293,13 @@ def say_gmacs(gmacs: float) -> str:
 def _drawn(found: Inspection, method: SelectionMethod) -> list[Picture]:
     selection = found.selections[method]
     return list(draw_selection(found.clip, selection.visible[0], selection.target[0], found.grid))
+
+
+def _way(found: Inspection) -> str:
+    """What is not as in the paper, for people."""
+    selection = found.info.selection
+    distance = "" if selection.distance == "l2" else f", {selection.distance}"
+    return distance + ("" if selection.camera == "still" else ", beside the camera's motion")
 
 
 def _heat(found: Inspection, measure: str) -> Picture:
