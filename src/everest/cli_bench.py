@@ -34,7 +34,7 @@ def add_bench(commands: Any, add: Add) -> None:
     suite = add(actions, "suite", do.bench_suite, "measure all there is to know of a GPU, in one call of eight minutes")
     loader = add(actions, "loader", do.bench_loader, "measure how fast clips are read, beside other ways to read them")
     supervised = add(actions, "supervised", do.bench_supervised, "count the supervised rows of the paper's table")
-    scores = add(actions, "scores", do.bench_scores, "compare cheaper ways to find the tokens that change")
+    scores = add(actions, "scores", do.bench_scores, "compare ways to find the tokens that change")
     selections = add(actions, "selections", do.bench_selections, "say what each selection keeps of clips, and its cost")
     dial = add(actions, "dial", do.bench_dial, "measure accuracy and cost of a classifier by its keep ratio")
     add_scaling(actions, add)
@@ -73,7 +73,13 @@ def _add_step(step: argparse.ArgumentParser, macs: argparse.ArgumentParser) -> N
             "--scoring",
             default="auto",
             choices=("auto", "exact", "bfloat16", "projection", "pixels", "random_projection"),
-            help="how the tokens that change are found (default: auto, exact in float32)",
+            help="what the change of tokens is measured on (default: auto, exact in float32)",
+        )
+        parser.add_argument(
+            "--distance", default="l2", choices=("l2", "l1", "cosine"), help="how it is measured (default: l2)"
+        )
+        parser.add_argument(
+            "--camera", default="still", choices=("still", "moving"), help="moving: follow the camera (default: still)"
         )
         parser.add_argument(
             "--objective",

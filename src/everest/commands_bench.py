@@ -9,6 +9,8 @@ from typing import Any
 from everest.commands import EXIT_FAILURES, EXIT_OK, print_result
 from everest.errors import ConfigError
 
+_SCORED = ("scoring", "distance", "camera")  # how tokens are scored
+
 
 def bench_step(options: Namespace) -> int:
     """Time a training step."""
@@ -18,7 +20,7 @@ def bench_step(options: Namespace) -> int:
 
     if options.profile:
         return _bench_profile(options)
-    wanted = ("size", "task", "selection", "batch", "device", "precision", "steps", "compile", "peer", "scoring")
+    wanted = ("size", "task", "selection", "batch", "device", "precision", "steps", "compile", "peer", *_SCORED)
     manifest = None if options.data is None else load_data(options.data)
     values = measure(**_asked(options, *wanted), **_network(options), manifest=manifest)
     print_result(options, values, format_step(values))
@@ -35,7 +37,7 @@ def _bench_profile(options: Namespace) -> int:
         raise ConfigError("a profile is of our own model as it is: give neither --peer nor --compile")
     if options.arch != "vit":
         raise ConfigError(f"a profile is of our own model: give no --arch, or leave --profile out ({options.arch})")
-    info = describe_task(**_asked(options, "size", "task", "selection", "scoring"), **_network(options))
+    info = describe_task(**_asked(options, "size", "task", "selection", *_SCORED), **_network(options))
     step = build_step(info, options.batch, device=options.device, precision=options.precision)
     values = profile_step(step, steps=options.steps)
     print_result(options, values, format_profile(values))
@@ -193,7 +195,7 @@ def bench_macs(options: Namespace) -> int:
     """Count multiply-adds."""
     from everest.bench.macs import count_macs, format_macs
 
-    asked = _asked(options, "size", "task", "selection", "peer", "scoring")
+    asked = _asked(options, "size", "task", "selection", "peer", *_SCORED)
     values = count_macs(**asked, **_network(options))
     print_result(options, values, format_macs(values))
     return EXIT_OK

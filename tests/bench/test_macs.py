@@ -62,10 +62,29 @@ def test_the_text_says_the_numbers() -> None:
     assert "156 encoded and 314 predicted of 1568" in text
 
 
+def test_other_scores_are_counted() -> None:
+    """Cosine takes the same products; a followed camera the changes, and embeds what is kept afterwards."""
+    plain, cosine, moving = (
+        count_macs("base", "pretrain", "rero", **scored)["gmacs"]
+        for scored in ({}, {"distance": "cosine"}, {"camera": "moving"})
+    )
+    assert plain == cosine
+    one_token = 2 * 16 * 16 * 3 * 768 / 1e9
+    assert moving - plain == pytest.approx((156 - 196) * one_token)
+    random = count_macs("base", "pretrain", "rero", scoring="random_projection")["gmacs"]
+    assert random == pytest.approx(18.25, abs=0.02)
+
+
 def test_unknown_names_are_refused() -> None:
     with pytest.raises(ConfigError, match="unknown size"):
         count_macs("enormous", "pretrain", "rero")
     with pytest.raises(ConfigError, match="unknown selection"):
         count_macs("tiny", "pretrain", "best")
+    with pytest.raises(ConfigError, match="unknown distance 'l3'"):
+        count_macs("tiny", "pretrain", "rero", distance="l3")
+    with pytest.raises(ConfigError, match="unknown camera"):
+        count_macs("tiny", "pretrain", "rero", camera="panning")
+    with pytest.raises(ConfigError, match="distance=l1 cannot be measured with scoring=projection"):
+        count_macs("tiny", "pretrain", "rero", distance="l1", scoring="projection")
     with pytest.raises(ConfigError, match="no peer 'fancy'"):
         count_macs("tiny", "pretrain", "rero", peer="fancy")

@@ -25,9 +25,18 @@ class Names:
 
 
 @pytest.mark.parametrize("task", ["pretrain", "finetune"])
-@pytest.mark.parametrize("selection", ["rero", "tube", "all"])
-def test_taken_apart_the_step_is_the_same(task: str, selection: str) -> None:
-    info = describe_task("tiny", task, selection, num_classes=3, **SHAPE)
+@pytest.mark.parametrize(
+    ("selection", "scored"),
+    [
+        ("rero", {}),
+        ("rero", {"distance": "cosine"}),
+        ("rero", {"scoring": "random_projection", "camera": "moving"}),
+        ("tube", {}),
+        ("all", {}),
+    ],
+)
+def test_taken_apart_the_step_is_the_same(task: str, selection: str, scored: dict[str, str]) -> None:
+    info = describe_task("tiny", task, selection, num_classes=3, **scored, **SHAPE)
     whole, parts = (build_step(info, 2, device="cpu") for _ in range(2))
     for _ in range(3):
         torch.manual_seed(5)

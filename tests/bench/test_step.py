@@ -91,6 +91,12 @@ def test_a_measurement_is_complete(capsys: pytest.CaptureFixture[str]) -> None:
     assert "1 encoded and 1 predicted of 8" in text
 
 
+def test_cosine_is_measured_exactly_in_bfloat16_too() -> None:
+    asked = {"batch": 1, "device": "cpu", "steps": 1, "warmup": 0, "distance": "cosine", "camera": "moving", **TINY}
+    values = bench_step(size="tiny", precision="bfloat16", **asked)
+    assert (values["distance"], values["camera"], values["precision"]) == ("cosine", "moving", "bfloat16")
+
+
 def test_one_step_has_no_spread() -> None:
     values = bench_step(size="tiny", task="finetune", batch=1, device="cpu", steps=1, warmup=0, peer="plain", **TINY)
     assert values["seconds_q1"] == values["seconds_per_step"] == values["seconds_q3"]

@@ -3,7 +3,17 @@
 from typing import Any, TypedDict, get_args
 
 from everest.bench.distilled import objective_settings, size_of_teachers
-from everest.config import Arch, CheckpointInfo, ModelSize, ObjectiveName, Scoring, SelectionMethod, Task
+from everest.config import (
+    Arch,
+    Camera,
+    CheckpointInfo,
+    Distance,
+    ModelSize,
+    ObjectiveName,
+    Scoring,
+    SelectionMethod,
+    Task,
+)
 from everest.errors import ConfigError, nearest
 from everest.settings import parse
 
@@ -25,6 +35,8 @@ class TaskOptions(TypedDict, total=False):
     keep_ratio: float | None
     encode_ratio: float
     scoring: Scoring
+    distance: Distance
+    camera: Camera
     objective: ObjectiveName
     teacher: ModelSize | None
     arch: Arch
@@ -43,6 +55,8 @@ def describe_task(
     keep_ratio: float | None = None,
     encode_ratio: float = ENCODE_RATIO,
     scoring: Scoring = "auto",
+    distance: Distance = "l2",
+    camera: Camera = "still",
     objective: ObjectiveName = "pixels",
     teacher: ModelSize | None = None,
     arch: Arch = "vit",
@@ -60,7 +74,9 @@ def describe_task(
         num_classes: Of the classifier.
         keep_ratio: Share of all tokens that is kept; None: the paper's, .3 in pre-training and .6 in fine-tuning.
         encode_ratio: Share of all tokens that is encoded in pre-training.
-        scoring: How the tokens that change are found.
+        scoring: What the change of tokens is measured on.
+        distance: How it is measured.
+        camera: Whether a moving camera is followed.
         objective: What is predicted in pre-training.
         teacher: Size of both teachers of ``mvd``; None: that of the model.
         arch: The network.
@@ -74,6 +90,8 @@ def describe_task(
         ("task", task, Task),
         ("selection", selection, SelectionMethod),
         ("scoring", scoring, Scoring),
+        ("distance", distance, Distance),
+        ("camera", camera, Camera),
         ("objective", objective, ObjectiveName),
         ("teacher", teacher or size, ModelSize),
         ("arch", arch, Arch),
@@ -95,6 +113,8 @@ def describe_task(
             "keep_ratio": keep_ratio,
             "encode_ratio": min(encode_ratio, keep_ratio),
             "scoring": scoring,
+            "distance": distance,
+            "camera": camera,
         },
         "objective": objective_settings(objective, task, teacher or size),
         "class_names": [f"class {number}" for number in range(num_classes)] if task == "finetune" else [],
@@ -109,6 +129,7 @@ def asked_for(info: CheckpointInfo, peer: Peer | None) -> dict[str, Any]:
         **{"size": model.size, "task": info.task, "selection": selection.method, "peer": peer},
         **{"arch": model.arch, "tubelet_size": model.tubelet_size},
         **{"keep_ratio": selection.keep_ratio, "encode_ratio": selection.encode_ratio, "scoring": selection.scoring},
+        **{"distance": selection.distance, "camera": selection.camera},
         **{"objective": info.objective.name, "teacher": size_of_teachers(info.objective)},
         "clip": {"num_frames": clip.num_frames, "height": clip.height, "width": clip.width},
     }

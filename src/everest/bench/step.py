@@ -144,7 +144,8 @@ def _count(step: TrainingStep, info: CheckpointInfo, peer: Peer | None, batch: i
     selections whose number of tokens follows the clips.
     """
     if peer in {None, PLAIN} and info.selection.method not in VARYING:
-        if info.selection.scoring == "auto" and step.dtype == torch.bfloat16:
+        is_coarse = info.selection.scoring == "auto" and info.selection.distance != "cosine"
+        if is_coarse and step.dtype == torch.bfloat16:
             selection = info.selection.model_copy(update={"scoring": "bfloat16"})
             info = info.model_copy(update={"selection": selection})
         macs = count_task(info, peer)
