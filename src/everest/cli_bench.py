@@ -11,7 +11,7 @@ from everest.config import SelectionMethod
 
 Add = Callable[[Any, str, Callable[[argparse.Namespace], int], str], argparse.ArgumentParser]
 
-_SIZES = ("tiny", "small", "base", "large", "huge")
+_SIZES = ("nano", "tiny", "small", "base", "large", "huge")
 _METHODS = f"{', '.join(get_args(SelectionMethod))} (default: rero)"
 _DATA = "a manifest, a folder, or the word bundled"
 _RATIOS = (1.0, 0.8, 0.6, 0.4, 0.3, 0.2, 0.1)

@@ -68,6 +68,7 @@ def test_state_dicts_have_the_keys_of_the_release(size: ModelSize) -> None:
 def test_the_decoder_is_half_as_wide() -> None:
     widths = {size: (table.width, table.decoder_width) for size, table in SIZES.items()}
     assert widths == {
+        "nano": (96, 48),
         "tiny": (192, 96),
         "small": (384, 192),
         "base": (768, 384),

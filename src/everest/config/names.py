@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-ModelSize = Literal["tiny", "small", "base", "large", "huge"]
+ModelSize = Literal["nano", "tiny", "small", "base", "large", "huge"]
 """A ViT by its width, depth and heads."""
 Arch = Literal["vit", "mvit_s", "mvit_b", "vivit", "timesformer", "xvit", "motionformer"]
 """The network: ours, and those that are trained with labels only."""

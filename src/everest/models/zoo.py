@@ -1,4 +1,4 @@
-"""Models by name: the sizes of the paper, and a tiny one for CPUs."""
+"""Models by name: the sizes of the paper, and two small ones for CPUs."""
 
 from dataclasses import dataclass
 
@@ -27,13 +27,14 @@ class Size:
 
 
 SIZES: dict[ModelSize, Size] = {
+    "nano": Size(width=96, depth=4, num_heads=3, decoder_width=48, decoder_heads=3),
     "tiny": Size(width=192, depth=6, num_heads=3, decoder_width=96, decoder_heads=3),
     "small": Size(width=384, depth=12, num_heads=6, decoder_width=192, decoder_heads=3),
     "base": Size(width=768, depth=12, num_heads=12, decoder_width=384, decoder_heads=6),
     "large": Size(width=1024, depth=24, num_heads=16, decoder_width=512, decoder_heads=8),
     "huge": Size(width=1280, depth=32, num_heads=16, decoder_width=640, decoder_heads=8),
 }
-"""Width, depth and heads of ``tiny``, ``small``, ``base``, ``large`` and ``huge``."""
+"""Width, depth and heads of ``nano``, ``tiny``, ``small``, ``base``, ``large`` and ``huge``; the first two are ours."""
 
 
 _DECODER_DEPTH: dict[ObjectiveName, int] = {"pixels": 4, "mme": 1, "mvd": 2}

@@ -16,7 +16,7 @@ from everest.inference import Inspection
 from everest.visualize import Cost
 
 MANY_CLASSES = tuple(map(str, range(400)))  # of Kinetics-400; where no classifier says how many
-NAMES = {"tiny": "ViT-tiny", "small": "ViT-S", "base": "ViT-B", "large": "ViT-L", "huge": "ViT-H"}
+NAMES = {"nano": "ViT-nano", "tiny": "ViT-tiny", "small": "ViT-S", "base": "ViT-B", "large": "ViT-L", "huge": "ViT-H"}
 
 
 @dataclass(frozen=True)

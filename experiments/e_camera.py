@@ -1,0 +1,135 @@
+"""What does a moving camera do to the choice of tokens, and what does following it win back?
+
+    python experiments/e_camera.py --data runs/experiments/data-moving-camera --out runs/experiments \
+        --still runs/experiments/data
+
+First, where the budget goes (``e_budget.json``): clips of still cameras are seen through a window that pans or shakes.
+What changes under the still camera is the foreground; the share of the kept tokens that show none of it is what the
+camera costs, without and with ``selection.camera=moving``. No network has to learn anything for this: the score is the
+paper's, of the embedding that was pre-trained with the first seed.
+
+Then, what it does to accuracy: pre-training and fine-tuning with 60 % on clips of a still, a panning and a shaking
+camera, with either setting, the data of ``moving_camera.py``.
+"""
+
+import json
+import sys
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import torch
+from a_pretraining import EVEREST, SIXTY
+from moving_camera import look_through, pan, shake
+from still_parts import action_of
+from torch import Tensor
+from trials import Arm, bench_of, main, parser_of, pretrain
+
+import everest
+from everest.config import Camera
+from everest.errors import EverestError
+from everest.links import write_new
+from everest.models import Encoder, load_model
+from everest.models.scoring import score_tokens
+from everest.models.tubelets import cut
+from everest.tokens import TokenGrid, num_tokens, patchify, rank_by_score
+
+CAMERAS: tuple[Camera, ...] = ("still", "moving")
+ARMS = tuple(
+    Arm(f"camera={camera}", EVEREST | {"selection.camera": camera}, {"60%": SIXTY | {"selection.camera": camera}})
+    for camera in CAMERAS
+)
+KEEP = 0.3
+MOVES = {"still": (0.0,), "pan": (0.5, 1.0, 2.0, 3.0), "shake": (0.5, 1.0, 2.0)}
+CHANGES = 12.0  # grey levels from which on a pixel of a still camera counts as foreground
+MOST_FOREGROUND = 0.25  # where more of the pixels changes, the camera was not still
+TASKS = ("falls", "fights")
+
+
+def foreground(frames: Tensor, step: int) -> Tensor:
+    """Mark what changes under a still camera, in either frame of a pair: [T, H, W, C] to [T, H, W, 1], 0 or 1."""
+    changed = (frames[step:].float() - frames[:-step].float()).abs().amax(dim=-1, keepdim=True) > CHANGES
+    marked = torch.zeros(*frames.shape[:3], 1, dtype=torch.bool)
+    marked[step:] |= changed
+    marked[:-step] |= changed
+    return marked.float()
+
+
+def shows_foreground(marked: Tensor, grid: TokenGrid) -> Tensor:
+    """Say which tokens show something of it, a twentieth of their pixels at least: [T, H, W, 1] to [N]."""
+    clips = marked.permute(3, 0, 1, 2).expand(3, -1, -1, -1)[None].contiguous()  # [1, 3, T, H, W]
+    return patchify(clips, grid)[0].mean(dim=-1) > 0.05
+
+
+def measure(encoder: Encoder, mean_std: tuple[Any, Any], frames: Tensor, number: int) -> Iterator[dict[str, Any]]:
+    """Move the camera over a clip in all ways and see where the budget goes."""
+    grid = encoder.grid
+    side, marked = grid.clip_shape[1], foreground(frames, grid.tubelet_size)
+    for kind, strengths in MOVES.items():
+        for strength in strengths:
+            places = (shake if kind == "shake" else pan)(strength, number)
+            seen = look_through(frames, places, side).round().clamp(0, 255).to(torch.uint8)
+            shown = shows_foreground(look_through(marked, places, side), grid)
+            patches = cut(seen.permute(3, 0, 1, 2)[None].contiguous(), grid, *mean_std)
+            for camera in CAMERAS:
+                scores, _ = score_tokens(encoder.patch_embed, patches, grid, "exact", camera=camera)
+                kept = rank_by_score(scores)[0, : num_tokens(KEEP, grid.num_tokens)]
+                yield {
+                    "moves": kind,
+                    "pixels": strength,
+                    "camera": camera,
+                    "background": 1 - shown[kept].float().mean().item(),
+                    "foreground_found": (shown[kept].sum() / shown.sum()).item(),
+                    "chance": 1 - shown.float().mean().item(),
+                }
+
+
+def budget(run: Path, data: Path) -> list[dict[str, Any]]:
+    """Measure where the budget goes: the mean over clips, of each way that a camera moves."""
+    model, info = load_model(run)
+    encoder = model.encoder
+    assert isinstance(encoder, Encoder)  # noqa: S101 - a pre-trained ViT
+    found: dict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
+    for task in TASKS:
+        for number, record in enumerate(everest.load_data(data / "tasks" / task / "manifest.csv").records):
+            frames = action_of(record.path, task)
+            share = foreground(frames, encoder.grid.tubelet_size).mean()
+            if not 0 < share < MOST_FOREGROUND or not _is_seen(frames, encoder.grid):
+                continue
+            for row in measure(encoder, (info.mean, info.std), frames, number):
+                found[task, row["moves"], row["pixels"], row["camera"]].append(row)
+    means = ("background", "foreground_found", "chance")
+    return [
+        dict(zip(("task", "moves", "pixels", "camera"), key, strict=True))
+        | {"clips": len(rows)}
+        | {name: mean(row[name] for row in rows) for name in means}
+        for key, rows in found.items()
+    ]
+
+
+def _is_seen(frames: Tensor, grid: TokenGrid) -> bool:
+    """Whether the window shows foreground wherever it moves."""
+    marked = foreground(frames, grid.tubelet_size)
+    inner = look_through(marked, torch.zeros(len(frames), 2), grid.clip_shape[1] // 2)
+    return bool(inner.any())
+
+
+def run(words: Sequence[str] | None = None) -> int:
+    """From the command line."""
+    parser = parser_of(__doc__)
+    parser.add_argument("--still", type=Path, required=True, help="the folder that prepare.py has made")
+    given = parser.parse_args(words)
+    bench = bench_of(given)
+    try:
+        found = budget(pretrain(bench, EVEREST, given.seeds[0]), given.still)
+        write_new(bench.results / "e_budget.json", json.dumps(found, indent=1))
+    except EverestError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return main(parser, "e", ARMS, words)
+
+
+if __name__ == "__main__":
+    raise SystemExit(run())

@@ -1,0 +1,128 @@
+"""Put clips among still footage, so that two thirds of each video show nothing new.
+
+    python experiments/still_parts.py runs/experiments/data --out runs/experiments/data-still-parts
+
+Eight frames of a labelled clip, a second of it or what was rendered, are preceded and followed by real footage in which
+next to nothing moves: the quietest stretches of all the footage, those of training for training, of testing
+for testing. Where they meet there is a cut. A video is 24 frames; where in it the clip begins is drawn by its name.
+"""
+
+import argparse
+import random
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from time_tasks import TASKS
+from torch import Tensor
+from trials import TASK_FPS, write_table
+
+import everest
+from everest.errors import DataError, EverestError
+from everest.training.progress import Progress
+from everest.video import probe, read_clip
+from everest.video.encode import encode_video
+
+NUM_ACTION, NUM_STILL = 8, 16  # frames of a video
+MOST_MOTION = 0.6  # mean difference of neighbouring frames of still footage, in grey levels 0 to 255
+
+
+@dataclass(frozen=True)
+class Still:
+    """A stretch in which next to nothing moves: uint8, [16, H, W, C], and how much it does."""
+
+    frames: Tensor
+    motion: float
+
+
+def quiet_parts(frames: Tensor, most: float = MOST_MOTION) -> list[Still]:
+    """Find stretches of 16 frames that do not overlap in which the mean difference of neighbours is below a limit.
+
+    Args:
+        frames: uint8, shape [T, H, W, C].
+        most: The limit, in grey levels.
+    """
+    steps = (frames[1:].float() - frames[:-1].float()).abs().mean(dim=(1, 2, 3))  # [T - 1]
+    found, start = [], 0
+    while start + NUM_STILL <= len(frames):
+        motion = float(steps[start : start + NUM_STILL - 1].mean())
+        if motion < most:
+            found.append(Still(frames[start : start + NUM_STILL], motion))
+        start += NUM_STILL if motion < most else 1
+    return found
+
+
+def put_among(action: Tensor, still: Tensor, place: int) -> Tensor:
+    """Put a clip into still footage of its own size, after so many of its frames: [8, ...], [16, ...] to [24, ...]."""
+    fitted = F.interpolate(
+        still.permute(0, 3, 1, 2).float(), size=tuple(action.shape[1:3]), antialias=True, mode="bilinear"
+    )
+    quiet = fitted.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+    return torch.cat([quiet[:place], action, quiet[place:]])
+
+
+def action_of(path: Path, task: str) -> Tensor:
+    """Take eight frames from the middle of a clip: of a task of time neighbours, else a second of it."""
+    info = probe(path)
+    step = 1.0 if task in TASKS else info.fps / (TASK_FPS / 2)
+    first = max(0.0, (info.num_frames - NUM_ACTION * step) / 2)
+    return read_clip(path, [min(info.num_frames - 1, int(first + n * step)) for n in range(NUM_ACTION)]).frames
+
+
+def render(data: Path, out: Path, tasks: Sequence[str]) -> dict[str, int]:
+    """Write the videos of some tasks, and all training clips together as footage."""
+    bank: dict[str, list[Still]] = {"train": [], "test": []}
+    for record in everest.load_data(data / "footage" / "manifest.csv").records:
+        frames = read_clip(record.source, range(probe(record.source).num_frames)).frames
+        bank[record.split or "train"] += quiet_parts(frames)
+    if not all(bank.values()):
+        raise DataError(f"{data}/footage: no still footage for {' or '.join(k for k, v in bank.items() if not v)}")
+    footage, counts = [], {f"still, {split}": len(found) for split, found in bank.items()}
+    for task in tasks:
+        manifest = everest.load_data(data / "tasks" / task / "manifest.csv")
+        place = out / "tasks" / task
+        place.mkdir(parents=True)
+        rows = []
+        with Progress(task, len(manifest.records)) as progress:
+            for number, record in enumerate(manifest.records):
+                draw = random.Random(f"{task}/{number}")  # noqa: S311 - not for secrets
+                split = record.split or "train"
+                still = draw.choice(bank[split]).frames
+                frames = put_among(action_of(record.path, task), still, draw.randint(0, NUM_STILL))
+                name = f"{number:05d}.mp4"
+                for _ in encode_video([frames], place / name, Fraction(round(TASK_FPS)), keyframe_interval=1, crf=0):
+                    pass
+                rows.append((name, manifest.class_names[record.label or 0], split))
+                if split == "train":
+                    footage.append((str(place / name), "train"))
+                progress.update(number + 1)
+        write_table(place / "manifest.csv", ("path", "label", "split"), rows)
+        counts[task] = len(rows)
+    write_table(out / "footage" / "manifest.csv", ("path", "split"), footage)
+    return counts
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Make the data from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path, help="the folder that prepare.py has made")
+    parser.add_argument("--out", type=Path, required=True, help="a new folder")
+    parser.add_argument("--tasks", nargs="+", help="(default: all but direction)")
+    given = parser.parse_args(words)
+    try:
+        found = sorted(path.parent.name for path in (given.data / "tasks").glob("*/manifest.csv"))
+        counts = render(given.data, given.out, given.tasks or [name for name in found if name != "direction"])
+    except EverestError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    for name, number in counts.items():
+        print(f"{name:20} {number:6,}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,353 @@
+"""What all experiments share: arms, how they are trained and measured, and results that a second start goes on with.
+
+An arm is a way to pre-train, or none, and ways to fine-tune what it gives. Trials are made seed by seed, so what is
+stopped half way has all arms of some seeds. Pre-trained weights are kept under a name made of their settings: another
+experiment with the same arm finds them.
+"""
+
+import argparse
+import csv
+import hashlib
+import io
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from results import Results, as_hex
+from time_tasks import BASE_FPS as TASK_FPS
+from time_tasks import TASKS
+
+import everest
+from everest.errors import DataError, EverestError
+from everest.links import write_new
+from everest.training.metrics import read_metrics
+
+Settings = Mapping[str, object]
+Tuning = Settings | Callable[["Bench", str, Path | None], Settings]
+"""Settings of fine-tuning; or what finds them, for a task and the weights it starts from."""
+KEYS = ("profile", "equal", "task", "arm", "how", "seed")
+PROBES = "frozen"
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One of the ways that are compared.
+
+    Attributes:
+        name: In results and tables.
+        pretraining: Settings; None: fresh weights.
+        tunings: Way to fine-tune -> settings.
+        probed: Classify the frozen features of all tokens as well; needs pre-training.
+    """
+
+    name: str
+    pretraining: Settings | None
+    tunings: Mapping[str, Tuning] = field(default_factory=dict)
+    probed: bool = True
+
+    @property
+    def hows(self) -> tuple[str, ...]:
+        """What is measured of it."""
+        return (*self.tunings, *((PROBES,) if self.probed and self.pretraining is not None else ()))
+
+
+@dataclass(frozen=True)
+class Profile:
+    """How large everything is.
+
+    Attributes:
+        name: In results.
+        clip: Settings of network, clip and batch, of both stages.
+        pretrain_clips: Clips that an arm is pre-trained on, each as often as it comes round; of equal time, VideoMAE's.
+        finetune_clips: The same of a classifier.
+        finetune_epochs: A classifier sees no clip more often.
+        pretraining: Further settings of pre-training.
+        finetuning: Further settings of fine-tuning.
+    """
+
+    name: str
+    clip: Settings
+    pretrain_clips: int
+    finetune_clips: int
+    finetune_epochs: int
+    pretraining: Settings = field(default_factory=dict)
+    finetuning: Settings = field(default_factory=dict)
+
+
+_RUN: Settings = {
+    "run.tensorboard": False,
+    "run.report": False,
+    "run.save_every_minutes": 60,
+    "run.save_every_epochs": 100000,
+    "run.log_every_steps": 20,
+    "data.memory_cache": True,
+    "data.num_workers": 0,
+}
+_CPU: Settings = {  # 8 frames of 48 x 48 pixels in patches of 8 are 4 x 6 x 6 = 144 tokens
+    "model.size": "nano",
+    "model.patch_size": 8,
+    "clip.num_frames": 8,
+    "clip.height": 48,
+    "clip.width": 48,
+    "augment.crop_scales": [1.0, 0.875],
+    "run.precision": "bfloat16",
+}
+# Fewer than a hundred clips in a batch, and networks this small do not find what tells the classes apart.
+_CPU_BATCH: Settings = {
+    "data.batch_size": 128,
+    "optim.global_batch_size": 128,
+    "optim.base_lr": 4e-3,
+    "optim.layer_decay": 1.0,
+}
+_GPU: Settings = {
+    "model.size": "small",
+    "model.patch_size": 16,
+    "clip.num_frames": 16,
+    "clip.height": 224,
+    "clip.width": 224,
+    "data.batch_size": 64,
+    "optim.global_batch_size": 64,
+    "data.num_workers": -1,
+    "run.compile": True,
+}
+PROFILES = {
+    profile.name: profile
+    for profile in (
+        Profile(
+            "cpu", _RUN | _CPU, 100_000, 25_000, 100, {"data.batch_size": 64, "optim.global_batch_size": 64}, _CPU_BATCH
+        ),
+        Profile("quick", _RUN | _CPU, 200, 200, 100, {"data.batch_size": 16}, {"data.batch_size": 16}),
+        Profile("gpu", _RUN | _GPU, 400_000, 60_000, 100),
+    )
+}
+"""Two CPU cores for hours; for minutes, to see that all runs; and one GPU."""
+
+
+def as_settings(*parts: Settings) -> list[str]:
+    """Write settings as the command line takes them, later ones over earlier ones."""
+    merged: dict[str, object] = {}
+    for part in parts:
+        merged |= part
+    return [f"{key}={str(value).lower() if isinstance(value, bool) else value}" for key, value in merged.items()]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where an experiment is made.
+
+    Attributes:
+        data: The folder that ``prepare.py`` has made.
+        out: Results, and the runs they come from.
+        profile: How large everything is.
+        equal: ``steps``; or ``time``: every arm is pre-trained as long as VideoMAE is on this machine.
+        chosen: Tasks to do, in this order; none: all.
+        kept: A folder for results; None: in that of the runs.
+    """
+
+    data: Path
+    out: Path
+    profile: Profile
+    equal: str = "steps"
+    chosen: tuple[str, ...] = ()
+    kept: Path | None = None
+
+    @property
+    def results(self) -> Path:
+        """The folder of results."""
+        return self.kept or self.out / "results"
+
+    @property
+    def footage(self) -> Path:
+        """What is learnt from without labels."""
+        return self.data / "footage" / "manifest.csv"
+
+    def tasks(self) -> tuple[str, ...]:
+        """Names of the labelled tasks."""
+        found = tuple(sorted(path.parent.name for path in (self.data / "tasks").glob("*/manifest.csv")))
+        if not found:
+            raise DataError(f"{self.data}/tasks holds no tasks: make them with prepare.py")
+        if wrong := set(self.chosen) - set(found):
+            raise DataError(f"no task {', '.join(sorted(wrong))}; there are {', '.join(found)}")
+        return self.chosen or found
+
+    def manifest(self, task: str) -> Path:
+        """The list of a task."""
+        return self.data / "tasks" / task / "manifest.csv"
+
+
+def write_table(path: Path, names: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Write a list of clips, whole or not at all."""
+    table = io.StringIO()
+    csv.writer(table).writerows([names, *rows])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_new(path, table.getvalue())
+
+
+def sampling(task: str) -> Settings:
+    """Say which frames a clip of a task takes: of a task of time all that were rendered, else one second."""
+    if task in TASKS:
+        return {"clip.fps": TASK_FPS, "evaluation.num_segments": 1}
+    return {"clip.fps": TASK_FPS / 2, "evaluation.num_segments": 3}
+
+
+def schedule(manifest: Path, num_clips: int, most_epochs: int = 100_000) -> dict[str, object]:
+    """Say for how many epochs so many clips come round, and warm up for a tenth of them."""
+    with manifest.open(newline="") as file:
+        num_videos = sum(row.get("split", "") in {"", "train", None} for row in csv.DictReader(file))
+    if not num_videos:
+        raise DataError(f"{manifest} has no clips for training")
+    num_epochs = min(max(1, round(num_clips / num_videos)), most_epochs)
+    return {"optim.epochs": num_epochs, "optim.warmup_epochs": num_epochs / 10}
+
+
+def pretrain(bench: Bench, settings: Settings, seed: int, num_clips: int | None = None) -> Path:
+    """Pre-train, or find it done; gives the run folder."""
+    profile = bench.profile
+    times = schedule(bench.footage, profile.pretrain_clips if num_clips is None else num_clips)
+    words = as_settings(profile.clip, {"clip.fps": TASK_FPS}, profile.pretraining, times, settings, {"run.seed": seed})
+    name = hashlib.sha256(json.dumps(sorted(words)).encode()).hexdigest()[:16]
+    out = bench.out / "pretrained" / name
+    everest.pretrain(recipe="demo", data=bench.footage, out=out, settings=words)
+    return out
+
+
+def clips_per_second(run: Path) -> float:
+    """Give the rate of a run: the median over its log lines."""
+    rates = sorted(row["clips_per_second"] for row in read_metrics(run / "metrics.jsonl") if "clips_per_second" in row)
+    return float(rates[len(rates) // 2])
+
+
+def classify(bench: Bench, task: str, init: Path | None, settings: Settings, seed: int) -> dict[str, Any]:
+    """Fine-tune and evaluate."""
+    manifest, profile = bench.manifest(task), bench.profile
+    times = schedule(manifest, profile.finetune_clips, most_epochs=profile.finetune_epochs)
+    words = as_settings(
+        profile.clip,
+        {"run.evaluate_every_epochs": 0},
+        sampling(task),
+        profile.finetuning,
+        times,
+        settings,
+        {"run.seed": seed},
+    )
+    name = hashlib.sha256(json.dumps([task, str(init), *sorted(words)]).encode()).hexdigest()[:16]
+    out = bench.out / "finetuned" / name
+    run = everest.finetune(recipe="demo", data=manifest, out=out, init=init, settings=words)
+    found = run.evaluation
+    if found is None or found.failures:
+        raise DataError(f"{task}: {'no test split' if found is None else found.failures[0]}")
+    right = [int(clip.probabilities.argmax() == clip.label) for clip in found.predictions]
+    return {"top1": found.top1, "majority": found.majority, "right": as_hex(right), "num_test": len(right)}
+
+
+def probe(bench: Bench, task: str, run: Path) -> dict[str, Any]:
+    """Classify the frozen features of a pre-trained encoder, of all tokens."""
+    tables = [bench.out / "probed" / f"{run.name}-{task}-{split}.npz" for split in ("train", "test")]
+    for table, split in zip(tables, ("train", "test"), strict=True):
+        everest.embed(run, bench.manifest(task), table, split=split, views="1x1", num_workers=0)
+    found = everest.probe(*tables)
+    return {"majority": found.majority} | {result.name: result.top1 for result in found.results}
+
+
+def trials(bench: Bench, arms: Sequence[Arm], seeds: Sequence[int], tasks: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """List what is to be done, seed by seed."""
+    for seed in seeds:
+        for arm in arms:
+            for task in tasks:
+                for how in arm.hows:
+                    where = {"profile": bench.profile.name, "equal": bench.equal, "task": task}
+                    yield {**where, "arm": arm.name, "how": how, "seed": seed}
+
+
+def clips_of(bench: Bench, arms: Sequence[Arm], reference: Settings) -> dict[str, int]:
+    """Say on how many clips each arm is pre-trained: equally many, or as many as VideoMAE's time is enough for."""
+    num_clips = bench.profile.pretrain_clips
+    if bench.equal == "steps":
+        return {arm.name: num_clips for arm in arms}
+    trained = {arm.name: arm.pretraining for arm in arms if arm.pretraining is not None}
+    kept = bench.out / "rates.json"
+    rates: dict[str, float] = json.loads(kept.read_text()) if kept.exists() else {}
+    for name, settings in {"": reference, **trained}.items():
+        if name not in rates:
+            rates[name] = clips_per_second(pretrain(bench, settings, 0, num_clips // 10))
+    bench.out.mkdir(parents=True, exist_ok=True)
+    kept.write_text(json.dumps(rates))
+    return {arm.name: round(num_clips * rates.get(arm.name, 0.0) / rates[""]) for arm in arms}
+
+
+def run_all(
+    bench: Bench, arms: Sequence[Arm], results: Results, seeds: Sequence[int], *, reference: Settings | None = None
+) -> None:
+    """Make all trials that are not known yet.
+
+    Args:
+        bench: Where.
+        arms: What is compared.
+        results: Where it is written.
+        seeds: Of weights, batches and tokens.
+        reference: Pre-training whose time all others are given where time is equal.
+
+    Raises:
+        EverestError: Of a run; what has been found by then is kept.
+    """
+    by_name = {arm.name: arm for arm in arms}
+    num_clips = clips_of(bench, arms, reference or {})
+    for trial in trials(bench, arms, seeds, bench.tasks()):
+        if results.knows(trial):
+            continue
+        arm, seed, how = by_name[trial["arm"]], trial["seed"], trial["how"]
+        print(f"{len(results) + 1}: {trial}", file=sys.stderr)
+        init = None if arm.pretraining is None else pretrain(bench, arm.pretraining, seed, num_clips[arm.name])
+        started = time.perf_counter()
+        if how == PROBES:
+            assert init is not None  # noqa: S101 - only what was pre-trained is probed
+            found = probe(bench, trial["task"], init)
+        else:
+            tuning = arm.tunings[how]
+            settings = tuning(bench, trial["task"], init) if callable(tuning) else tuning
+            found = classify(bench, trial["task"], init, settings, seed)
+        seconds = round(time.perf_counter() - started, 1)
+        results.add({**trial, "pretrain_clips": num_clips[arm.name], "seconds": seconds, **found})
+
+
+def parser_of(text: str | None) -> argparse.ArgumentParser:
+    """What all experiments take."""
+    parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="the folder that prepare.py has made")
+    parser.add_argument("--out", type=Path, required=True, help="a folder for runs and results")
+    parser.add_argument("--results", type=Path, help="a folder for results (default: OUT/results)")
+    parser.add_argument("--profile", choices=list(PROFILES), default="cpu", help="how large (default: cpu)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], help="(default: 0 1 2 3 4)")
+    parser.add_argument("--tasks", nargs="+", help="some of them, in this order (default: all)")
+    parser.add_argument("--equal", choices=("steps", "time"), default="steps", help="of pre-training")
+    return parser
+
+
+def bench_of(given: argparse.Namespace) -> Bench:
+    """Where an experiment is made, by what its command line says."""
+    chosen = tuple(given.tasks or ())
+    return Bench(given.data, given.out, PROFILES[given.profile], given.equal, chosen, given.results)
+
+
+def main(
+    text: str | argparse.ArgumentParser | None,
+    letter: str,
+    arms: Sequence[Arm],
+    words: Sequence[str] | None,
+    reference: Settings | None = None,
+) -> int:
+    """Run an experiment that is made of arms from the command line."""
+    given = (text if isinstance(text, argparse.ArgumentParser) else parser_of(text)).parse_args(words)
+    bench = bench_of(given)
+    try:
+        results = Results(bench.results / f"{letter}.jsonl", KEYS)
+        run_all(bench, arms, results, given.seeds, reference=reference)
+    except EverestError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"{len(results)} results: {results.path}")
+    return 0
