@@ -11,7 +11,7 @@ export OMP_NUM_THREADS ?= 2
 TEST_PROCESSES ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test coverage test-kills test-mutations test-wheel lint docs format clean
+.PHONY: help setup demo test coverage test-kills test-mutations test-wheel experiments-quick lint docs format clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,10 @@ test-kills: setup  ## short runs, killed ninety times and started again: some fi
 
 test-mutations: setup  ## 1,000 damaged videos through index, check and loaders: half a minute
 	$(BIN)/python -m pytest tests/mutations/many_mutations.py
+
+experiments-quick: setup  ## every experiment, reduced to minutes, on the bundled clips: that they run, not what they find
+	rm -rf build/experiments-quick
+	OMP_NUM_THREADS=1 $(BIN)/python experiments/quick.py build/experiments-quick
 
 docs: setup  ## the documentation site, into build/docs
 	$(BIN)/python -m sphinx -c docs -E -W --keep-going -q . build/docs

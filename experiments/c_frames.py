@@ -11,21 +11,21 @@ from collections.abc import Sequence
 from a_pretraining import EVEREST, SIXTY
 from trials import Arm, Settings, main
 
-_SPREAD: Settings = {"clip.sampling": "segments", "evaluation.num_segments": 1}
+_SPREAD: Settings = {"clip.sampling": "segments"}
+_ONCE: Settings = {"evaluation.num_segments": 1}  # evenly spread frames are the same ones in every view
 
 
 def choosing(alpha: float) -> Settings:
     """Choose frames among so many times as many."""
-    return _SPREAD | {"frame_selection.enabled": True, "frame_selection.alpha": alpha}
+    return {"frame_selection.enabled": True, "frame_selection.alpha": alpha}
 
 
-ARMS = (
-    Arm("evenly spread", EVEREST | _SPREAD, {"60%": SIXTY | _SPREAD}, probed=False),
-    *(
-        Arm(f"alpha {alpha}", EVEREST | choosing(alpha), {"60%": SIXTY | choosing(alpha)}, probed=False)
-        for alpha in (1.3, 1.5, 2.0)
-    ),
-)
+def arm(name: str, frames: Settings) -> Arm:
+    """Choose frames in one way, in pre-training and in fine-tuning."""
+    return Arm(name, EVEREST | _SPREAD | frames, {"60%": SIXTY | _SPREAD | _ONCE | frames}, probed=False)
+
+
+ARMS = (arm("evenly spread", {}), *(arm(f"alpha {alpha}", choosing(alpha)) for alpha in (1.3, 1.5, 2.0)))
 
 
 def run(words: Sequence[str] | None = None) -> int:

@@ -16,6 +16,7 @@ import json
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -92,7 +93,7 @@ def budget(run: Path, data: Path) -> list[dict[str, Any]]:
     encoder = model.encoder
     assert isinstance(encoder, Encoder)  # noqa: S101 - a pre-trained ViT
     found: dict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
-    for task in TASKS:
+    for task in (name for name in TASKS if (data / "tasks" / name).is_dir()):
         for number, record in enumerate(everest.load_data(data / "tasks" / task / "manifest.csv").records):
             frames = action_of(record.path, task)
             share = foreground(frames, encoder.grid.tubelet_size).mean()
@@ -123,7 +124,7 @@ def run(words: Sequence[str] | None = None) -> int:
     given = parser.parse_args(words)
     bench = bench_of(given)
     try:
-        found = budget(pretrain(bench, EVEREST, given.seeds[0]), given.still)
+        found = budget(pretrain(replace(bench, data=given.still), EVEREST, given.seeds[0]), given.still)
         write_new(bench.results / "e_budget.json", json.dumps(found, indent=1))
     except EverestError as error:
         print(f"error: {error}", file=sys.stderr)

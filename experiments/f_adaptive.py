@@ -3,7 +3,7 @@
     python experiments/f_adaptive.py --data runs/experiments/data --out runs/experiments
 
 What EVEREST's pre-training gave is fine-tuned with 40 and with 60 % of the tokens of every clip, and with adaptive
-selection, whose share of the change to be covered is chosen so that the training clips of the task keep as many on average.
+selection, whose share of the change to be covered is chosen so that the training clips of the task keep as many.
 """
 
 from collections.abc import Sequence

@@ -3,8 +3,9 @@
     python experiments/moving_camera.py runs/experiments/data --out runs/experiments/data-moving-camera
 
 Eight frames of a labelled clip, a second of it or what was rendered, are seen through a window of 56 x 56 pixels. It
-moves evenly in a direction that the name of the clip decides (``pan``), or jumps around its middle from frame to frame (``shake``);
-places are not whole pixels, and frames are interpolated between them. All training clips together are the footage.
+moves evenly in a direction that the name of the clip decides (``pan``), or jumps around its middle from frame
+to frame (``shake``); places are not whole pixels, and frames are interpolated between them. All training clips together
+are the footage.
 """
 
 import argparse
@@ -17,6 +18,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from still_parts import NUM_ACTION, action_of
+from time_tasks import require_new
 from torch import Tensor
 from trials import TASK_FPS, write_table
 
@@ -99,6 +101,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--tasks", nargs="+", help="(default: all but direction)")
     given = parser.parse_args(words)
     try:
+        require_new(given.out)
         found = sorted(path.parent.name for path in (given.data / "tasks").glob("*/manifest.csv"))
         counts = render(given.data, given.out, given.tasks or [name for name in found if name != "direction"])
     except EverestError as error:

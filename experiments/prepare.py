@@ -95,6 +95,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--most", type=int, default=6, help="windows of a video (default: 6)")
     given = parser.parse_args(words)
     try:
+        time_tasks.require_new(given.out)
         footage = [everest.load_data(name) for name in given.footage]
         counts = {"footage": copy_small(footage, given.out / "footage", given.side, labelled=False)}
         for named in given.labelled:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from time_tasks import TASKS
+from time_tasks import TASKS, require_new
 from torch import Tensor
 from trials import TASK_FPS, write_table
 
@@ -114,6 +114,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--tasks", nargs="+", help="(default: all but direction)")
     given = parser.parse_args(words)
     try:
+        require_new(given.out)
         found = sorted(path.parent.name for path in (given.data / "tasks").glob("*/manifest.csv"))
         counts = render(given.data, given.out, given.tasks or [name for name in found if name != "direction"])
     except EverestError as error:

@@ -19,7 +19,7 @@ import io
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -59,6 +59,16 @@ class Window:
     fps: float
 
 
+def require_new(folder: Path) -> None:
+    """Refuse a folder in which there is something.
+
+    Raises:
+        DataError: There is.
+    """
+    if folder.exists() and any(folder.iterdir()):
+        raise DataError(f"{folder}: holds files; give a new folder")
+
+
 def split_of(record: ClipRecord) -> str:
     """Give the split of the list; of footage without splits, a fifth of the files, always the same, is for testing."""
     if record.split is not None:
@@ -74,11 +84,14 @@ class Shape:
         num_frames: T.
         side: Pixels of the short side.
         still: All frames are the middle one.
+        least_motion: Mean difference of neighbouring frames, in grey levels 0 to 255, from which on a window is taken:
+            of what does not move nobody can tell how it was played.
     """
 
     num_frames: int = 8
     side: int = 72
     still: bool = False
+    least_motion: float = 1.0
 
 
 def windows_of(record: ClipRecord, length: float, most: int) -> list[Window]:
@@ -142,8 +155,7 @@ def render(
     Raises:
         DataError: The folder holds something, or nothing can be made of the footage.
     """
-    if out.exists() and any(out.iterdir()):
-        raise DataError(f"{out}: holds files; give a new folder")
+    require_new(out)
     for label in TASKS[task]:
         (out / label).mkdir(parents=True, exist_ok=True)
     length = ((shape.num_frames - 1) * max(speed for speed, _ in TASKS[task].values()) + 1) / BASE_FPS
@@ -167,6 +179,9 @@ def render(
 
 def _render(task: str, window: Window, out: Path, name: str, shape: Shape) -> list[tuple[str, str, str]]:
     """Write a window in all ways, or in none; gives the rows of the list."""
+    first = play(window, next(iter(TASKS[task].values())), replace(shape, still=False)).float()
+    if (first[1:] - first[:-1]).abs().mean() < shape.least_motion:
+        return []
     clips = {label: play(window, way, shape) for label, way in TASKS[task].items()}
     for label, frames in clips.items():
         for _ in encode_video([frames], out / label / name, Fraction(15), keyframe_interval=1, crf=0):

@@ -31,6 +31,8 @@ Tuning = Settings | Callable[["Bench", str, Path | None], Settings]
 """Settings of fine-tuning; or what finds them, for a task and the weights it starts from."""
 KEYS = ("profile", "equal", "task", "arm", "how", "seed")
 PROBES = "frozen"
+CONTROL = "-control"
+"""Ends the name of a task whose clips are filled with their middle frame."""
 
 
 @dataclass(frozen=True)
@@ -117,9 +119,7 @@ _GPU: Settings = {
 PROFILES = {
     profile.name: profile
     for profile in (
-        Profile(
-            "cpu", _RUN | _CPU, 100_000, 25_000, 100, {"data.batch_size": 64, "optim.global_batch_size": 64}, _CPU_BATCH
-        ),
+        Profile("cpu", _RUN | _CPU, 200_000, 25_000, 100, {"optim.base_lr": 1e-2}, _CPU_BATCH),
         Profile("quick", _RUN | _CPU, 200, 200, 100, {"data.batch_size": 16}, {"data.batch_size": 16}),
         Profile("gpu", _RUN | _GPU, 400_000, 60_000, 100),
     )
@@ -170,13 +170,15 @@ class Bench:
         found = tuple(sorted(path.parent.name for path in (self.data / "tasks").glob("*/manifest.csv")))
         if not found:
             raise DataError(f"{self.data}/tasks holds no tasks: make them with prepare.py")
-        if wrong := set(self.chosen) - set(found):
+        controls = {f"{path.parent.name}{CONTROL}" for path in (self.data / "controls").glob("*/manifest.csv")}
+        if wrong := set(self.chosen) - set(found) - controls:
             raise DataError(f"no task {', '.join(sorted(wrong))}; there are {', '.join(found)}")
         return self.chosen or found
 
     def manifest(self, task: str) -> Path:
         """The list of a task."""
-        return self.data / "tasks" / task / "manifest.csv"
+        folder = "controls" if task.endswith(CONTROL) else "tasks"
+        return self.data / folder / task.removesuffix(CONTROL) / "manifest.csv"
 
 
 def write_table(path: Path, names: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -187,9 +189,22 @@ def write_table(path: Path, names: Sequence[str], rows: Sequence[Sequence[str]])
     write_new(path, table.getvalue())
 
 
+def write_groups(bench: Bench) -> None:
+    """Write down which video or window each test clip is from, in ``tasks.json``; clips of one are not independent."""
+    path = bench.results / "tasks.json"
+    known: dict[str, list[str]] = json.loads(path.read_text()) if path.exists() else {}
+    for task in bench.tasks():
+        with bench.manifest(task).open(newline="") as file:
+            rows = [row for row in csv.DictReader(file) if row.get("split") == "test"]
+        # Clips of a task of time are named by video and window, such as forwards/00012-3.mp4.
+        known[task] = [row.get("group") or Path(row["path"]).stem.partition("-")[0] for row in rows]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_new(path, json.dumps(known))
+
+
 def sampling(task: str) -> Settings:
     """Say which frames a clip of a task takes: of a task of time all that were rendered, else one second."""
-    if task in TASKS:
+    if task.removesuffix(CONTROL) in TASKS:
         return {"clip.fps": TASK_FPS, "evaluation.num_segments": 1}
     return {"clip.fps": TASK_FPS / 2, "evaluation.num_segments": 3}
 
@@ -209,10 +224,14 @@ def pretrain(bench: Bench, settings: Settings, seed: int, num_clips: int | None 
     profile = bench.profile
     times = schedule(bench.footage, profile.pretrain_clips if num_clips is None else num_clips)
     words = as_settings(profile.clip, {"clip.fps": TASK_FPS}, profile.pretraining, times, settings, {"run.seed": seed})
-    name = hashlib.sha256(json.dumps(sorted(words)).encode()).hexdigest()[:16]
-    out = bench.out / "pretrained" / name
+    out = bench.out / "pretrained" / _name(bench.footage.read_text(), words)
     everest.pretrain(recipe="demo", data=bench.footage, out=out, settings=words)
     return out
+
+
+def _name(given: str, words: Sequence[str]) -> str:
+    """Name a run by what it learns from and its settings."""
+    return hashlib.sha256(json.dumps([given, *sorted(words)]).encode()).hexdigest()[:16]
 
 
 def clips_per_second(run: Path) -> float:
@@ -234,8 +253,7 @@ def classify(bench: Bench, task: str, init: Path | None, settings: Settings, see
         settings,
         {"run.seed": seed},
     )
-    name = hashlib.sha256(json.dumps([task, str(init), *sorted(words)]).encode()).hexdigest()[:16]
-    out = bench.out / "finetuned" / name
+    out = bench.out / "finetuned" / _name(f"{task} {init and init.name} {manifest.read_text()}", words)
     run = everest.finetune(recipe="demo", data=manifest, out=out, init=init, settings=words)
     found = run.evaluation
     if found is None or found.failures:
@@ -248,7 +266,8 @@ def probe(bench: Bench, task: str, run: Path) -> dict[str, Any]:
     """Classify the frozen features of a pre-trained encoder, of all tokens."""
     tables = [bench.out / "probed" / f"{run.name}-{task}-{split}.npz" for split in ("train", "test")]
     for table, split in zip(tables, ("train", "test"), strict=True):
-        everest.embed(run, bench.manifest(task), table, split=split, views="1x1", num_workers=0)
+        if not table.exists():  # the same weights may be those of two arms
+            everest.embed(run, bench.manifest(task), table, split=split, views="1x1", num_workers=0)
     found = everest.probe(*tables)
     return {"majority": found.majority} | {result.name: result.top1 for result in found.results}
 
@@ -295,6 +314,7 @@ def run_all(
         EverestError: Of a run; what has been found by then is kept.
     """
     by_name = {arm.name: arm for arm in arms}
+    write_groups(bench)
     num_clips = clips_of(bench, arms, reference or {})
     for trial in trials(bench, arms, seeds, bench.tasks()):
         if results.knows(trial):
@@ -322,7 +342,7 @@ def parser_of(text: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--results", type=Path, help="a folder for results (default: OUT/results)")
     parser.add_argument("--profile", choices=list(PROFILES), default="cpu", help="how large (default: cpu)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], help="(default: 0 1 2 3 4)")
-    parser.add_argument("--tasks", nargs="+", help="some of them, in this order (default: all)")
+    parser.add_argument("--tasks", nargs="+", help="in this order (default: all); speed-control: of stills")
     parser.add_argument("--equal", choices=("steps", "time"), default="steps", help="of pre-training")
     return parser
 

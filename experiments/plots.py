@@ -1,0 +1,74 @@
+"""Plots of results: one file for each experiment, a panel for each task."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from costs import gmacs_of
+from results import Results, over_seeds
+from trials import KEYS, PROBES
+
+COLOURS = {"all tokens": "#333333", "60 %": "#c0392b", "changing": "#c0392b", "at random": "#888888"}
+
+
+def draw(folder: Path, images: Path) -> list[Path]:
+    """Draw what there are results of; gives the files that were written."""
+    written = []
+    for letter, panel in (("a", _arms), ("b", _ratios)):
+        path = folder / f"{letter}.jsonl"
+        rows = [row for row in Results(path, KEYS) if row["equal"] == "steps" and row["how"] != PROBES]
+        if rows:
+            images.mkdir(parents=True, exist_ok=True)
+            written.append(_figure(rows, panel, images / f"results-{letter}.png"))
+    return written
+
+
+def _figure(rows: Sequence[Mapping[str, Any]], panel: Any, path: Path) -> Path:
+    import matplotlib as mpl
+
+    mpl.use("agg")
+    from matplotlib import pyplot as plt
+
+    tasks = sorted({row["task"] for row in rows})
+    figure, axes = plt.subplots(1, len(tasks), figsize=(3.2 * len(tasks), 3.2), squeeze=False, layout="constrained")
+    for axis, task in zip(axes[0], tasks, strict=True):
+        some = [row for row in rows if row["task"] == task]
+        panel(axis, some)
+        axis.axhline(100 * some[0]["majority"], color="black", linewidth=0.8, linestyle=":")
+        axis.set_title(task)
+    axes[0][0].set_ylabel("accuracy, %")
+    handles, labels = axes[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+    return path
+
+
+def _arms(axis: Any, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Arms beside each other: every seed a dot, the mean a bar."""
+    arms = list(dict.fromkeys(row["arm"] for row in rows))
+    for number, how in enumerate(dict.fromkeys(row["how"] for row in rows)):
+        for place, arm in enumerate(arms):
+            values = [100 * row["top1"] for row in rows if (row["arm"], row["how"]) == (arm, how)]
+            if not values:
+                continue
+            x, label = place + 0.3 * number - 0.15, how if place == 0 else None
+            axis.plot([x] * len(values), values, "o", color=COLOURS[how], markersize=4, alpha=0.6, label=label)
+            axis.plot([x - 0.12, x + 0.12], [sum(values) / len(values)] * 2, color=COLOURS[how], linewidth=2)
+    axis.set_xticks(range(len(arms)), arms, rotation=35, ha="right")
+
+
+def _ratios(axis: Any, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Accuracy of fine-tuning against cost, with the interval over seeds."""
+    rows = [row for row in rows if row["arm"].endswith("30%")]
+    for name, ending in (("changing", "%"), ("at random", "% at random")):
+        hows = [how for how in dict.fromkeys(row["how"] for row in rows) if how.lstrip("0123456789") == ending]
+        points = []
+        for how in hows:
+            found = over_seeds([row["top1"] for row in rows if row["how"] == how])
+            cost = gmacs_of(rows[0]["profile"], float(how.split("%")[0]) / 100)
+            points.append((cost, 100 * found.mean, 100 * min(found.high - found.mean, 1.0)))
+        if points:
+            costs, means, halves = zip(*sorted(points), strict=True)
+            axis.errorbar(costs, means, halves, marker="o", color=COLOURS[name], label=name, capsize=2)
+    axis.set_xlabel("GMAC a clip")

@@ -1,0 +1,276 @@
+"""Tables and plots of what was found, into a page.
+
+    python experiments/report.py experiments/results --page docs/results.md
+
+What stands in the page between ``<!-- table: NAME -->`` and ``<!-- end -->`` is written anew; everything else is left
+alone. A page that is not there yet is begun with all tables. Plots go into the folder ``images`` beside it.
+
+Accuracies are means over seeds with Student's 95 % interval. Differences are taken seed by seed; p is that of a paired
+t test, adjusted for the number of comparisons in the table (Holm); and the interval over videos, a bootstrap, says how
+far another choice of test videos could come out.
+"""
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from costs import gmacs_of
+from plots import draw
+from results import Results, from_hex, holm, over_seeds, paired_over_clips, paired_over_seeds
+from trials import KEYS, PROBES
+
+from everest.errors import DataError, EverestError
+from everest.links import write_new
+
+FROZEN = ("1 nearest neighbour", "20 nearest neighbours", "linear")
+Found = dict[tuple[str, str, str], dict[int, float]]
+"""Task, arm, measure -> seed -> accuracy."""
+Marked = dict[tuple[str, str, str], dict[int, list[int]]]
+"""The same of which test clips were right."""
+
+
+class Experiment:
+    """The results of one script, as tables need them."""
+
+    def __init__(self, rows: Sequence[Mapping[str, Any]], groups: Mapping[str, Sequence[str]]) -> None:
+        self.groups = groups
+        self.found: Found = {}
+        self.marked: Marked = {}
+        self.majority: dict[str, float] = {}
+        self.seconds: dict[tuple[str, str, str], list[float]] = {}
+        for row in rows:
+            task, arm, seed = row["task"], row["arm"], row["seed"]
+            self.majority[task] = max(row["majority"], self.majority.get(task, 0.0))
+            for measure, value in values_of(row):
+                self.found.setdefault((task, arm, measure), {})[seed] = value
+            if "right" in row:
+                right = from_hex(row["right"], row["num_test"])
+                self.marked.setdefault((task, arm, row["how"]), {})[seed] = right
+
+    @property
+    def tasks(self) -> list[str]:
+        """In the order of the alphabet."""
+        return sorted(self.majority)
+
+    def arms(self) -> list[str]:
+        """In the order in which they came."""
+        return list(dict.fromkeys(arm for _, arm, _ in self.found))
+
+    def measures(self) -> list[str]:
+        """Ways to fine-tune, then classifiers of frozen features."""
+        names = list(dict.fromkeys(measure for _, _, measure in self.found))
+        return sorted(names, key=lambda name: name.startswith(PROBES))
+
+    def accuracy(self, task: str, arm: str, measure: str) -> str:
+        """Mean and interval over seeds, in percent."""
+        found = self.found.get((task, arm, measure))
+        return f"{over_seeds(list(found.values()))}" if found else ""
+
+    def seeds(self) -> str:
+        """How many seeds there are of an arm: one number, or the fewest and the most."""
+        numbers = [len(found) for found in self.found.values()]
+        return str(min(numbers)) if min(numbers) == max(numbers) else f"{min(numbers)} to {max(numbers)}"
+
+    def difference(self, task: str, one: tuple[str, str], other: tuple[str, str]) -> tuple[str, float, str] | None:
+        """Compare two arms, each with its measure, seed by seed.
+
+        Returns:
+            The difference in points with its interval, p, and the interval over videos; None where no seed has both.
+        """
+        first, second = (self.found.get((task, *each), {}) for each in (one, other))
+        shared = sorted(first.keys() & second.keys())
+        if not shared:
+            return None
+        difference, p = paired_over_seeds([first[s] for s in shared], [second[s] for s in shared])
+        over_videos = ""
+        marked = [self.marked.get((task, *each), {}) for each in (one, other)]
+        if task in self.groups and all(seed in each for each in marked for seed in shared):
+            shares = [[sum(clip) / len(shared) for clip in zip(*(m[s] for s in shared), strict=True)] for m in marked]
+            over_videos = str(paired_over_clips(*shares, self.groups[task]))
+        return str(difference), p, over_videos
+
+
+def values_of(row: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """List the accuracies of a result by what was measured."""
+    if row["how"] == PROBES:
+        yield from ((f"{PROBES}, {name}", row[name]) for name in FROZEN if name in row)  # few clips: no 20
+    else:
+        yield row["how"], row["top1"]
+
+
+def table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Write a table in Markdown."""
+    return [f"| {' | '.join(cells)} |" for cells in (titles, ["---"] * len(titles), *rows)]
+
+
+def accuracies(experiment: Experiment) -> list[str]:
+    """All accuracies: a table for each task, arms by measures."""
+    lines = []
+    measures = experiment.measures()
+    for task in experiment.tasks:
+        rows = [[arm, *(experiment.accuracy(task, arm, m) for m in measures)] for arm in experiment.arms()]
+        chance = f"always the most frequent class: {100 * experiment.majority[task]:.1f} %"
+        lines += [f"**{task}** ({chance}; seeds: {experiment.seeds()})", "", *table(["", *measures], rows), ""]
+    return lines
+
+
+def compared(experiment: Experiment, pairs: Sequence[tuple[tuple[str, str], tuple[str, str]]]) -> list[str]:
+    """Compare pairs of arm and measure in all tasks, p adjusted for all of the table."""
+    found = [
+        (task, one, other, difference)
+        for task in experiment.tasks
+        for one, other in pairs
+        if (difference := experiment.difference(task, one, other)) is not None
+    ]
+    adjusted = holm([p for *_, (_, p, _) in found])
+    rows = [
+        [task, _name(one, other), _name(other, one), difference, f"{p:.3f}", videos]
+        for (task, one, other, (difference, _, videos)), p in zip(found, adjusted, strict=True)
+    ]
+    titles = ["task", "this", "less that", "points (over seeds)", "p, adjusted", "points (over videos)"]
+    return [*table(titles, rows), ""] if rows else ["No seed has both.", ""]
+
+
+def _name(this: tuple[str, str], other: tuple[str, str]) -> str:
+    return ", ".join(part for part, same in zip(this, other, strict=True) if part != same) + (
+        f" ({this[1]})" if this[1] == other[1] else ""
+    )
+
+
+def against(experiment: Experiment, ours: str) -> list[str]:
+    """Compare an arm with all others, in every measure."""
+    others = [arm for arm in experiment.arms() if arm != ours]
+    return compared(experiment, [((ours, m), (arm, m)) for m in experiment.measures() for arm in others])
+
+
+def keep_ratios(experiment: Experiment, profile: str) -> list[str]:
+    """Fine-tuning by keep ratio: cost, accuracy with what changes and with random tokens."""
+    ((arm, _),) = {(arm, "") for _, arm, measure in experiment.found if "random" in measure}
+    hows = [m for m in experiment.measures() if not m.startswith(PROBES) and "random" not in m]
+    rows = []
+    for how in hows:
+        cost = f"{gmacs_of(profile, float(how.rstrip('%')) / 100):.3f}"
+        cells = [
+            f"{experiment.accuracy(task, arm, name)}" for task in experiment.tasks for name in (how, f"{how} at random")
+        ]
+        rows.append([how, cost, *cells])
+    titles = [f"{task}, {name}" for task in experiment.tasks for name in ("changing", "random")]
+    return [*table(["kept", "GMAC", *titles], rows), ""]
+
+
+def budget(folder: Path) -> list[str]:
+    """Where the budget goes under a moving camera."""
+    path = folder / "e_budget.json"
+    if not path.exists():
+        return []
+    found = json.loads(path.read_text())
+    by_key: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for row in found:
+        by_key.setdefault((row["task"], row["moves"], row["pixels"], row["clips"]), {})[row["camera"]] = row
+    rows = [
+        [
+            task,
+            str(clips),
+            moves,
+            f"{pixels:g}",
+            *_shares(each, "background"),
+            *_shares(each, "foreground_found"),
+            f"{100 * each['still']['chance']:.0f} %",
+        ]
+        for (task, moves, pixels, clips), each in by_key.items()
+    ]
+    titles = ["task", "clips", "camera", "pixels a frame", "background, still", "background, moving"]
+    titles += ["foreground kept, still", "foreground kept, moving", "background of random tokens"]
+    return [*table(titles, rows), ""]
+
+
+def _shares(each: Mapping[str, Mapping[str, float]], name: str) -> list[str]:
+    return [f"{100 * each[camera][name]:.0f} %" for camera in ("still", "moving")]
+
+
+def agreement(folder: Path) -> list[str]:
+    """How far other scores choose the tokens of the paper's, and what they cost."""
+    path = folder / "d_agreement.json"
+    if not path.exists():
+        return []
+    found = json.loads(path.read_text())
+    rows = [
+        [row["name"], f"{row['ms_per_clip']:.2f}", *(f"{100 * each['mean']:.1f} %" for each in row["agreement"])]
+        for row in found["scorings"]
+    ]
+    ratios = [f"same of {100 * each['keep_ratio']:.0f} %" for each in found["scorings"][0]["agreement"]]
+    hardware = found["hardware"]
+    where = f"{found['num_clips']} clips; {hardware.get('processor') or hardware.get('device')}"
+    return [*table(["score", "ms a clip", *ratios], rows), "", where, ""]
+
+
+def blocks(folder: Path) -> dict[str, list[str]]:
+    """Make all tables for which there are results."""
+    kept = folder / "tasks.json"
+    groups = json.loads(kept.read_text()) if kept.exists() else {}
+    found: dict[str, list[str]] = {}
+    for path in sorted(folder.glob("?.jsonl")):
+        letter, rows = path.stem, list(Results(path, KEYS))
+        for profile, equal in sorted({(row["profile"], row["equal"]) for row in rows}):
+            some = [row for row in rows if (row["profile"], row["equal"]) == (profile, equal)]
+            experiment = Experiment(some, groups)
+            name = f"{letter}, {profile}, equal {equal}" if letter == "a" else f"{letter}, {profile}"
+            found[f"{name}, accuracy"] = accuracies(experiment)
+            if letter == "a":
+                found[f"{name}, differences"] = against(experiment, "everest")
+            elif letter == "b":
+                found[f"{name}, fine-tuning"] = keep_ratios(experiment, profile)
+            elif letter in {"c", "d", "e"}:
+                ours = {"c": "evenly spread", "d": "l2 of the embedding", "e": "camera=still"}[letter]
+                found[f"{name}, differences"] = against(experiment, ours)
+            elif letter == "f":
+                pairs = [(("everest", f"{r}% on average"), ("everest", f"{r}% of each")) for r in (60, 40)]
+                found[f"{name}, differences"] = compared(experiment, pairs)
+    return found | {name: made for name, made in _files(folder) if made}
+
+
+def _files(folder: Path) -> Iterator[tuple[str, list[str]]]:
+    yield "d, agreement", agreement(folder)
+    yield "e, budget", budget(folder)
+
+
+def fill(page: str, made: Mapping[str, Sequence[str]]) -> str:
+    """Write the tables into a page.
+
+    Raises:
+        DataError: The page has a place for a table that there is not.
+    """
+
+    def one(match: re.Match[str]) -> str:
+        if match[1] not in made:
+            raise DataError(f"the page asks for the table {match[1]!r}; there are: {', '.join(made)}")
+        return "\n".join([f"<!-- table: {match[1]} -->", "", *made[match[1]], "<!-- end -->"])
+
+    return re.sub(r"<!-- table: (.+?) -->\n.*?<!-- end -->", one, page, flags=re.DOTALL)
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Write the page from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("results", type=Path, help="the folder of results")
+    parser.add_argument("--page", type=Path, required=True)
+    given = parser.parse_args(words)
+    try:
+        made = blocks(given.results)
+        begun = "".join(f"## {name}\n\n<!-- table: {name} -->\n<!-- end -->\n\n" for name in made)
+        page = given.page.read_text() if given.page.exists() else f"# Results\n\n{begun}"
+        write_new(given.page, fill(page, made))
+        draw(given.results, given.page.parent / "images")
+    except EverestError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"{given.page}: {len(made)} tables")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,176 @@
+"""What experiments are made of: windows that move, still footage, shares of change, tables."""
+
+import csv
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from everest.errors import DataError
+from everest.tokens import TokenGrid
+
+sys.path.append(str(Path(__file__).parents[2] / "experiments"))
+from e_camera import foreground, shows_foreground
+from f_adaptive import coverage_for
+from moving_camera import look_through, pan, shake
+from report import blocks, fill
+from results import as_hex, from_hex, holm
+from still_parts import MOST_MOTION, put_among, quiet_parts
+from trials import PROFILES, Arm, Bench, schedule, write_groups
+
+from everest.tokens.others.adaptive import count_by_coverage
+
+GRID = TokenGrid.of_clip(num_frames=4, height=16, width=16, tubelet_size=2, patch_size=8)
+
+
+def noise(*shape: int) -> torch.Tensor:
+    return torch.randint(0, 256, shape, generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+
+
+@pytest.mark.parametrize("num", [0, 1, 4, 7, 33])
+def test_hits_are_written_and_read(num: int) -> None:
+    right = [place % 3 == 0 for place in range(num)]
+    assert from_hex(as_hex([int(each) for each in right]), num) == [int(each) for each in right]
+
+
+def test_p_is_adjusted_as_holm_did() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+def test_a_window_that_moves_by_whole_pixels_cuts_pixels_out() -> None:
+    frames = noise(3, 20, 30, 3)
+    places = torch.tensor([[0, 0], [1, -2], [-2, 5]], dtype=torch.float32)
+    seen = look_through(frames, places, side=10)
+    for frame, window, (down, right) in zip(frames, seen, places.int().tolist(), strict=True):
+        torch.testing.assert_close(
+            window, frame[5 + down : 15 + down, 10 + right : 20 + right].float(), rtol=0, atol=0.01
+        )
+
+
+def test_a_window_stops_at_the_border() -> None:
+    frames = noise(1, 20, 20, 3)
+    torch.testing.assert_close(
+        look_through(frames, torch.tensor([[99.0, -99.0]]), side=10)[0], frames[0, 10:, :10].float(), rtol=0, atol=0.01
+    )
+
+
+def test_a_pan_is_even_and_a_shake_is_not() -> None:
+    places = pan(2.0, seed=3)
+    steps = places[1:] - places[:-1]
+    torch.testing.assert_close(steps.norm(dim=1), torch.full((7,), 2.0))
+    torch.testing.assert_close(steps, steps[:1].expand(7, 2))
+    assert not pan(0.0, seed=3).any()
+    assert (shake(1.0, 3)[1:] - shake(1.0, 3)[:-1]).norm(dim=1).std() > 0.1
+    assert not torch.equal(pan(2.0, 3), pan(2.0, 4))
+
+
+def test_still_footage_is_found_between_what_moves() -> None:
+    frames = noise(50, 6, 6, 3)
+    frames[20:40] = frames[20]
+    found = quiet_parts(frames)
+    assert [still.motion for still in found] == [0.0]
+    assert torch.equal(found[0].frames, frames[20:36])
+    assert found[0].motion < MOST_MOTION
+
+
+def test_a_clip_is_put_among_still_frames_as_it_is() -> None:
+    action, still = noise(8, 12, 10, 3), noise(16, 24, 20, 3)
+    for place in (0, 5, 16):
+        video = put_among(action, still, place)
+        assert video.shape == (24, 12, 10, 3)
+        assert torch.equal(video[place : place + 8], action)
+
+
+def test_tokens_that_show_what_changes_are_foreground() -> None:
+    frames = torch.zeros(4, 16, 16, 3, dtype=torch.uint8)
+    frames[2:, 0:8, 8:16] = 200  # the upper right quarter changes from the first slot to the second
+    shown = shows_foreground(foreground(frames, step=2), GRID)
+    assert shown.tolist() == [False, True, False, False] * 2
+
+
+def test_coverage_keeps_as_many_tokens_on_average_as_asked_for() -> None:
+    scores = torch.rand(50, 200, generator=torch.Generator().manual_seed(0)) ** 4
+    for ratio in (0.2, 0.4, 0.6):
+        kept = count_by_coverage(scores, coverage_for(scores, ratio), 10, 200).float().mean() / 200
+        assert kept == pytest.approx(ratio, abs=0.01)
+
+
+def write(path: Path, rows: list[tuple[str, ...]]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    return path
+
+
+def test_epochs_follow_from_the_clips_for_training(tmp_path: Path) -> None:
+    rows = [("path", "split"), *((f"{n}.mp4", "train" if n < 20 else "test") for n in range(30))]
+    manifest = write(tmp_path / "manifest.csv", rows)
+    assert schedule(manifest, 1000)["optim.epochs"] == 50
+    assert schedule(manifest, 1000, most_epochs=7) == {"optim.epochs": 7, "optim.warmup_epochs": 0.7}
+    assert schedule(manifest, 1)["optim.epochs"] == 1
+    with pytest.raises(DataError, match="no clips for training"):
+        schedule(write(tmp_path / "none.csv", rows[:1]), 1000)
+
+
+def test_clips_of_a_video_are_known_to_belong_together(tmp_path: Path) -> None:
+    write(
+        tmp_path / "data" / "tasks" / "speed" / "manifest.csv",
+        [
+            ("path", "label", "split"),
+            ("1x/003-0.mp4", "1x", "test"),
+            ("2x/003-1.mp4", "2x", "test"),
+            ("a/4-0.mp4", "a", "train"),
+        ],
+    )
+    write(
+        tmp_path / "data" / "tasks" / "falls" / "manifest.csv",
+        [("path", "split", "label", "group"), ("7.mp4", "test", "fall", "home")],
+    )
+    bench = Bench(tmp_path / "data", tmp_path / "out", PROFILES["quick"])
+    write_groups(bench)
+    found = json.loads((tmp_path / "out" / "results" / "tasks.json").read_text())
+    assert found == {"speed": ["003", "003"], "falls": ["home"]}
+    assert Bench(tmp_path / "data", tmp_path, PROFILES["quick"], chosen=("speed",)).tasks() == ("speed",)
+    with pytest.raises(DataError, match="no task walks; there are falls, speed"):
+        Bench(tmp_path / "data", tmp_path, PROFILES["quick"], chosen=("walks",)).tasks()
+
+
+def test_only_what_was_pre_trained_is_probed() -> None:
+    assert Arm("none", None, {"all": {}}).hows == ("all",)
+    assert Arm("some", {}, {"all": {}}).hows == ("all", "frozen")
+    assert Arm("some", {}, {"all": {}}, probed=False).hows == ("all",)
+
+
+def result(arm: str, seed: int, right: list[int]) -> str:
+    known = {"profile": "cpu", "equal": "steps", "task": "speed", "arm": arm, "how": "60 %", "seed": seed}
+    found = {"top1": sum(right) / len(right), "majority": 0.25, "right": as_hex(right), "num_test": len(right)}
+    return json.dumps(known | found) + "\n"
+
+
+def test_tables_say_what_results_say(tmp_path: Path) -> None:
+    lines = [
+        result("everest", seed, [1, 1, 1, seed % 2]) + result("none", seed, [1, 0, 0, seed % 2]) for seed in (0, 1)
+    ]
+    (tmp_path / "a.jsonl").write_text("".join(lines))
+    (tmp_path / "tasks.json").write_text(json.dumps({"speed": ["a", "a", "b", "b"]}))
+    made = blocks(tmp_path)
+    text = "\n".join(made["a, cpu, equal steps, accuracy"])
+    assert "**speed** (always the most frequent class: 25.0 %; seeds: 2)" in text
+    assert "| everest | 87.5 " in text
+    assert "| none | 37.5 " in text
+    difference = made["a, cpu, equal steps, differences"][2]
+    assert difference.startswith(
+        "| speed | everest (60 %) | none (60 %) | 50.0 (50.0 to 50.0) | 0.000 | 50.0 (50.0 to 50.0)"
+    )
+    page = "# Mine\n\n<!-- table: a, cpu, equal steps, accuracy -->\nold\n<!-- end -->\n\nThe end.\n"
+    filled = fill(page, made)
+    assert "old" not in filled
+    assert text in filled
+    assert filled.endswith("The end.\n")
+    assert fill(filled, made) == filled
+    with pytest.raises(DataError, match="asks for the table 'z'; there are: a, cpu"):
+        fill("<!-- table: z -->\n<!-- end -->", made)
