@@ -119,26 +119,33 @@ def accuracies(experiment: Experiment) -> list[str]:
 
 
 def compared(experiment: Experiment, pairs: Sequence[tuple[tuple[str, str], tuple[str, str]]]) -> list[str]:
-    """Compare pairs of arm and measure in all tasks, p adjusted for all of the table."""
-    found = [
-        (task, one, other, difference)
+    """Compare pairs of arm and measure in all tasks, a row for each pair; p adjusted for all of the table."""
+    found = {
+        (pair, task): difference
+        for pair in pairs
         for task in experiment.tasks
-        for one, other in pairs
-        if (difference := experiment.difference(task, one, other)) is not None
-    ]
-    adjusted = holm([p for *_, (_, p, _) in found])
-    rows = [
-        [task, _name(one, other), _name(other, one), difference, f"{p:.3f}", videos]
-        for (task, one, other, (difference, _, videos)), p in zip(found, adjusted, strict=True)
-    ]
-    titles = ["task", "this", "less that", "points (over seeds)", "p, adjusted", "points (over videos)"]
-    return [*table(titles, rows), ""] if rows else ["No seed has both.", ""]
-
-
-def _name(this: tuple[str, str], other: tuple[str, str]) -> str:
-    return ", ".join(part for part, same in zip(this, other, strict=True) if part != same) + (
-        f" ({this[1]})" if this[1] == other[1] else ""
+        if (difference := experiment.difference(task, *pair)) is not None
+    }
+    adjusted = dict(zip(found, holm([p for _, p, _ in found.values()]), strict=True))
+    rows = []
+    for pair in pairs:
+        cells = []
+        for task in experiment.tasks:
+            difference, _, videos = found.get((pair, task), ("", 1.0, ""))
+            p = f", p {adjusted[pair, task]:.3f}" if difference else ""
+            cells.append(difference + p + (f"; videos {videos.partition(' ')[2].strip('()')}" if videos else ""))
+        if any(cells):
+            rows.append([*_names(*pair), *cells])
+    return (
+        [*table(["measure", "this", "less that", *experiment.tasks], rows), ""] if rows else ["No seed has both.", ""]
     )
+
+
+def _names(one: tuple[str, str], other: tuple[str, str]) -> tuple[str, str, str]:
+    """What is compared, without what both have in common."""
+    if one[1] == other[1]:
+        return one[1], one[0], other[0]
+    return "fine-tuned", one[1], other[1]
 
 
 def against(experiment: Experiment, ours: str) -> list[str]:
