@@ -20,10 +20,10 @@ _BOTH = {"all tokens": ALL, "60 %": SIXTY}
 
 ARMS = (
     Arm("none", None, _BOTH),
+    Arm("everest", EVEREST, _BOTH),
     Arm("videomae", VIDEOMAE, _BOTH),
     Arm("random", EVEREST | {"selection.method": "random_equal"}, _BOTH),
     Arm("running-cell", EVEREST | {"selection.method": "running_cell"}, _BOTH),
-    Arm("everest", EVEREST, _BOTH),
 )
 
 
