@@ -4,8 +4,8 @@
         --still runs/experiments/data
 
 First, where the budget goes (``e_budget.json``): clips of still cameras are seen through a window that pans or shakes.
-What changes under the still camera is the foreground, in clips in which that is less than a quarter of the pixels; the
-share of the kept tokens that show none of it is what the camera costs, without and with ``selection.camera=moving``. The
+What changes under the still camera is the foreground, in clips where that is less than a quarter of all pixels. How
+many of the kept tokens show none of it is what the camera costs, without and with ``selection.camera=moving``. The
 score is the paper's, of the embedding that was pre-trained with the first seed.
 
 Then, what it does to accuracy: pre-training and fine-tuning with 60 % on clips of a still, a panning and a shaking

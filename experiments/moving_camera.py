@@ -8,24 +8,16 @@ to frame (``shake``); places are not whole pixels, and frames are interpolated b
 are the footage.
 """
 
-import argparse
 import math
-import sys
-from collections.abc import Sequence
-from fractions import Fraction
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import product
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from still_parts import NUM_ACTION, action_of
-from time_tasks import require_new
+from still_parts import NUM_ACTION, change_clips, command, write_footage
 from torch import Tensor
-from trials import TASK_FPS, write_table
-
-import everest
-from everest.errors import EverestError
-from everest.training.progress import Progress
-from everest.video.encode import encode_video
 
 SIDE = 56  # pixels of the window
 PAN, SHAKE = 2.0, 1.5  # pixels a frame; standard deviation of a place, in pixels
@@ -66,50 +58,31 @@ def look_through(frames: Tensor, places: Tensor, side: int = SIDE) -> Tensor:
     return seen.permute(0, 2, 3, 1)
 
 
+MOVES: dict[str, Callable[[int], Tensor]] = {
+    "still": partial(pan, 0.0),
+    "pan": partial(pan, PAN),
+    "shake": partial(shake, SHAKE),
+}
+
+
 def render(data: Path, out: Path, tasks: Sequence[str]) -> dict[str, int]:
-    """Write the clips of some tasks as a pan, a shake and a still camera show them."""
+    """Write the clips of some tasks as a still, a panning and a shaking camera show them."""
     footage, counts = [], {}
-    for task in tasks:
-        manifest = everest.load_data(data / "tasks" / task / "manifest.csv")
-        for kind in ("still", "pan", "shake"):
-            place = out / "tasks" / f"{task}-{kind}"
-            place.mkdir(parents=True)
-            rows = []
-            with Progress(f"{task}, {kind}", len(manifest.records)) as progress:
-                for number, record in enumerate(manifest.records):
-                    moves = {"still": pan(0.0, number), "pan": pan(PAN, number), "shake": shake(SHAKE, number)}[kind]
-                    frames = look_through(action_of(record.path, task), moves).round().clamp(0, 255).to(torch.uint8)
-                    name, split = f"{number:05d}.mp4", record.split or "train"
-                    rate = Fraction(round(TASK_FPS))
-                    for _ in encode_video([frames], place / name, rate, keyframe_interval=1, crf=0):
-                        pass
-                    rows.append((name, manifest.class_names[record.label or 0], split))
-                    if split == "train":
-                        footage.append((str((place / name).resolve()), "train"))
-                    progress.update(number + 1)
-            write_table(place / "manifest.csv", ("path", "label", "split"), rows)
-            counts[f"{task}-{kind}"] = len(rows)
-    write_table(out / "footage" / "manifest.csv", ("path", "split"), footage)
+    for task, (kind, places) in product(tasks, MOVES.items()):
+
+        def move(number: int, split: str, action: Tensor, places: Callable[[int], Tensor] = places) -> Tensor:
+            return look_through(action, places(number)).round().clamp(0, 255).to(torch.uint8)
+
+        rows = change_clips(data, task, out / "tasks" / f"{task}-{kind}", move)
+        footage += rows
+        counts[f"{task}-{kind}"] = len(rows)
+    write_footage(out, footage)
     return counts
 
 
 def main(words: Sequence[str] | None = None) -> int:
     """Make the data from the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path, help="the folder that prepare.py has made")
-    parser.add_argument("--out", type=Path, required=True, help="a new folder")
-    parser.add_argument("--tasks", nargs="+", help="(default: all but direction)")
-    given = parser.parse_args(words)
-    try:
-        require_new(given.out)
-        found = sorted(path.parent.name for path in (given.data / "tasks").glob("*/manifest.csv"))
-        counts = render(given.data, given.out, given.tasks or [name for name in found if name != "direction"])
-    except EverestError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    for name, number in counts.items():
-        print(f"{name:20} {number:6,}")
-    return 0
+    return command(__doc__, render, words)
 
 
 if __name__ == "__main__":

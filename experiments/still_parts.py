@@ -10,9 +10,10 @@ for testing. Where they meet there is a cut. A video is 24 frames; where in it t
 import argparse
 import random
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -82,33 +83,59 @@ def render(data: Path, out: Path, tasks: Sequence[str]) -> dict[str, int]:
     if not all(bank.values()):
         raise DataError(f"{data}/footage: no still footage for {' or '.join(k for k, v in bank.items() if not v)}")
     footage, counts = [], {f"still, {split}": len(found) for split, found in bank.items()}
+
+    def put(task: str, number: int, split: str, action: Tensor) -> Tensor:
+        draw = random.Random(f"{task}/{number}")  # noqa: S311 - not for secrets
+        return put_among(action, draw.choice(bank[split]).frames, draw.randint(0, NUM_STILL))
+
     for task in tasks:
-        manifest = everest.load_data(data / "tasks" / task / "manifest.csv")
-        place = out / "tasks" / task
-        place.mkdir(parents=True)
-        rows = []
-        with Progress(task, len(manifest.records)) as progress:
-            for number, record in enumerate(manifest.records):
-                draw = random.Random(f"{task}/{number}")  # noqa: S311 - not for secrets
-                split = record.split or "train"
-                still = draw.choice(bank[split]).frames
-                frames = put_among(action_of(record.path, task), still, draw.randint(0, NUM_STILL))
-                name = f"{number:05d}.mp4"
-                for _ in encode_video([frames], place / name, Fraction(round(TASK_FPS)), keyframe_interval=1, crf=0):
-                    pass
-                rows.append((name, manifest.class_names[record.label or 0], split))
-                if split == "train":
-                    footage.append((str(place / name), "train"))
-                progress.update(number + 1)
-        write_table(place / "manifest.csv", ("path", "label", "split"), rows)
+        rows = change_clips(data, task, out / "tasks" / task, partial(put, task))
+        footage += rows
         counts[task] = len(rows)
-    write_table(out / "footage" / "manifest.csv", ("path", "split"), footage)
+    write_footage(out, footage)
     return counts
 
 
-def main(words: Sequence[str] | None = None) -> int:
-    """Make the data from the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def change_clips(
+    data: Path, task: str, place: Path, change: Callable[[int, str, Tensor], Tensor]
+) -> list[tuple[str, str]]:
+    """Write the clips of a task in another form, and their list.
+
+    Args:
+        data: Where the task is.
+        task: Its name.
+        place: A new folder.
+        change: Takes number, split and eight frames of a clip, uint8 [8, H, W, C], and gives those to write.
+
+    Returns:
+        Path and split of every clip.
+    """
+    manifest = everest.load_data(data / "tasks" / task / "manifest.csv")
+    place.mkdir(parents=True)
+    rows = []
+    with Progress(place.name, len(manifest.records)) as progress:
+        for number, record in enumerate(manifest.records):
+            name, split = f"{number:05d}.mp4", record.split or "train"
+            frames = change(number, split, action_of(record.path, task))
+            for _ in encode_video([frames], place / name, Fraction(round(TASK_FPS)), keyframe_interval=1, crf=0):
+                pass
+            rows.append((name, manifest.class_names[record.label or 0], split))
+            progress.update(number + 1)
+    write_table(place / "manifest.csv", ("path", "label", "split"), rows)
+    return [(str((place / name).resolve()), split) for name, _, split in rows]
+
+
+def write_footage(out: Path, clips: Sequence[tuple[str, str]]) -> None:
+    """List all training clips together, without labels."""
+    rows = [clip for clip in clips if clip[1] == "train"]
+    write_table(out / "footage" / "manifest.csv", ("path", "split"), rows)
+
+
+def command(
+    text: str | None, render: Callable[[Path, Path, Sequence[str]], dict[str, int]], words: Sequence[str] | None
+) -> int:
+    """Make data out of other data from the command line."""
+    parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="the folder that prepare.py has made")
     parser.add_argument("--out", type=Path, required=True, help="a new folder")
     parser.add_argument("--tasks", nargs="+", help="(default: all but direction)")
@@ -123,6 +150,11 @@ def main(words: Sequence[str] | None = None) -> int:
     for name, number in counts.items():
         print(f"{name:20} {number:6,}")
     return 0
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Make the data from the command line."""
+    return command(__doc__, render, words)
 
 
 if __name__ == "__main__":

@@ -3,9 +3,10 @@
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
-sys.path.append(str(ROOT / "experiments"))
+sys.path.append(str(Path(__file__).parents[2] / "experiments"))
 from report import blocks, fill
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_tables_are_those_of_the_results() -> None:
