@@ -35,6 +35,8 @@ def _figure(rows: Sequence[Mapping[str, Any]], panel: Any, path: Path) -> Path:
         some = [row for row in rows if row["task"] == task]
         panel(axis, some)
         axis.axhline(100 * some[0]["majority"], color="black", linewidth=0.8, linestyle=":")
+        low, high = axis.get_ylim()
+        axis.set_ylim(low - 1, max(high + 1, low + 19))  # a point looks like a point in every panel
         axis.set_title(task)
     axes[0][0].set_ylabel("accuracy, %")
     handles, labels = axes[0][0].get_legend_handles_labels()
@@ -56,6 +58,7 @@ def _arms(axis: Any, rows: Sequence[Mapping[str, Any]]) -> None:
             axis.plot([x] * len(values), values, "o", color=COLOURS[how], markersize=4, alpha=0.6, label=label)
             axis.plot([x - 0.12, x + 0.12], [sum(values) / len(values)] * 2, color=COLOURS[how], linewidth=2)
     axis.set_xticks(range(len(arms)), arms, rotation=35, ha="right")
+    axis.set_xlim(-0.6, len(arms) - 0.4)
 
 
 def _ratios(axis: Any, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -210,8 +210,8 @@ def agreement(folder: Path) -> list[str]:
         for row in found["scorings"]
     ]
     ratios = [f"same of {100 * each['keep_ratio']:.0f} %" for each in found["scorings"][0]["agreement"]]
-    hardware = found["hardware"]
-    where = f"{found['num_clips']} clips; {hardware.get('processor') or hardware.get('device')}"
+    hardware = f"{found['hardware']['name']}, {found['hardware']['threads']} threads"
+    where = f"{found['num_clips']} clips of the footage; {found['size']}, {found['checkpoint']}; {hardware}"
     return [*table(["score", "ms a clip", *ratios], rows), "", where, ""]
 
 
