@@ -119,8 +119,10 @@ def run(words: Sequence[str] | None = None) -> int:
     given = parser.parse_args(words)
     bench = bench_of(given)
     try:
-        found = budget(pretrain(replace(bench, data=given.still), EVEREST, given.seeds[0]), given.still)
-        write_new(bench.results / "e_budget.json", json.dumps(found, indent=1))
+        kept = bench.results / "e_budget.json"
+        if not kept.exists():
+            encoder = pretrain(replace(bench, data=given.still), EVEREST, 0)
+            write_new(kept, json.dumps(budget(encoder, given.still), indent=1))
     except EverestError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -6,7 +6,7 @@ from typing import Any
 
 from costs import gmacs_of
 from results import Results, over_seeds
-from trials import KEYS, PROBES
+from trials import CONTROL, KEYS, PROBES
 
 COLOURS = {"all tokens": "#333333", "60 %": "#c0392b", "changing": "#c0392b", "at random": "#888888"}
 
@@ -16,11 +16,17 @@ def draw(folder: Path, images: Path) -> list[Path]:
     written = []
     for letter, panel in (("a", _arms), ("b", _ratios)):
         path = folder / f"{letter}.jsonl"
-        rows = [row for row in Results(path, KEYS) if row["equal"] == "steps" and row["how"] != PROBES]
+        rows = [row for row in Results(path, KEYS) if is_drawn(row)]
         if rows:
             images.mkdir(parents=True, exist_ok=True)
             written.append(_figure(rows, panel, images / f"results-{letter}.png"))
     return written
+
+
+def is_drawn(row: Mapping[str, Any]) -> bool:
+    """Leave out what has plots of its own or none: other profiles, equal time, frozen features, controls."""
+    plain = row["profile"] in {"cpu", "quick"} and row["equal"] == "steps"
+    return plain and row["how"] != PROBES and not row["task"].endswith(CONTROL)
 
 
 def _figure(rows: Sequence[Mapping[str, Any]], panel: Any, path: Path) -> Path:

@@ -10,7 +10,6 @@ with every clip filled with its middle frame.
 
 import argparse
 import csv
-import hashlib
 import io
 import sys
 from collections.abc import Sequence
@@ -21,7 +20,7 @@ import time_tasks
 from torch import Tensor
 
 import everest
-from everest.datasets import ClipRecord, Manifest
+from everest.datasets import ClipRecord
 from everest.errors import EverestError
 from everest.links import write_new
 from everest.training.progress import Progress
@@ -31,11 +30,11 @@ from everest.video.encode import encode_video
 TOGETHER = 32  # frames that are in memory at once
 
 
-def copy_small(data: Sequence[Manifest], out: Path, side: int, *, labelled: bool) -> int:
+def copy_small(data: Sequence[str], out: Path, side: int, *, labelled: bool) -> int:
     """Write clips with a short side of so many pixels, and their list, OUT/manifest.csv.
 
     Args:
-        data: What is copied; of those with a start and an end, what lies between.
+        data: Lists or folders of what is copied; of those with a start and an end, what lies between.
         out: A new folder.
         side: Pixels.
         labelled: Write the labels too.
@@ -44,27 +43,24 @@ def copy_small(data: Sequence[Manifest], out: Path, side: int, *, labelled: bool
         Number of clips. Files that cannot be read are named and left out.
     """
     out.mkdir(parents=True)
-    records = [(record, manifest.class_names) for manifest in data for record in manifest.records]
+    loaded = [(everest.load_data(given), time_tasks.scenes_of(given)) for given in data]
+    records = [(record, manifest.class_names, scenes) for manifest, scenes in loaded for record in manifest.records]
     rows = [("path", "split", *(("label", "group") if labelled else ()))]
     with Progress(f"copying {out.name}", len(records)) as progress:
-        for number, (record, names) in enumerate(records):
+        for number, (record, names, scenes) in enumerate(records):
             try:
                 _copy(record, out / f"{number:05d}.mp4", side)
             except EverestError as error:
                 print(f"left out: {error}", file=sys.stderr)
             else:
-                more = ("" if record.label is None else names[record.label], _group(record)) if labelled else ()
+                label = "" if record.label is None else names[record.label]
+                more = (label, time_tasks.group_of(record, scenes)) if labelled else ()
                 rows.append((f"{number:05d}.mp4", time_tasks.split_of(record), *more))
             progress.update(number + 1)
     table = io.StringIO()
     csv.writer(table).writerows(rows)
     write_new(out / "manifest.csv", table.getvalue())
     return len(rows) - 1
-
-
-def _group(record: ClipRecord) -> str:
-    """Name the video that a clip is from, without saying where it lies."""
-    return hashlib.sha256(record.path.name.encode()).hexdigest()[:8]
 
 
 def _copy(record: ClipRecord, target: Path, side: int) -> None:
@@ -96,8 +92,7 @@ def main(words: Sequence[str] | None = None) -> int:
     given = parser.parse_args(words)
     try:
         time_tasks.require_new(given.out)
-        footage = [everest.load_data(name) for name in given.footage]
-        counts = {"footage": copy_small(footage, given.out / "footage", given.side, labelled=False)}
+        counts = {"footage": copy_small(given.footage, given.out / "footage", given.side, labelled=False)}
         for named in given.labelled:
             name, _, source = named.partition("=")
             counts[name] = copy_small(

@@ -26,6 +26,7 @@ from trials import KEYS, PROBES
 from everest.errors import DataError, EverestError
 from everest.links import write_new
 
+ENOUGH = 5  # seeds from which on p is printed
 FROZEN = ("1 nearest neighbour", "20 nearest neighbours", "linear")
 Found = dict[tuple[str, str, str], dict[int, float]]
 """Task, arm, measure -> seed -> accuracy."""
@@ -37,16 +38,21 @@ class Experiment:
     """The results of one script, as tables need them."""
 
     def __init__(self, rows: Sequence[Mapping[str, Any]], groups: Mapping[str, Sequence[str]]) -> None:
-        self.groups = groups
+        made_of: dict[str, str] = {}
+        self.groups: dict[str, Sequence[str]] = {}
         self.found: Found = {}
         self.marked: Marked = {}
         self.majority: dict[str, float] = {}
         self.seconds: dict[tuple[str, str, str], list[float]] = {}
         for row in rows:
             task, arm, seed = row["task"], row["arm"], row["seed"]
+            if made_of.setdefault(task, row["made_of"]) != row["made_of"]:
+                raise DataError(f"{task}: results of different data or profiles; remove those that are not meant")
             self.majority[task] = max(row["majority"], self.majority.get(task, 0.0))
             for measure, value in values_of(row):
                 self.found.setdefault((task, arm, measure), {})[seed] = value
+            if row["made_of"] in groups:
+                self.groups[task] = groups[row["made_of"]]
             if "right" in row:
                 right = from_hex(row["right"], row["num_test"])
                 self.marked.setdefault((task, arm, row["how"]), {})[seed] = right
@@ -74,6 +80,10 @@ class Experiment:
         """How many seeds there are of an arm: one number, or the fewest and the most."""
         numbers = [len(found) for found in self.found.values()]
         return str(min(numbers)) if min(numbers) == max(numbers) else f"{min(numbers)} to {max(numbers)}"
+
+    def has_enough(self) -> bool:
+        """Whether there are seeds enough for a test: five of everything."""
+        return min(len(found) for found in self.found.values()) >= ENOUGH
 
     def difference(self, task: str, one: tuple[str, str], other: tuple[str, str]) -> tuple[str, float, str] | None:
         """Compare two arms, each with its measure, seed by seed.
@@ -132,7 +142,7 @@ def compared(experiment: Experiment, pairs: Sequence[tuple[tuple[str, str], tupl
         cells = []
         for task in experiment.tasks:
             difference, _, videos = found.get((pair, task), ("", 1.0, ""))
-            p = f", p {adjusted[pair, task]:.3f}" if difference else ""
+            p = f", p {max(adjusted[pair, task], 0.001):.3f}" if difference and experiment.has_enough() else ""
             cells.append(difference + p + (f"; videos {videos.partition(' ')[2].strip('()')}" if videos else ""))
         if any(cells):
             rows.append([*_names(*pair), *cells])
@@ -156,7 +166,7 @@ def against(experiment: Experiment, ours: str) -> list[str]:
 
 def keep_ratios(experiment: Experiment, profile: str) -> list[str]:
     """Fine-tuning by keep ratio: cost, accuracy with what changes and with random tokens."""
-    ((arm, _),) = {(arm, "") for _, arm, measure in experiment.found if "random" in measure}
+    arm = next((arm for _, arm, measure in experiment.found if "random" in measure), "")
     hows = [m for m in experiment.measures() if not m.startswith(PROBES) and "random" not in m]
     rows = []
     for how in hows:
@@ -217,8 +227,7 @@ def agreement(folder: Path) -> list[str]:
 
 def blocks(folder: Path) -> dict[str, list[str]]:
     """Make all tables for which there are results."""
-    kept = folder / "tasks.json"
-    groups = json.loads(kept.read_text()) if kept.exists() else {}
+    groups = {path.stem: json.loads(path.read_text()) for path in (folder / "groups").glob("*.json")}
     found: dict[str, list[str]] = {}
     for path in sorted(folder.glob("?.jsonl")):
         letter, rows = path.stem, list(Results(path, KEYS))

@@ -8,6 +8,7 @@ for testing. Where they meet there is a cut. A video is 24 frames; where in it t
 """
 
 import argparse
+import csv
 import random
 import sys
 from collections.abc import Callable, Sequence
@@ -111,6 +112,8 @@ def change_clips(
         Path and split of every clip.
     """
     manifest = everest.load_data(data / "tasks" / task / "manifest.csv")
+    with (data / "tasks" / task / "manifest.csv").open(newline="") as file:
+        groups = {Path(row["path"]).name: row["group"] for row in csv.DictReader(file)}
     place.mkdir(parents=True)
     rows = []
     with Progress(place.name, len(manifest.records)) as progress:
@@ -119,10 +122,10 @@ def change_clips(
             frames = change(number, split, action_of(record.path, task))
             for _ in encode_video([frames], place / name, Fraction(round(TASK_FPS)), keyframe_interval=1, crf=0):
                 pass
-            rows.append((name, manifest.class_names[record.label or 0], split))
+            rows.append((name, manifest.class_names[record.label or 0], split, groups[record.path.name]))
             progress.update(number + 1)
-    write_table(place / "manifest.csv", ("path", "label", "split"), rows)
-    return [(str((place / name).resolve()), split) for name, _, split in rows]
+    write_table(place / "manifest.csv", ("path", "label", "split", "group"), rows)
+    return [(str((place / name).resolve()), split) for name, _, split, _ in rows]
 
 
 def write_footage(out: Path, clips: Sequence[tuple[str, str]]) -> None:

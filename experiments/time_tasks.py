@@ -18,7 +18,7 @@ import hashlib
 import io
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -69,6 +69,23 @@ def require_new(folder: Path) -> None:
         raise DataError(f"{folder}: holds files; give a new folder")
 
 
+def scenes_of(given: str | Path) -> dict[str, str]:
+    """Name the scene of each file, where a list says it (``group``): clips of one scene are not independent."""
+    if not str(given).endswith(".csv"):
+        return {}
+    with Path(given).open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    if not rows or "group" not in rows[0]:
+        return {}
+    column = next(name for name in rows[0] if name in {"path", "relative_path"})
+    return {Path(row[column]).name: row["group"] for row in rows}
+
+
+def group_of(record: ClipRecord, scenes: Mapping[str, str]) -> str:
+    """Name the scene of a clip, or else its file, without saying where it lies."""
+    return hashlib.sha256(scenes.get(record.path.name, record.path.name).encode()).hexdigest()[:8]
+
+
 def split_of(record: ClipRecord) -> str:
     """Give the split of the list; of footage without splits, a fifth of the files, always the same, is for testing."""
     if record.split is not None:
@@ -106,7 +123,7 @@ def windows_of(record: ClipRecord, length: float, most: int) -> list[Window]:
         VideoError: It cannot be read.
     """
     info = probe(record.source)
-    if info.fps < BASE_FPS:
+    if info.fps < 0.99 * BASE_FPS:  # some cameras say 14.985
         return []
     start = record.start_seconds or 0.0
     end = info.duration_seconds if record.end_seconds is None else min(record.end_seconds, info.duration_seconds)
@@ -127,11 +144,11 @@ def play(window: Window, way: tuple[int, int], shape: Shape) -> Tensor:
         uint8, shape [T, H, W, C], with even height and width.
     """
     speed, direction = way
-    offsets = (
-        (torch.arange(shape.num_frames) - shape.num_frames // 2) * speed * direction
-    )  # frame T // 2 is the middle of all
-    seconds = window.middle_seconds + offsets * (0 if shape.still else 1) / BASE_FPS
-    indices = [max(0, round(float(moment) * window.fps)) for moment in seconds]
+    offsets = (torch.arange(shape.num_frames) - shape.num_frames // 2) * speed  # frame T // 2 is the middle of all
+    # From the middle frame on, so that the steps between frames have the same pattern in every window.
+    steps = [0 if shape.still else round(float(offset) * window.fps / BASE_FPS) for offset in offsets]
+    middle = round(window.middle_seconds * window.fps)
+    indices = [max(0, middle + step) for step in steps[::direction]]
     frames = resize_short_side(to_channels_first(read_clip(window.record.source, indices)), shape.side)  # [C,T,H,W]
     H, W = (size // 2 * 2 for size in frames.shape[-2:])
     return frames[..., :H, :W].permute(1, 2, 3, 0)  # [T,H,W,C]
@@ -159,22 +176,27 @@ def render(
     for label in TASKS[task]:
         (out / label).mkdir(parents=True, exist_ok=True)
     length = ((shape.num_frames - 1) * max(speed for speed, _ in TASKS[task].values()) + 1) / BASE_FPS
-    rows: list[tuple[str, str, str]] = []
-    records = [record for given in footage for record in everest.load_data(given).records]
+    rows: list[tuple[str, str, str, str]] = []
+    records = [
+        (record, group_of(record, scenes))
+        for given in footage
+        for scenes in [scenes_of(given)]
+        for record in everest.load_data(given).records
+    ]
     with Progress("rendering", len(records)) as progress:
-        for number, record in enumerate(records):
+        for number, (record, group) in enumerate(records):
             try:
                 for place, window in enumerate(windows_of(record, length, most)):
-                    rows += _render(task, window, out, f"{number:05d}-{place}.mp4", shape)
+                    rows += [(*row, group) for row in _render(task, window, out, f"{number:05d}-{place}.mp4", shape)]
             except VideoError as error:
                 print(f"left out: {error}", file=sys.stderr)
             progress.update(number + 1)
     if not rows:
         raise DataError(f"none of {len(records)} clips has {length:.2f} s at {BASE_FPS:.0f} frames a second or more")
     table = io.StringIO()
-    csv.writer(table).writerows([("path", "label", "split"), *rows])
+    csv.writer(table).writerows([("path", "label", "split", "group"), *rows])
     write_new(out / "manifest.csv", table.getvalue())
-    return Counter((split, label) for _, label, split in rows)
+    return Counter((split, label) for _, label, split, _ in rows)
 
 
 def _render(task: str, window: Window, out: Path, name: str, shape: Shape) -> list[tuple[str, str, str]]:

@@ -29,7 +29,7 @@ from everest.training.metrics import read_metrics
 Settings = Mapping[str, object]
 Tuning = Settings | Callable[["Bench", str, Path | None], Settings]
 """Settings of fine-tuning; or what finds them, for a task and the weights it starts from."""
-KEYS = ("profile", "equal", "task", "arm", "how", "seed")
+KEYS = ("profile", "equal", "task", "arm", "how", "seed", "made_of")
 PROBES = "frozen"
 CONTROL = "-control"
 """Ends the name of a task whose clips are filled with their middle frame."""
@@ -119,7 +119,7 @@ _GPU: Settings = {
 PROFILES = {
     profile.name: profile
     for profile in (
-        Profile("cpu", _RUN | _CPU, 200_000, 25_000, 100, {"optim.base_lr": 1e-2}, _CPU_BATCH),
+        Profile("cpu", _RUN | _CPU, 200_000, 60_000, 100, {"optim.base_lr": 1e-2}, _CPU_BATCH),
         Profile("quick", _RUN | _CPU, 200, 200, 100, {"data.batch_size": 16}, {"data.batch_size": 16}),
         Profile("gpu", _RUN | _GPU, 400_000, 60_000, 100),
     )
@@ -189,17 +189,25 @@ def write_table(path: Path, names: Sequence[str], rows: Sequence[Sequence[str]])
     write_new(path, table.getvalue())
 
 
-def write_groups(bench: Bench) -> None:
-    """Write down which video or window each test clip is from, in ``tasks.json``; clips of one are not independent."""
-    path = bench.results / "tasks.json"
-    known: dict[str, list[str]] = json.loads(path.read_text()) if path.exists() else {}
-    for task in bench.tasks():
-        with bench.manifest(task).open(newline="") as file:
-            rows = [row for row in csv.DictReader(file) if row.get("split") == "test"]
-        # Clips of a task of time are named by video and window, such as forwards/00012-3.mp4.
-        known[task] = [row.get("group") or Path(row["path"]).stem.partition("-")[0] for row in rows]
+def made_of(bench: Bench, task: str) -> str:
+    """Say in short what results of a task come from: the lists, the sizes of their files, and the profile."""
+    found = hashlib.sha256(repr(bench.profile).encode())
+    for manifest in (bench.manifest(task), bench.footage):
+        text = manifest.read_text()
+        paths = (manifest.parent / row["path"] for row in csv.DictReader(io.StringIO(text)))
+        found.update(f"{text}{[path.stat().st_size for path in paths]}".encode())
+    return found.hexdigest()[:12]
+
+
+def write_groups(bench: Bench, task: str, name: str) -> None:
+    """Write down which scene or video each test clip is from, in ``groups``; clips of one are not independent."""
+    path = bench.results / "groups" / f"{name}.json"
+    if path.exists():
+        return
+    with bench.manifest(task).open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row.get("split") == "test"]
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_new(path, json.dumps(known))
+    write_new(path, json.dumps([row.get("group") or row["path"] for row in rows]))
 
 
 def sampling(task: str) -> Settings:
@@ -258,8 +266,11 @@ def classify(bench: Bench, task: str, init: Path | None, settings: Settings, see
     found = run.evaluation
     if found is None or found.failures:
         raise DataError(f"{task}: {'no test split' if found is None else found.failures[0]}")
+    losses = [row["loss"] for row in read_metrics(out / "metrics.jsonl") if "loss" in row]
     right = [int(clip.probabilities.argmax() == clip.label) for clip in found.predictions]
-    return {"top1": found.top1, "majority": found.majority, "right": as_hex(right), "num_test": len(right)}
+    last = sum(losses[-5:]) / len(losses[-5:])  # of a classifier that has learnt nothing: log of the classes
+    known = {"top1": found.top1, "majority": found.majority, "last_loss": round(last, 4)}
+    return {**known, "right": as_hex(right), "num_test": len(right)}
 
 
 def probe(bench: Bench, task: str, run: Path) -> dict[str, Any]:
@@ -273,12 +284,15 @@ def probe(bench: Bench, task: str, run: Path) -> dict[str, Any]:
 
 
 def trials(bench: Bench, arms: Sequence[Arm], seeds: Sequence[int], tasks: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """List what is to be done, seed by seed."""
+    """List what is to be done, seed by seed, and write down the groups of each task."""
+    names = {task: made_of(bench, task) for task in tasks}
+    for task, name in names.items():
+        write_groups(bench, task, name)
     for seed in seeds:
         for arm in arms:
             for task in tasks:
                 for how in arm.hows:
-                    where = {"profile": bench.profile.name, "equal": bench.equal, "task": task}
+                    where = {"profile": bench.profile.name, "equal": bench.equal, "task": task, "made_of": names[task]}
                     yield {**where, "arm": arm.name, "how": how, "seed": seed}
 
 
@@ -314,7 +328,6 @@ def run_all(
         EverestError: Of a run; what has been found by then is kept.
     """
     by_name = {arm.name: arm for arm in arms}
-    write_groups(bench)
     num_clips = clips_of(bench, arms, reference or {})
     for trial in trials(bench, arms, seeds, bench.tasks()):
         if results.knows(trial):

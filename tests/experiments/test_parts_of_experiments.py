@@ -18,7 +18,7 @@ from moving_camera import look_through, pan, shake
 from report import blocks, fill
 from results import as_hex, from_hex, holm
 from still_parts import MOST_MOTION, put_among, quiet_parts
-from trials import PROFILES, Arm, Bench, schedule, write_groups
+from trials import PROFILES, Arm, Bench, schedule, trials
 
 from everest.tokens.others.adaptive import count_by_coverage
 
@@ -116,27 +116,37 @@ def test_epochs_follow_from_the_clips_for_training(tmp_path: Path) -> None:
         schedule(write(tmp_path / "none.csv", rows[:1]), 1000)
 
 
-def test_clips_of_a_video_are_known_to_belong_together(tmp_path: Path) -> None:
-    write(
-        tmp_path / "data" / "tasks" / "speed" / "manifest.csv",
-        [
-            ("path", "label", "split"),
-            ("1x/003-0.mp4", "1x", "test"),
-            ("2x/003-1.mp4", "2x", "test"),
-            ("a/4-0.mp4", "a", "train"),
-        ],
-    )
-    write(
-        tmp_path / "data" / "tasks" / "falls" / "manifest.csv",
-        [("path", "split", "label", "group"), ("7.mp4", "test", "fall", "home")],
-    )
-    bench = Bench(tmp_path / "data", tmp_path / "out", PROFILES["quick"])
-    write_groups(bench)
-    found = json.loads((tmp_path / "out" / "results" / "tasks.json").read_text())
-    assert found == {"speed": ["003", "003"], "falls": ["home"]}
-    assert Bench(tmp_path / "data", tmp_path, PROFILES["quick"], chosen=("speed",)).tasks() == ("speed",)
+def a_bench(folder: Path, *chosen: str) -> Bench:
+    rows = [
+        ("1x/003-0.mp4", "1x", "test", "a"),
+        ("2x/003-0.mp4", "2x", "test", "a"),
+        ("1x/004-0.mp4", "1x", "train", "b"),
+    ]
+    for task, place in (("speed", "tasks"), ("speed", "controls"), ("falls", "tasks")):
+        manifest = write(folder / place / task / "manifest.csv", [("path", "label", "split", "group"), *rows])
+        for path, *_ in rows:
+            write(manifest.parent / path, [])
+    write(folder / "footage" / "manifest.csv", [("path", "split")])
+    return Bench(folder, folder / "out", PROFILES["quick"], chosen=chosen)
+
+
+def test_results_know_what_they_were_made_of_and_which_clips_belong_together(tmp_path: Path) -> None:
+    bench = a_bench(tmp_path)
+    (trial,) = trials(bench, [Arm("none", None, {"all": {}})], [0], ["speed"])
+    path = bench.results / "groups" / f"{trial['made_of']}.json"
+    assert json.loads(path.read_text()) == ["a", "a"]
+    (tmp_path / "tasks" / "speed" / "1x" / "003-0.mp4").write_text("another clip of the same name")
+    (changed,) = trials(bench, [Arm("none", None, {"all": {}})], [0], ["speed"])
+    assert changed["made_of"] != trial["made_of"]
+
+
+def test_tasks_are_chosen_by_name(tmp_path: Path) -> None:
+    assert a_bench(tmp_path).tasks() == ("falls", "speed")
+    control = a_bench(tmp_path, "speed-control", "falls")
+    assert control.tasks() == ("speed-control", "falls")
+    assert control.manifest("speed-control") == tmp_path / "controls" / "speed" / "manifest.csv"
     with pytest.raises(DataError, match="no task walks; there are falls, speed"):
-        Bench(tmp_path / "data", tmp_path, PROFILES["quick"], chosen=("walks",)).tasks()
+        a_bench(tmp_path, "walks").tasks()
 
 
 def test_only_what_was_pre_trained_is_probed() -> None:
@@ -145,8 +155,21 @@ def test_only_what_was_pre_trained_is_probed() -> None:
     assert Arm("some", {}, {"all": {}}, probed=False).hows == ("all",)
 
 
+def write_groups(folder: Path, groups: list[str]) -> None:
+    (folder / "groups").mkdir()
+    (folder / "groups" / "x.json").write_text(json.dumps(groups))
+
+
 def result(arm: str, seed: int, right: list[int]) -> str:
-    known = {"profile": "cpu", "equal": "steps", "task": "speed", "arm": arm, "how": "60 %", "seed": seed}
+    known = {
+        "profile": "cpu",
+        "equal": "steps",
+        "task": "speed",
+        "arm": arm,
+        "how": "60 %",
+        "seed": seed,
+        "made_of": "x",
+    }
     found = {"top1": sum(right) / len(right), "majority": 0.25, "right": as_hex(right), "num_test": len(right)}
     return json.dumps(known | found) + "\n"
 
@@ -156,14 +179,14 @@ def test_tables_say_what_results_say(tmp_path: Path) -> None:
         result("everest", seed, [1, 1, 1, seed % 2]) + result("none", seed, [1, 0, 0, seed % 2]) for seed in (0, 1)
     ]
     (tmp_path / "a.jsonl").write_text("".join(lines))
-    (tmp_path / "tasks.json").write_text(json.dumps({"speed": ["a", "a", "b", "b"]}))
+    write_groups(tmp_path, ["a", "a", "b", "b"])
     made = blocks(tmp_path)
     text = "\n".join(made["a, cpu, equal steps, accuracy"])
     assert "**speed** (always the most frequent class: 25.0 %; seeds: 2)" in text
     assert "| everest | 87.5 " in text
     assert "| none | 37.5 " in text
     difference = made["a, cpu, equal steps, differences"][2]
-    assert difference == "| 60 % | everest | none | 50.0 (50.0 to 50.0), p 0.000; videos 50.0 to 50.0 |"
+    assert difference == "| 60 % | everest | none | 50.0 (50.0 to 50.0); videos 50.0 to 50.0 |"
     page = "# Mine\n\n<!-- table: a, cpu, equal steps, accuracy -->\nold\n<!-- end -->\n\nThe end.\n"
     filled = fill(page, made)
     assert "old" not in filled
