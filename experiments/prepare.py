@@ -95,9 +95,7 @@ def main(words: Sequence[str] | None = None) -> int:
         counts = {"footage": copy_small(given.footage, given.out / "footage", given.side, labelled=False)}
         for named in given.labelled:
             name, _, source = named.partition("=")
-            counts[name] = copy_small(
-                [everest.load_data(source)], given.out / "tasks" / name, given.side, labelled=True
-            )
+            counts[name] = copy_small([source], given.out / "tasks" / name, given.side, labelled=True)
         for task in time_tasks.TASKS:
             for folder, still in (("tasks", False), ("controls", True)):
                 shape = time_tasks.Shape(given.frames, given.side, still)

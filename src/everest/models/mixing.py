@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 MOST_IN_STEPS = 2**25
-"""Weights of an attention, B * h * K * K, up to which a CPU computes it in bfloat16 step by step: they are 64 MiB, which
-every block keeps for its backward pass."""
+"""Weights of an attention, B * h * K * K, up to which a CPU computes it in bfloat16 step by step: 64 MiB, kept by every
+block for its backward pass."""
 
 
 def mix(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
