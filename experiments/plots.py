@@ -8,13 +8,15 @@ from costs import gmacs_of
 from results import Results, over_seeds
 from trials import CONTROL, KEYS, PROBES
 
-COLOURS = {"all tokens": "#333333", "60 %": "#c0392b", "changing": "#c0392b", "at random": "#888888"}
+_RED, _GREY = "#c0392b", "#888888"
+COLOURS = {"all tokens": "#333333", "60 %": _RED, "changing": _RED, "at random": _GREY, "60 % at random": _GREY}
 
 
 def draw(folder: Path, images: Path) -> list[Path]:
     """Draw what there are results of; gives the files that were written."""
     written = []
-    for letter, panel in (("a", _arms), ("b", _ratios)):
+    for letter in "abcdef":
+        panel = _ratios if letter == "b" else _arms
         path = folder / f"{letter}.jsonl"
         rows = [row for row in Results(path, KEYS) if is_drawn(row)]
         if rows:
@@ -45,8 +47,11 @@ def _figure(rows: Sequence[Mapping[str, Any]], panel: Any, path: Path) -> Path:
         axis.set_ylim(low - 1, max(high + 1, low + 19))  # a point looks like a point in every panel
         axis.set_title(task)
     axes[0][0].set_ylabel("accuracy, %")
-    handles, labels = axes[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+    shown = [pair for axis in axes[0] for pair in zip(*axis.get_legend_handles_labels(), strict=True)]
+    labelled = {label: handle for handle, label in shown}
+    names = [name for name in labelled if name]
+    if len(names) > 1:
+        figure.legend([labelled[n] for n in names], names, loc="outside lower center", ncols=len(names), frameon=False)
     figure.savefig(path, dpi=110)
     plt.close(figure)
     return path
@@ -54,15 +59,17 @@ def _figure(rows: Sequence[Mapping[str, Any]], panel: Any, path: Path) -> Path:
 
 def _arms(axis: Any, rows: Sequence[Mapping[str, Any]]) -> None:
     """Arms beside each other: every seed a dot, the mean a bar."""
-    arms = list(dict.fromkeys(row["arm"] for row in rows))
-    for number, how in enumerate(dict.fromkeys(row["how"] for row in rows)):
-        for place, arm in enumerate(arms):
-            values = [100 * row["top1"] for row in rows if (row["arm"], row["how"]) == (arm, how)]
-            if not values:
-                continue
-            x, label = place + 0.3 * number - 0.15, how if place == 0 else None
-            axis.plot([x] * len(values), values, "o", color=COLOURS[how], markersize=4, alpha=0.6, label=label)
-            axis.plot([x - 0.12, x + 0.12], [sum(values) / len(values)] * 2, color=COLOURS[how], linewidth=2)
+    arms, hows = (list(dict.fromkeys(row[name] for row in rows)) for name in ("arm", "how"))
+    found = {(arm, how): [] for arm in arms for how in hows}
+    for row in rows:
+        found[row["arm"], row["how"]].append(100 * row["top1"])
+    if len(arms) == 1:  # ways to fine-tune beside each other
+        found, arms, hows = {(how, ""): values for (_, how), values in found.items()}, hows, [""]
+    for (arm, how), values in found.items():
+        if values:
+            x, colour = arms.index(arm) + 0.25 * (hows.index(how) - (len(hows) - 1) / 2), COLOURS.get(how, _RED)
+            axis.plot([x] * len(values), values, "o", color=colour, markersize=4, alpha=0.6, label=how)
+            axis.plot([x - 0.1, x + 0.1], [sum(values) / len(values)] * 2, color=colour, linewidth=2)
     axis.set_xticks(range(len(arms)), arms, rotation=35, ha="right")
     axis.set_xlim(-0.6, len(arms) - 0.4)
 

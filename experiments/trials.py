@@ -297,18 +297,20 @@ def trials(bench: Bench, arms: Sequence[Arm], seeds: Sequence[int], tasks: Seque
 
 
 def clips_of(bench: Bench, arms: Sequence[Arm], reference: Settings) -> dict[str, int]:
-    """Say on how many clips each arm is pre-trained: equally many, or as many as VideoMAE's time is enough for."""
+    """Say on how many clips each arm is pre-trained: equally many, or as many as VideoMAE's time is enough for.
+
+    Rates are measured once, by training a tenth of the steps, and kept; nothing else should run meanwhile.
+    """
     num_clips = bench.profile.pretrain_clips
-    if bench.equal == "steps":
-        return {arm.name: num_clips for arm in arms}
     trained = {arm.name: arm.pretraining for arm in arms if arm.pretraining is not None}
-    kept = bench.out / "rates.json"
+    if bench.equal == "steps":
+        return {arm.name: num_clips if arm.name in trained else 0 for arm in arms}
+    kept = bench.out / f"rates-{bench.profile.name}.json"
     rates: dict[str, float] = json.loads(kept.read_text()) if kept.exists() else {}
-    for name, settings in {"": reference, **trained}.items():
-        if name not in rates:
+    if missing := {name: settings for name, settings in {"": reference, **trained}.items() if name not in rates}:
+        for name, settings in missing.items():
             rates[name] = clips_per_second(pretrain(bench, settings, 0, num_clips // 10))
-    bench.out.mkdir(parents=True, exist_ok=True)
-    kept.write_text(json.dumps(rates))
+        write_new(kept, json.dumps(rates))
     return {arm.name: round(num_clips * rates.get(arm.name, 0.0) / rates[""]) for arm in arms}
 
 

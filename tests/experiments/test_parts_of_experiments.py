@@ -15,6 +15,7 @@ sys.path.append(str(Path(__file__).parents[2] / "experiments"))
 from e_camera import foreground, shows_foreground
 from f_adaptive import coverage_for
 from moving_camera import look_through, pan, shake
+from plots import draw
 from report import blocks, fill
 from results import as_hex, from_hex, holm
 from still_parts import MOST_MOTION, put_among, quiet_parts
@@ -172,6 +173,16 @@ def result(arm: str, seed: int, right: list[int]) -> str:
     }
     found = {"top1": sum(right) / len(right), "majority": 0.25, "right": as_hex(right), "num_test": len(right)}
     return json.dumps(known | found) + "\n"
+
+
+def test_every_experiment_has_its_plot(tmp_path: Path) -> None:
+    for letter in "acf":
+        rows = [result(arm, seed, [1, 0, 1, 0]) for seed in (0, 1) for arm in ("none", "everest")[letter == "f" :]]
+        (tmp_path / f"{letter}.jsonl").write_text("".join(rows))
+    (tmp_path / "d.jsonl").write_text(result("none", 0, [1]).replace('"cpu"', '"gpu"'))  # not to be mixed with others
+    written = draw(tmp_path, tmp_path / "images")
+    assert [path.name for path in written] == ["results-a.png", "results-c.png", "results-f.png"]
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in written)
 
 
 def test_tables_say_what_results_say(tmp_path: Path) -> None:
