@@ -67,8 +67,9 @@ def status(port: str, host: str) -> int:
 ALL = ["--host", "0.0.0.0", "--name", "box.lab"]
 ENDS = {"SIGINT": [], "SIGTERM": ALL, "SIGHUP": []}  # a signal, and options of the server that it ends
 ONE_AFTER_ANOTHER = """
-import json, sys
+import json, signal, sys
 from everest.cli import main
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever runs tests under nohup has it ignored
 for options in json.loads(sys.argv[1]):
     assert main(["ui", "--port", "0", "--device", "cpu", *options]) == 0
     print("ended", file=sys.stderr, flush=True)
