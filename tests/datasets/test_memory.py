@@ -1,6 +1,8 @@
 """Memory stays flat however many clips are read."""
 
+import ctypes
 import gc
+import os
 import sys
 from pathlib import Path
 
@@ -16,9 +18,16 @@ NUM_WARM, NUM_CLIPS = 300, 2200
 
 
 def resident_mb() -> float:
+    """What this process holds; the allocator gives back first what it keeps free, some 10 MB that come and go."""
     gc.collect()
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    return pages * 4096 / 1e6
+    if hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
+        libc.malloc_trim(0)
+    return resident_mb_of(os.getpid())
+
+
+def resident_mb_of(pid: int) -> float:
+    pages = Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()
+    return (int(pages[1]) - int(pages[2])) * 4096 / 1e6  # without what is shared: batches on their way come and go
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -34,12 +43,7 @@ def test_memory_is_flat_over_thousands_of_clips() -> None:
             views[index]
         if number == NUM_WARM:
             before = resident_mb()
-    assert resident_mb() - before < 6.0
-
-
-def resident_mb_of(pid: int) -> float:
-    pages = Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()
-    return (int(pages[1]) - int(pages[2])) * 4096 / 1e6  # without what is shared
+    assert resident_mb() - before < 2.0
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
