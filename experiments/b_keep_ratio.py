@@ -10,7 +10,8 @@ drawn at random.
 from collections.abc import Sequence
 
 from a_pretraining import ALL, EVEREST, SIXTY
-from trials import Arm, Settings, main
+from profiles import Settings
+from trials import Arm, main
 
 TUNING_RATIOS = (0.8, 0.6, 0.4, 0.2)
 

@@ -9,7 +9,8 @@ arms: frames evenly spread; and frames chosen among 1.3, 1.5 and 2 times as many
 from collections.abc import Sequence
 
 from a_pretraining import EVEREST, SIXTY
-from trials import Arm, Settings, main
+from profiles import Settings
+from trials import Arm, main
 
 _SPREAD: Settings = {"clip.sampling": "segments"}
 _ONCE: Settings = {"evaluation.num_segments": 1}  # evenly spread frames are the same ones in every view
@@ -22,7 +23,7 @@ def choosing(alpha: float) -> Settings:
 
 def arm(name: str, frames: Settings) -> Arm:
     """Choose frames in one way, in pre-training and in fine-tuning."""
-    return Arm(name, EVEREST | _SPREAD | frames, {"60%": SIXTY | _SPREAD | _ONCE | frames}, probed=False)
+    return Arm(name, EVEREST | _SPREAD | frames, {"60%": SIXTY | _SPREAD | _ONCE | frames}, probed=())
 
 
 ARMS = (arm("evenly spread", {}), *(arm(f"alpha {alpha}", choosing(alpha)) for alpha in (1.3, 1.5, 2.0)))

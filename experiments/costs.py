@@ -2,7 +2,8 @@
 
 from functools import cache
 
-from trials import PROFILES, as_settings
+from profiles import PROFILES
+from trials import as_settings
 
 from everest.api import finetune_config
 from everest.bench.costs import beside_all_tokens

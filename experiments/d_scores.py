@@ -12,7 +12,8 @@ import sys
 from collections.abc import Sequence
 
 from a_pretraining import EVEREST, SIXTY
-from trials import Arm, Settings, bench_of, main, parser_of, pretrain
+from profiles import Settings
+from trials import Arm, bench_of, main, parser_of, pretrain
 
 import everest
 from everest.bench.scores import bench_scores

@@ -12,8 +12,9 @@ from pathlib import Path
 import torch
 from a_pretraining import EVEREST
 from b_keep_ratio import keep
+from profiles import Settings
 from torch import Tensor
-from trials import Arm, Bench, Settings, Tuning, main
+from trials import Arm, Bench, Tuning, main
 
 import everest
 from everest.models import Encoder, load_model
@@ -69,7 +70,7 @@ ARMS = (
         EVEREST,
         {f"{ratio:.0%} of each": keep("rero", ratio) for ratio in (0.6, 0.4)}
         | {f"{ratio:.0%} on average": adaptive(ratio) for ratio in (0.6, 0.4)},
-        probed=False,
+        probed=(),
     ),
 )
 

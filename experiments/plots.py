@@ -28,7 +28,7 @@ def draw(folder: Path, images: Path) -> list[Path]:
 def is_drawn(row: Mapping[str, Any]) -> bool:
     """Leave out what has plots of its own or none: other profiles, equal time, frozen features, controls."""
     plain = row["profile"] in {"cpu", "quick"} and row["equal"] == "steps"
-    return plain and row["how"] != PROBES and not row["task"].endswith(CONTROL)
+    return plain and row["how"] not in PROBES and not row["task"].endswith(CONTROL)
 
 
 def _figure(rows: Sequence[Mapping[str, Any]], panel: Any, path: Path) -> Path:

@@ -43,18 +43,22 @@ def copy_small(data: Sequence[str], out: Path, side: int, *, labelled: bool) -> 
         Number of clips. Files that cannot be read are named and left out.
     """
     out.mkdir(parents=True)
-    loaded = [(everest.load_data(given), time_tasks.scenes_of(given)) for given in data]
-    records = [(record, manifest.class_names, scenes) for manifest, scenes in loaded for record in manifest.records]
+    records = [
+        (record, manifest.class_names, time_tasks.group_of(record, scenes, time_tasks.source_of(given)))
+        for given in data
+        for manifest, scenes in [(everest.load_data(given), time_tasks.scenes_of(given))]
+        for record in manifest.records
+    ]
     rows = [("path", "split", *(("label", "group") if labelled else ()))]
     with Progress(f"copying {out.name}", len(records)) as progress:
-        for number, (record, names, scenes) in enumerate(records):
+        for number, (record, names, group) in enumerate(records):
             try:
                 _copy(record, out / f"{number:05d}.mp4", side)
             except EverestError as error:
                 print(f"left out: {error}", file=sys.stderr)
             else:
                 label = "" if record.label is None else names[record.label]
-                more = (label, time_tasks.group_of(record, scenes)) if labelled else ()
+                more = (label, group) if labelled else ()
                 rows.append((f"{number:05d}.mp4", time_tasks.split_of(record), *more))
             progress.update(number + 1)
     table = io.StringIO()

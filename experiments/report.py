@@ -69,7 +69,7 @@ class Experiment:
     def measures(self) -> list[str]:
         """Ways to fine-tune, then classifiers of frozen features."""
         names = list(dict.fromkeys(measure for _, _, measure in self.found))
-        return sorted(names, key=lambda name: name.startswith(PROBES))
+        return [name for name in names if not is_frozen(name)] + [name for name in names if is_frozen(name)]
 
     def accuracy(self, task: str, arm: str, measure: str) -> str:
         """Mean and interval over seeds, in percent."""
@@ -104,10 +104,15 @@ class Experiment:
         return str(difference), p, over_videos
 
 
+def is_frozen(measure: str) -> bool:
+    """Whether a measure is of frozen features."""
+    return measure.startswith("frozen")
+
+
 def values_of(row: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
     """List the accuracies of a result by what was measured."""
-    if row["how"] == PROBES:
-        yield from ((f"{PROBES}, {name}", row[name]) for name in FROZEN if name in row)  # few clips: no 20
+    if row["how"] in PROBES:
+        yield from ((f"{row['how']}, {name}", row[name]) for name in FROZEN if name in row)  # few clips: no 20
     else:
         yield row["how"], row["top1"]
 
@@ -120,11 +125,14 @@ def table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 def accuracies(experiment: Experiment) -> list[str]:
     """All accuracies: a table for each task, arms by measures."""
     lines = []
-    measures = experiment.measures()
     for task in experiment.tasks:
-        rows = [[arm, *(experiment.accuracy(task, arm, m) for m in measures)] for arm in experiment.arms()]
         chance = f"always the most frequent class: {100 * experiment.majority[task]:.1f} %"
-        lines += [f"**{task}** ({chance}; seeds: {experiment.seeds()})", "", *table(["", *measures], rows), ""]
+        lines += [f"**{task}** ({chance}; seeds: {experiment.seeds()})", ""]
+        for frozen in (False, True):
+            measures = [m for m in experiment.measures() if is_frozen(m) == frozen]
+            rows = [[arm, *(experiment.accuracy(task, arm, m) for m in measures)] for arm in experiment.arms()]
+            if rows := [row for row in rows if any(row[1:])]:
+                lines += [*table(["", *measures], rows), ""]
     return lines
 
 
@@ -159,15 +167,16 @@ def _names(one: tuple[str, str], other: tuple[str, str]) -> tuple[str, str, str]
 
 
 def against(experiment: Experiment, ours: str) -> list[str]:
-    """Compare an arm with all others, in every measure."""
+    """Compare an arm with all others: fine-tuned, and of frozen features by the linear classifier of all tokens."""
     others = [arm for arm in experiment.arms() if arm != ours]
-    return compared(experiment, [((ours, m), (arm, m)) for m in experiment.measures() for arm in others])
+    measures = [m for m in experiment.measures() if not is_frozen(m) or m == "frozen, linear"]
+    return compared(experiment, [((ours, m), (arm, m)) for m in measures for arm in others])
 
 
 def keep_ratios(experiment: Experiment, profile: str) -> list[str]:
     """Fine-tuning by keep ratio: cost, accuracy with what changes and with random tokens."""
     arm = next((arm for _, arm, measure in experiment.found if "random" in measure), "")
-    hows = [m for m in experiment.measures() if not m.startswith(PROBES) and "random" not in m]
+    hows = [m for m in experiment.measures() if not is_frozen(m) and "random" not in m]
     rows = []
     for how in hows:
         cost = f"{gmacs_of(profile, float(how.rstrip('%')) / 100):.3f}"

@@ -81,9 +81,15 @@ def scenes_of(given: str | Path) -> dict[str, str]:
     return {Path(row[column]).name: row["group"] for row in rows}
 
 
-def group_of(record: ClipRecord, scenes: Mapping[str, str]) -> str:
-    """Name the scene of a clip, or else its file, without saying where it lies."""
-    return hashlib.sha256(scenes.get(record.path.name, record.path.name).encode()).hexdigest()[:8]
+def source_of(given: str | Path) -> str:
+    """Name a list by the folder it lies in, and a folder by itself: ``falls`` of ``falls/segments.csv``."""
+    path = Path(given)
+    return path.resolve().parent.name if path.suffix else path.name
+
+
+def group_of(record: ClipRecord, scenes: Mapping[str, str], source: str) -> str:
+    """Name the scene of a clip, or else its file, after where it is from: ``falls/0123abcd``."""
+    return f"{source}/{hashlib.sha256(scenes.get(record.path.name, record.path.name).encode()).hexdigest()[:8]}"
 
 
 def split_of(record: ClipRecord) -> str:
@@ -178,7 +184,7 @@ def render(
     length = ((shape.num_frames - 1) * max(speed for speed, _ in TASKS[task].values()) + 1) / BASE_FPS
     rows: list[tuple[str, str, str, str]] = []
     records = [
-        (record, group_of(record, scenes))
+        (record, group_of(record, scenes, source_of(given)))
         for given in footage
         for scenes in [scenes_of(given)]
         for record in everest.load_data(given).records

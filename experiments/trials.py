@@ -14,23 +14,31 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
+from profiles import PROFILES, Profile, Settings
 from results import Results, as_hex
 from time_tasks import BASE_FPS as TASK_FPS
 from time_tasks import TASKS
 
 import everest
-from everest.errors import DataError, EverestError
+from everest.errors import ConfigError, DataError, EverestError
+from everest.inference.feature_rows import Features
+from everest.inference.probing import ProbeReport
+from everest.inference.probing import probe as probe_features
 from everest.links import write_new
 from everest.training.metrics import read_metrics
 
-Settings = Mapping[str, object]
 Tuning = Settings | Callable[["Bench", str, Path | None], Settings]
 """Settings of fine-tuning; or what finds them, for a task and the weights it starts from."""
 KEYS = ("profile", "equal", "task", "arm", "how", "seed", "made_of")
-PROBES = "frozen"
+PROBES = {"frozen": None, "frozen, 60 %": 0.6}
+"""Ways to classify frozen features -> the share of tokens that they are of; None: all."""
+UNTRAINED: Settings = {"optim.base_lr": 1e-12}  # one epoch of it leaves weights as they were drawn
+NUM_LOSSES = 20  # of a run, in results
 CONTROL = "-control"
 """Ends the name of a task whose clips are filled with their middle frame."""
 
@@ -43,88 +51,20 @@ class Arm:
         name: In results and tables.
         pretraining: Settings; None: fresh weights.
         tunings: Way to fine-tune -> settings.
-        probed: Classify the frozen features of all tokens as well; needs pre-training.
+        probed: Ways to classify frozen features, of :data:`PROBES`; without pre-training those of weights as drawn.
+        features: Gives features of the training and of the test clips of a task, which are classified instead.
     """
 
     name: str
     pretraining: Settings | None
     tunings: Mapping[str, Tuning] = field(default_factory=dict)
-    probed: bool = True
+    probed: tuple[str, ...] = tuple(PROBES)
+    features: Callable[["Bench", str], tuple[Features, Features]] | None = None
 
     @property
     def hows(self) -> tuple[str, ...]:
         """What is measured of it."""
-        return (*self.tunings, *((PROBES,) if self.probed and self.pretraining is not None else ()))
-
-
-@dataclass(frozen=True)
-class Profile:
-    """How large everything is.
-
-    Attributes:
-        name: In results.
-        clip: Settings of network, clip and batch, of both stages.
-        pretrain_clips: Clips that an arm is pre-trained on, each as often as it comes round; of equal time, VideoMAE's.
-        finetune_clips: The same of a classifier.
-        finetune_epochs: A classifier sees no clip more often.
-        pretraining: Further settings of pre-training.
-        finetuning: Further settings of fine-tuning.
-    """
-
-    name: str
-    clip: Settings
-    pretrain_clips: int
-    finetune_clips: int
-    finetune_epochs: int
-    pretraining: Settings = field(default_factory=dict)
-    finetuning: Settings = field(default_factory=dict)
-
-
-_RUN: Settings = {
-    "run.tensorboard": False,
-    "run.report": False,
-    "run.save_every_minutes": 60,
-    "run.save_every_epochs": 100000,
-    "run.log_every_steps": 20,
-    "data.memory_cache": True,
-    "data.num_workers": 0,
-}
-_CPU: Settings = {  # 8 frames of 48 x 48 pixels in patches of 8 are 4 x 6 x 6 = 144 tokens
-    "model.size": "nano",
-    "model.patch_size": 8,
-    "clip.num_frames": 8,
-    "clip.height": 48,
-    "clip.width": 48,
-    "augment.crop_scales": [1.0, 0.875],
-    "run.precision": "bfloat16",
-}
-# Fewer than a hundred clips in a batch, and networks this small do not find what tells the classes apart.
-_CPU_BATCH: Settings = {
-    "data.batch_size": 128,
-    "optim.global_batch_size": 128,
-    "optim.base_lr": 4e-3,
-    "optim.layer_decay": 1.0,
-}
-_GPU: Settings = {
-    "model.size": "small",
-    "model.patch_size": 16,
-    "clip.num_frames": 16,
-    "clip.height": 224,
-    "clip.width": 224,
-    "data.batch_size": 64,
-    "optim.global_batch_size": 64,
-    "data.num_workers": -1,
-    "run.compile": True,
-}
-PROFILES = {
-    profile.name: profile
-    for profile in (
-        Profile("cpu", _RUN | _CPU, 200_000, 60_000, 100, {"optim.base_lr": 1e-2}, _CPU_BATCH),
-        Profile("quick", _RUN | _CPU, 200, 200, 100, {"data.batch_size": 16}, {"data.batch_size": 16}),
-        Profile("gpu", _RUN | _GPU, 400_000, 60_000, 100),
-    )
-}
-"""Two CPU cores for hours; for minutes, to see that all runs; and one GPU."""
+        return (*self.tunings, *self.probed)
 
 
 def as_settings(*parts: Settings) -> list[str]:
@@ -144,6 +84,7 @@ class Bench:
         out: Results, and the runs they come from.
         profile: How large everything is.
         equal: ``steps``; or ``time``: every arm is pre-trained as long as VideoMAE is on this machine.
+        minutes: Of equal time, how long; None: as long as the profile's clips take VideoMAE.
         chosen: Tasks to do, in this order; none: all.
         kept: A folder for results; None: in that of the runs.
     """
@@ -152,6 +93,7 @@ class Bench:
     out: Path
     profile: Profile
     equal: str = "steps"
+    minutes: float | None = None
     chosen: tuple[str, ...] = ()
     kept: Path | None = None
 
@@ -259,27 +201,41 @@ def classify(bench: Bench, task: str, init: Path | None, settings: Settings, see
         profile.finetuning,
         times,
         settings,
-        {"run.seed": seed},
+        {"run.seed": seed, "selection.seed": seed},
     )
     out = bench.out / "finetuned" / _name(f"{task} {init and init.name} {manifest.read_text()}", words)
     run = everest.finetune(recipe="demo", data=manifest, out=out, init=init, settings=words)
     found = run.evaluation
     if found is None or found.failures:
         raise DataError(f"{task}: {'no test split' if found is None else found.failures[0]}")
-    losses = [row["loss"] for row in read_metrics(out / "metrics.jsonl") if "loss" in row]
     right = [int(clip.probabilities.argmax() == clip.label) for clip in found.predictions]
-    last = sum(losses[-5:]) / len(losses[-5:])  # of a classifier that has learnt nothing: log of the classes
-    known = {"top1": found.top1, "majority": found.majority, "last_loss": round(last, 4)}
+    known = {"top1": found.top1, "majority": found.majority, "losses": losses_of(out)}
     return {**known, "right": as_hex(right), "num_test": len(right)}
 
 
-def probe(bench: Bench, task: str, run: Path) -> dict[str, Any]:
-    """Classify the frozen features of a pre-trained encoder, of all tokens."""
-    tables = [bench.out / "probed" / f"{run.name}-{task}-{split}.npz" for split in ("train", "test")]
+def losses_of(run: Path) -> list[float]:
+    """Give the course of a run's loss: means of equal parts. Of a classifier that learns nothing it stays at ln K."""
+    losses = [row["loss"] for row in read_metrics(run / "metrics.jsonl") if "loss" in row]
+    num = min(NUM_LOSSES, len(losses))
+    cuts = [len(losses) * part // num for part in range(num + 1)] if num else []
+    return [round(mean(losses[start:end]), 4) for start, end in pairwise(cuts)]
+
+
+def probe(bench: Bench, task: str, run: Path, keep_ratio: float | None) -> dict[str, Any]:
+    """Classify the frozen features of an encoder: of a task of time one clip, else three of a second each."""
+    views = "1x1" if task.removesuffix(CONTROL) in TASKS else "3x1"
+    tables = [
+        bench.out / "probed" / f"{run.name}-{made_of(bench, task)}-{keep_ratio}-{split}.npz"
+        for split in ("train", "test")
+    ]
     for table, split in zip(tables, ("train", "test"), strict=True):
         if not table.exists():  # the same weights may be those of two arms
-            everest.embed(run, bench.manifest(task), table, split=split, views="1x1", num_workers=0)
-    found = everest.probe(*tables)
+            manifest = bench.manifest(task)
+            everest.embed(run, manifest, table, split=split, views=views, keep_ratio=keep_ratio, num_workers=0)
+    return _accuracies(everest.probe(*tables))
+
+
+def _accuracies(found: ProbeReport) -> dict[str, Any]:
     return {"majority": found.majority} | {result.name: result.top1 for result in found.results}
 
 
@@ -296,22 +252,48 @@ def trials(bench: Bench, arms: Sequence[Arm], seeds: Sequence[int], tasks: Seque
                     yield {**where, "arm": arm.name, "how": how, "seed": seed}
 
 
-def clips_of(bench: Bench, arms: Sequence[Arm], reference: Settings) -> dict[str, int]:
-    """Say on how many clips each arm is pre-trained: equally many, or as many as VideoMAE's time is enough for.
+def clips_of(bench: Bench, settings: Settings, reference: Settings) -> int:
+    """Say on how many clips an arm is pre-trained: as many as all, or as many as its time is enough for.
 
-    Rates are measured once, by training a tenth of the steps, and kept; nothing else should run meanwhile.
+    Rates are measured once, by training on a tenth of the clips, and kept; nothing else should run meanwhile.
     """
     num_clips = bench.profile.pretrain_clips
-    trained = {arm.name: arm.pretraining for arm in arms if arm.pretraining is not None}
     if bench.equal == "steps":
-        return {arm.name: num_clips if arm.name in trained else 0 for arm in arms}
+        return num_clips
+    rate = _rate(bench, settings)
+    if bench.minutes is not None:
+        return max(1, round(rate * 60 * bench.minutes))
+    return round(num_clips * rate / _rate(bench, reference))
+
+
+def _rate(bench: Bench, settings: Settings) -> float:
+    """Clips a second in pre-training."""
     kept = bench.out / f"rates-{bench.profile.name}.json"
     rates: dict[str, float] = json.loads(kept.read_text()) if kept.exists() else {}
-    if missing := {name: settings for name, settings in {"": reference, **trained}.items() if name not in rates}:
-        for name, settings in missing.items():
-            rates[name] = clips_per_second(pretrain(bench, settings, 0, num_clips // 10))
+    name = " ".join(sorted(as_settings(settings)))
+    if name not in rates:
+        rates[name] = clips_per_second(pretrain(bench, settings, 0, bench.profile.pretrain_clips // 10))
         write_new(kept, json.dumps(rates))
-    return {arm.name: round(num_clips * rates.get(arm.name, 0.0) / rates[""]) for arm in arms}
+    return rates[name]
+
+
+def measure(bench: Bench, arm: Arm, trial: Mapping[str, Any], reference: Settings) -> dict[str, Any]:
+    """Make one trial, with the pre-training that it needs."""
+    task, how, seed = trial["task"], trial["how"], trial["seed"]
+    if arm.features is not None:
+        return _accuracies(probe_features(*arm.features(bench, task)))
+    num_clips = 0 if arm.pretraining is None else clips_of(bench, arm.pretraining, reference)
+    init = None if arm.pretraining is None else pretrain(bench, arm.pretraining, seed, num_clips)
+    known: dict[str, Any] = {"pretrain_clips": num_clips}
+    if init is not None:
+        known |= {"pretrain_rate": round(clips_per_second(init), 1), "pretrain_losses": losses_of(init)}
+    started = time.perf_counter()
+    if how in PROBES:
+        found = probe(bench, task, init or pretrain(bench, UNTRAINED, seed, 1), PROBES[how])
+    else:
+        tuning = arm.tunings[how]
+        found = classify(bench, task, init, tuning(bench, task, init) if callable(tuning) else tuning, seed)
+    return {**known, "seconds": round(time.perf_counter() - started, 1), **found}
 
 
 def run_all(
@@ -330,23 +312,10 @@ def run_all(
         EverestError: Of a run; what has been found by then is kept.
     """
     by_name = {arm.name: arm for arm in arms}
-    num_clips = clips_of(bench, arms, reference or {})
     for trial in trials(bench, arms, seeds, bench.tasks()):
-        if results.knows(trial):
-            continue
-        arm, seed, how = by_name[trial["arm"]], trial["seed"], trial["how"]
-        print(f"{len(results) + 1}: {trial}", file=sys.stderr)
-        init = None if arm.pretraining is None else pretrain(bench, arm.pretraining, seed, num_clips[arm.name])
-        started = time.perf_counter()
-        if how == PROBES:
-            assert init is not None  # noqa: S101 - only what was pre-trained is probed
-            found = probe(bench, trial["task"], init)
-        else:
-            tuning = arm.tunings[how]
-            settings = tuning(bench, trial["task"], init) if callable(tuning) else tuning
-            found = classify(bench, trial["task"], init, settings, seed)
-        seconds = round(time.perf_counter() - started, 1)
-        results.add({**trial, "pretrain_clips": num_clips[arm.name], "seconds": seconds, **found})
+        if not results.knows(trial):
+            print(f"{len(results) + 1}: {trial}", file=sys.stderr)
+            results.add({**trial, **measure(bench, by_name[trial["arm"]], trial, reference or {})})
 
 
 def parser_of(text: str | None) -> argparse.ArgumentParser:
@@ -358,14 +327,30 @@ def parser_of(text: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--profile", choices=list(PROFILES), default="cpu", help="how large (default: cpu)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], help="(default: 0 1 2 3 4)")
     parser.add_argument("--tasks", nargs="+", help="in this order (default: all); speed-control: of stills")
-    parser.add_argument("--equal", choices=("steps", "time"), default="steps", help="of pre-training")
+    parser.add_argument("--arms", nargs="+", help="some of those compared (default: all)")
+    parser.add_argument("--equal", choices=("steps", "time"), default="steps", help="of pre-training (default: steps)")
+    parser.add_argument("--minutes", type=float, help="of pre-training where time is equal (default: VideoMAE's)")
     return parser
 
 
 def bench_of(given: argparse.Namespace) -> Bench:
     """Where an experiment is made, by what its command line says."""
     chosen = tuple(given.tasks or ())
-    return Bench(given.data, given.out, PROFILES[given.profile], given.equal, chosen, given.results)
+    if given.minutes is not None and (given.equal != "time" or given.minutes <= 0):
+        raise ConfigError(f"--minutes {given.minutes:g}: goes with --equal time, and is more than 0")
+    return Bench(given.data, given.out, PROFILES[given.profile], given.equal, given.minutes, chosen, given.results)
+
+
+def chosen_arms(arms: Sequence[Arm], names: Sequence[str] | None) -> list[Arm]:
+    """Take the arms of these names, in their order; None: all.
+
+    Raises:
+        ConfigError: There is none of a name.
+    """
+    known = {arm.name: arm for arm in arms}
+    if wrong := set(names or ()) - set(known):
+        raise ConfigError(f"no arm {', '.join(sorted(wrong))}; there are {', '.join(known)}")
+    return [known[name] for name in names or known]
 
 
 def main(
@@ -377,10 +362,10 @@ def main(
 ) -> int:
     """Run an experiment that is made of arms from the command line."""
     given = (text if isinstance(text, argparse.ArgumentParser) else parser_of(text)).parse_args(words)
-    bench = bench_of(given)
     try:
+        bench = bench_of(given)
         results = Results(bench.results / f"{letter}.jsonl", KEYS)
-        run_all(bench, arms, results, given.seeds, reference=reference)
+        run_all(bench, chosen_arms(arms, given.arms), results, given.seeds, reference=reference)
     except EverestError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -2,13 +2,15 @@
 
 import csv
 import json
+import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from everest.errors import DataError
+from everest.errors import ConfigError, DataError
 from everest.tokens import TokenGrid
 
 sys.path.append(str(Path(__file__).parents[2] / "experiments"))
@@ -16,10 +18,12 @@ from e_camera import foreground, shows_foreground
 from f_adaptive import coverage_for
 from moving_camera import look_through, pan, shake
 from plots import draw
+from profiles import PROFILES
 from report import blocks, fill
 from results import as_hex, from_hex, holm
+from simple import differences
 from still_parts import MOST_MOTION, put_among, quiet_parts
-from trials import PROFILES, Arm, Bench, schedule, trials
+from trials import Arm, Bench, chosen_arms, clips_of, losses_of, schedule, trials
 
 from everest.tokens.others.adaptive import count_by_coverage
 
@@ -133,11 +137,11 @@ def a_bench(folder: Path, *chosen: str) -> Bench:
 
 def test_results_know_what_they_were_made_of_and_which_clips_belong_together(tmp_path: Path) -> None:
     bench = a_bench(tmp_path)
-    (trial,) = trials(bench, [Arm("none", None, {"all": {}})], [0], ["speed"])
+    (trial,) = trials(bench, [Arm("none", None, {"all": {}}, probed=())], [0], ["speed"])
     path = bench.results / "groups" / f"{trial['made_of']}.json"
     assert json.loads(path.read_text()) == ["a", "a"]
     (tmp_path / "tasks" / "speed" / "1x" / "003-0.mp4").write_text("another clip of the same name")
-    (changed,) = trials(bench, [Arm("none", None, {"all": {}})], [0], ["speed"])
+    (changed,) = trials(bench, [Arm("none", None, {"all": {}}, probed=())], [0], ["speed"])
     assert changed["made_of"] != trial["made_of"]
 
 
@@ -150,10 +154,40 @@ def test_tasks_are_chosen_by_name(tmp_path: Path) -> None:
         a_bench(tmp_path, "walks").tasks()
 
 
-def test_only_what_was_pre_trained_is_probed() -> None:
-    assert Arm("none", None, {"all": {}}).hows == ("all",)
-    assert Arm("some", {}, {"all": {}}).hows == ("all", "frozen")
-    assert Arm("some", {}, {"all": {}}, probed=False).hows == ("all",)
+def test_arms_are_fine_tuned_and_probed() -> None:
+    assert Arm("some", {}, {"all": {}}).hows == ("all", "frozen", "frozen, 60 %")
+    assert Arm("some", {}, {"all": {}}, probed=()).hows == ("all",)
+    some, other = Arm("some", {}), Arm("other", {})
+    assert chosen_arms([some, other], None) == [some, other]
+    assert chosen_arms([some, other], ["other"]) == [other]
+    with pytest.raises(ConfigError, match="no arm third; there are some, other"):
+        chosen_arms([some, other], ["third"])
+
+
+def test_equal_time_is_as_many_clips_as_it_is_enough_for(tmp_path: Path) -> None:
+    tube, rero = {"selection.method": "tube"}, {"selection.method": "rero"}
+    bench = replace(a_bench(tmp_path), equal="time")
+    bench.out.mkdir()
+    (bench.out / "rates-quick.json").write_text('{"selection.method=tube": 50.0, "selection.method=rero": 125.0}')
+    assert clips_of(bench, tube, tube) == 200
+    assert clips_of(bench, rero, tube) == 500
+    assert clips_of(replace(bench, minutes=2.0), rero, tube) == 15000
+    assert clips_of(replace(bench, equal="steps"), rero, tube) == 200
+
+
+def test_the_course_of_a_loss_is_means_of_equal_parts(tmp_path: Path) -> None:
+    rows = [*({"step": step, "loss": float(step // 3)} for step in range(60)), {"step": 60, "top1": 0.5}]
+    (tmp_path / "metrics.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    assert losses_of(tmp_path) == [float(part) for part in range(20)]
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "loss": 1.0}\n')
+    assert losses_of(tmp_path) == [2.0, 1.0]
+
+
+def test_differences_of_frames_know_no_picture() -> None:
+    frames = noise(1, 4, 6, 3).expand(8, -1, -1, -1)
+    assert differences(frames) == [0.0] * 28
+    brighter = torch.arange(8, dtype=torch.uint8)[:, None, None, None].expand(8, 4, 6, 3)
+    assert differences(brighter)[:7] == pytest.approx([math.log1p(step) for step in range(1, 8)])
 
 
 def write_groups(folder: Path, groups: list[str]) -> None:

@@ -91,6 +91,18 @@ def test_the_same_clips_get_the_same_probabilities(method: str, frame_selection:
         torch.testing.assert_close(classify_clips(model, clips[clip : clip + 1], info)[0], first[clip])
 
 
+@pytest.mark.parametrize("method", ["random", "random_equal", "tube", "running_cell"])
+def test_the_seed_says_which_tokens_a_control_draws(method: str) -> None:
+    model, clips = tiny_classifier(), u8_clips()
+
+    def probabilities(seed: int) -> torch.Tensor:
+        selection = SelectionConfig(method=method, keep_ratio=0.4, encode_ratio=0.4, seed=seed)  # type: ignore[arg-type]
+        return classify_clips(model, clips, changed(tiny_info("finetune"), selection=selection))
+
+    assert torch.equal(probabilities(1), probabilities(1))
+    assert any(not torch.equal(probabilities(1), probabilities(seed)) for seed in range(2, 12))
+
+
 def test_probabilities_are_those_of_the_model() -> None:
     info, model, clips = tiny_info("finetune"), tiny_classifier(), u8_clips()
     patches = patchify(normalize(clips, info.mean, info.std), model.grid)

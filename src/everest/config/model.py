@@ -95,6 +95,8 @@ class SelectionConfig(Config):
             ``cosine``, which is always exact, with auto, exact and pixels.
         camera: ``moving`` compares with the slot before as the camera has moved since, if it has, so that a pan alone
             scores nothing (see ``everest.tokens.others.camera``).
+        seed: Which tokens the controls that draw take outside of training, the same ones of every clip; in training
+            ``run.seed`` draws.
     """
 
     method: SelectionMethod = "rero"
@@ -106,6 +108,7 @@ class SelectionConfig(Config):
     scoring: Scoring = "auto"
     distance: Distance = "l2"
     camera: Camera = "still"
+    seed: int = Field(0, ge=0, lt=2**63)
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -94,7 +94,7 @@ def draw_for_all(info: CheckpointInfo, grid: TokenGrid, device: torch.device) ->
         grid: Where the tokens are.
         device: Where the selection is needed.
     """
-    generator = torch.Generator(device).manual_seed(0)
+    generator = torch.Generator(device).manual_seed(info.selection.seed)
     return select_tokens(info.selection, info.task, grid, 1, generator=generator, device=device)
 
 
