@@ -4,14 +4,29 @@
 
 The data is made by ``still_parts.py``: each clip is a third of what it was put into, the rest is still footage. Four
 arms: frames evenly spread; and frames chosen among 1.3, 1.5 and 2 times as many, in pre-training and in fine-tuning.
+
+Where a clip meets still footage there is a cut, and a cut is change too. So ``c_chosen.json`` says which frames of the
+test clips are taken: inside the clip, and just after a cut, beside what choosing blindly would take.
 """
 
-from collections.abc import Sequence
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from statistics import mean
+from typing import Any
 
 from a_pretraining import EVEREST, SIXTY
+from looking import clips_of, encoder_of, views_of
 from profiles import Settings
-from trials import Arm, main
+from still_parts import NUM_ACTION, NUM_STILL, PLACES
+from trials import Arm, Bench, bench_of, main, parser_of, pretrain
 
+import everest
+from everest.config import SelectionConfig
+from everest.errors import EverestError
+from everest.links import write_new
+
+ALPHAS = (1.3, 1.5, 2.0)
 _SPREAD: Settings = {"clip.sampling": "segments"}
 _ONCE: Settings = {"evaluation.num_segments": 1}  # evenly spread frames are the same ones in every view
 
@@ -26,12 +41,75 @@ def arm(name: str, frames: Settings) -> Arm:
     return Arm(name, EVEREST | _SPREAD | frames, {"60%": SIXTY | _SPREAD | _ONCE | frames}, probed=())
 
 
-ARMS = (arm("evenly spread", {}), *(arm(f"alpha {alpha}", choosing(alpha)) for alpha in (1.3, 1.5, 2.0)))
+ARMS = (arm("evenly spread", {}), *(arm(f"alpha {alpha}", choosing(alpha)) for alpha in ALPHAS))
+
+
+def is_inside(frame: int, place: int) -> bool:
+    """Whether a frame is the clip's, where it begins after so many."""
+    return place <= frame < place + NUM_ACTION
+
+
+def after_cut(pairs: Sequence[Sequence[int]], place: int) -> list[bool]:
+    """Say of each pair of frames whether a cut lies in it or between it and the pair before."""
+    inside = [[is_inside(frame, place) for frame in pair] for pair in pairs]
+    before = [inside[0], *inside[:-1]]
+    return [len({*one, *other}) > 1 for one, other in zip(inside, before, strict=True)]
+
+
+def chosen_of(bench: Bench, task: str, places: Sequence[int], arm: Arm, seed: int) -> Iterator[dict[str, float]]:
+    """Look which frames of each test clip the pre-trained encoder of an arm chooses, as in evaluation."""
+    assert arm.pretraining is not None  # noqa: S101 - all arms here are
+    encoder, info = encoder_of(pretrain(bench, arm.pretraining, seed))
+    of_all = {record.path: place for record, place in zip(_records(bench, task), places, strict=True)}
+    views, size = views_of(bench, task, "test", info), encoder.grid.tubelet_size
+    frames = views.plan(NUM_ACTION + NUM_STILL, 1.0)[0]
+    pairs = [frames[first : first + size] for first in range(0, len(frames), size)]
+    keep = SelectionConfig(method="rero", keep_ratio=0.6, encode_ratio=0.1)
+    for record, clip in zip(views.records, clips_of(views), strict=True):
+        place = of_all[record.path]
+        _, found = encoder.select_frames(clip, info.frame_selection, keep, mean=info.mean, std=info.std, random=False)
+        taken = range(len(pairs)) if found is None else found.pairs[0].tolist()
+        inside = [mean(is_inside(frame, place) for frame in pair) for pair in pairs]
+        cuts = after_cut(pairs, place)
+        yield {
+            "inside": mean(inside[pair] for pair in taken),
+            "inside_blindly": mean(inside),
+            "after_cut": mean(cuts[pair] for pair in taken),
+            "after_cut_blindly": mean(cuts),
+        }
+
+
+def _records(bench: Bench, task: str) -> Sequence[Any]:
+    return everest.load_data(bench.manifest(task)).records
+
+
+def chosen(bench: Bench, seed: int) -> list[dict[str, Any]]:
+    """Average over the test clips of every task, for each arm."""
+    places = json.loads((bench.data / PLACES).read_text())
+    rows = []
+    for task in bench.tasks():
+        for arm in ARMS:
+            found = list(chosen_of(bench, task, places[task], arm, seed))
+            means = {name: mean(each[name] for each in found) for name in found[0]}
+            rows.append({"task": task, "arm": arm.name, "clips": len(found), **means})
+    return rows
 
 
 def run(words: Sequence[str] | None = None) -> int:
     """From the command line."""
-    return main(__doc__, "c", ARMS, words)
+    code = main(__doc__, "c", ARMS, words)
+    if code:
+        return code
+    given = parser_of(__doc__).parse_args(words)
+    try:
+        bench = bench_of(given)
+        kept = bench.results / "c_chosen.json"
+        if not kept.exists():
+            write_new(kept, json.dumps(chosen(bench, given.seeds[0]), indent=1))
+    except EverestError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
 
 
 if __name__ == "__main__":

@@ -6,25 +6,27 @@
 First, where the budget goes (``e_budget.json``): clips of still cameras are seen through a window that pans or shakes.
 What changes under the still camera is the foreground, in clips where that is less than a quarter of all pixels. How
 many of the kept tokens show none of it is what the camera costs, without and with ``selection.camera=moving``. The
-score is the paper's, of the embedding that was pre-trained with the first seed.
+score is the paper's, of the embedding that was pre-trained with the first seed. ``precision`` keeps as many tokens as
+show foreground: a perfect choice then has 1, and a random one the share of the foreground.
 
 Then, what it does to accuracy: pre-training and fine-tuning with 60 % on clips of a still, a panning and a shaking
-camera, with either setting, the data of ``moving_camera.py``.
+camera, with either setting and with random tokens, the data of ``moving_camera.py``.
 """
 
 import json
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 import torch
-from a_pretraining import EVEREST, SIXTY
+from a_pretraining import AT_RANDOM, EVEREST, SIXTY
 from moving_camera import look_through, pan, shake
-from still_parts import action_of
+from results import paired_over_clips
+from still_parts import action_of, groups_of
 from torch import Tensor
 from trials import Arm, bench_of, main, parser_of, pretrain
 
@@ -38,9 +40,12 @@ from everest.models.tubelets import cut
 from everest.tokens import TokenGrid, num_tokens, patchify, rank_by_score
 
 CAMERAS: tuple[Camera, ...] = ("still", "moving")
-ARMS = tuple(
-    Arm(f"camera={camera}", EVEREST | {"selection.camera": camera}, {"60%": SIXTY | {"selection.camera": camera}})
-    for camera in CAMERAS
+ARMS = (
+    *(
+        Arm(f"camera={camera}", EVEREST | {"selection.camera": camera}, {"60%": SIXTY | {"selection.camera": camera}})
+        for camera in CAMERAS
+    ),
+    Arm("random", EVEREST | {"selection.method": "random_equal"}, {"60%": AT_RANDOM}),
 )
 KEEP = 0.3
 MOVES = {"still": (0.0,), "pan": (0.5, 1.0, 2.0, 3.0), "shake": (0.5, 1.0, 2.0)}
@@ -78,13 +83,15 @@ def measure(encoder: Encoder, mean_std: tuple[Any, Any], frames: Tensor, number:
             patches = cut(seen.permute(3, 0, 1, 2)[None].contiguous(), grid, *mean_std)
             for camera in CAMERAS:
                 scores, _ = score_tokens(encoder.patch_embed, patches, grid, "exact", camera=camera)
-                kept = rank_by_score(scores)[0, : num_tokens(KEEP, grid.num_tokens)]
+                ranked = rank_by_score(scores)[0]
+                kept = ranked[: num_tokens(KEEP, grid.num_tokens)]
                 yield {
                     "moves": kind,
                     "pixels": strength,
                     "camera": camera,
                     "background": 1 - shown[kept].float().mean().item(),
                     "foreground_found": (shown[kept].sum() / shown.sum()).item(),
+                    "precision": shown[ranked[: int(shown.sum())]].float().mean().item(),
                     "chance": 1 - shown.float().mean().item(),
                 }
 
@@ -96,20 +103,30 @@ def budget(run: Path, data: Path) -> list[dict[str, Any]]:
     assert isinstance(encoder, Encoder)  # noqa: S101 - a pre-trained ViT
     found: dict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
     for task in (name for name in TASKS if (data / "tasks" / name).is_dir()):
+        groups = groups_of(data / "tasks" / task / "manifest.csv")
         for number, record in enumerate(everest.load_data(data / "tasks" / task / "manifest.csv").records):
             frames = action_of(record.path, task)
             share = foreground(frames, encoder.grid.tubelet_size).mean()
             if not 0 < share < MOST_FOREGROUND:
                 continue
             for row in measure(encoder, (info.mean, info.std), frames, number):
-                found[task, row["moves"], row["pixels"], row["camera"]].append(row)
-    means = ("background", "foreground_found", "chance")
-    return [
-        dict(zip(("task", "moves", "pixels", "camera"), key, strict=True))
-        | {"clips": len(rows)}
-        | {name: mean(row[name] for row in rows) for name in means}
-        for key, rows in found.items()
-    ]
+                where = (task, row["moves"], row["pixels"], row["camera"])
+                found[where].append(row | {"group": groups[record.path.name]})
+    return [averaged(key, found) for key in found]
+
+
+def averaged(key: tuple[Any, ...], found: Mapping[tuple[Any, ...], list[dict[str, Any]]]) -> dict[str, Any]:
+    """Average over clips; where the camera is followed, also say what that wins in precision, with its interval."""
+    rows = found[key]
+    means = {
+        name: mean(row[name] for row in rows) for name in ("background", "foreground_found", "precision", "chance")
+    }
+    result = dict(zip(("task", "moves", "pixels", "camera"), key, strict=True)) | {"clips": len(rows)} | means
+    if key[3] == "moving":
+        still = [row["precision"] for row in found[*key[:3], "still"]]
+        won = paired_over_clips([row["precision"] for row in rows], still, [row["group"] for row in rows])
+        result["won"] = [won.mean, won.low, won.high]
+    return result
 
 
 def run(words: Sequence[str] | None = None) -> int:

@@ -3,44 +3,50 @@
     python experiments/f_adaptive.py --data runs/experiments/data --out runs/experiments
 
 What EVEREST's pre-training gave is fine-tuned with 40 and with 60 % of the tokens of every clip, and with adaptive
-selection, whose share of the change to be covered is chosen so that the training clips of the task keep as many.
+selection, whose share of the change to be covered is chosen so that the training clips of the task keep as many, as the
+pre-trained embedding scores them. What the classifier keeps of the test clips in the end is in the results.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import mean
+from typing import Any
 
 import torch
 from a_pretraining import EVEREST
 from b_keep_ratio import keep
+from looking import clips_of, encoder_of, views_of
 from profiles import Settings
 from torch import Tensor
 from trials import Arm, Bench, Tuning, main
 
-import everest
-from everest.models import Encoder, load_model
+from everest.models import load_model
 from everest.models.scoring import score_tokens
 from everest.models.tubelets import cut
 from everest.tokens.others.adaptive import count_by_coverage
-from everest.video import read_clip, resize_short_side, to_channels_first
 
 LEAST = 0.05  # share that every clip keeps, the default of adaptive selection
 
 
-def scores_of(bench: Bench, task: str, run: Path) -> Tensor:
-    """Score the tokens of the middle of each training clip, as the pre-trained encoder sees them: [clips, N]."""
-    model, info = load_model(run)
-    encoder = model.encoder
-    assert isinstance(encoder, Encoder)  # noqa: S101 - a pre-trained ViT
-    num_frames, side, _ = encoder.grid.clip_shape
+def scores_of(bench: Bench, task: str, run: Path, split: str) -> Tensor:
+    """Score the tokens of each clip of a part of a task, as an encoder sees them in evaluation: [clips, N]."""
+    encoder, info = encoder_of(run)
     rows = []
-    for record in everest.load_data(bench.manifest(task)).split("train").records:
-        video = everest.video.probe(record.source)
-        indices = [min(place, video.num_frames - 1) for place in range(num_frames)]
-        frames = resize_short_side(to_channels_first(read_clip(record.source, indices)), side)  # [C, T, H, W]
-        left, top = (frames.shape[3] - side) // 2, (frames.shape[2] - side) // 2
-        clip = frames[None, :, :, top : top + side, left : left + side].contiguous()
-        rows.append(score_tokens(encoder.patch_embed, cut(clip, encoder.grid, info.mean, info.std), encoder.grid)[0])
+    for clip in clips_of(views_of(bench, task, split, info)):
+        patches = cut(clip, encoder.grid, info.mean, info.std)
+        rows.append(score_tokens(encoder.patch_embed, patches, encoder.grid)[0])
     return torch.cat(rows)
+
+
+def kept_of(bench: Bench, task: str, run: Path) -> dict[str, Any]:
+    """Say which share of the tokens a classifier keeps of the test clips: the mean, and the least and most."""
+    config = load_model(run)[1].selection
+    if config.method != "adaptive":
+        return {}
+    scores = scores_of(bench, task, run, "test")
+    counts = count_by_coverage(scores, config.coverage, int(LEAST * scores.shape[1]), scores.shape[1])
+    kept = (counts / scores.shape[1]).tolist()
+    return {"coverage": config.coverage, "kept": [round(each, 4) for each in (mean(kept), min(kept), max(kept))]}
 
 
 def coverage_for(scores: Tensor, ratio: float) -> float:
@@ -58,7 +64,7 @@ def adaptive(ratio: float) -> Tuning:
 
     def settings(bench: Bench, task: str, init: Path | None) -> Settings:
         assert init is not None  # noqa: S101 - the arm is pre-trained
-        coverage = coverage_for(scores_of(bench, task, init), ratio)
+        coverage = coverage_for(scores_of(bench, task, init, "train"), ratio)
         return {**keep("adaptive", 1.0), "selection.coverage": coverage, "selection.min_keep_ratio": LEAST}
 
     return settings
@@ -71,6 +77,7 @@ ARMS = (
         {f"{ratio:.0%} of each": keep("rero", ratio) for ratio in (0.6, 0.4)}
         | {f"{ratio:.0%} on average": adaptive(ratio) for ratio in (0.6, 0.4)},
         probed=(),
+        also=kept_of,
     ),
 )
 

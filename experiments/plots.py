@@ -60,7 +60,7 @@ def _figure(rows: Sequence[Mapping[str, Any]], panel: Any, path: Path) -> Path:
 def _arms(axis: Any, rows: Sequence[Mapping[str, Any]]) -> None:
     """Arms beside each other: every seed a dot, the mean a bar."""
     arms, hows = (list(dict.fromkeys(row[name] for row in rows)) for name in ("arm", "how"))
-    found = {(arm, how): [] for arm in arms for how in hows}
+    found: dict[tuple[str, str], list[float]] = {(arm, how): [] for arm in arms for how in hows}
     for row in rows:
         found[row["arm"], row["how"]].append(100 * row["top1"])
     if len(arms) == 1:  # ways to fine-tune beside each other

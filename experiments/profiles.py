@@ -1,9 +1,8 @@
 """How large experiments are: settings of network, clips and training."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-Settings = Mapping[str, object]
+Settings = dict[str, object]
 """Settings as the command line knows them, by name."""
 
 

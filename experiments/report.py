@@ -14,8 +14,10 @@ import argparse
 import json
 import re
 import sys
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from costs import gmacs_of
@@ -26,7 +28,9 @@ from trials import KEYS, PROBES
 from everest.errors import DataError, EverestError
 from everest.links import write_new
 
+ALL = "100%"  # of the tokens, in b
 ENOUGH = 5  # seeds from which on p is printed
+CAMERAS = ("still", "moving")
 FROZEN = ("1 nearest neighbour", "20 nearest neighbours", "linear")
 Found = dict[tuple[str, str, str], dict[int, float]]
 """Task, arm, measure -> seed -> accuracy."""
@@ -43,7 +47,7 @@ class Experiment:
         self.found: Found = {}
         self.marked: Marked = {}
         self.majority: dict[str, float] = {}
-        self.seconds: dict[tuple[str, str, str], list[float]] = {}
+        self.rates: dict[tuple[str, str], list[float]] = defaultdict(list)
         for row in rows:
             task, arm, seed = row["task"], row["arm"], row["seed"]
             if made_of.setdefault(task, row["made_of"]) != row["made_of"]:
@@ -53,6 +57,8 @@ class Experiment:
                 self.found.setdefault((task, arm, measure), {})[seed] = value
             if row["made_of"] in groups:
                 self.groups[task] = groups[row["made_of"]]
+            if "rate" in row:
+                self.rates[arm, row["how"]].append(row["rate"])
             if "right" in row:
                 right = from_hex(row["right"], row["num_test"])
                 self.marked.setdefault((task, arm, row["how"]), {})[seed] = right
@@ -99,8 +105,10 @@ class Experiment:
         over_videos = ""
         marked = [self.marked.get((task, *each), {}) for each in (one, other)]
         if task in self.groups and all(seed in each for each in marked for seed in shared):
-            shares = [[sum(clip) / len(shared) for clip in zip(*(m[s] for s in shared), strict=True)] for m in marked]
-            over_videos = str(paired_over_clips(*shares, self.groups[task]))
+            ours, others = (
+                [sum(clip) / len(shared) for clip in zip(*(m[s] for s in shared), strict=True)] for m in marked
+            )
+            over_videos = str(paired_over_clips(ours, others, self.groups[task]))
         return str(difference), p, over_videos
 
 
@@ -149,9 +157,9 @@ def compared(experiment: Experiment, pairs: Sequence[tuple[tuple[str, str], tupl
     for pair in pairs:
         cells = []
         for task in experiment.tasks:
-            difference, _, videos = found.get((pair, task), ("", 1.0, ""))
-            p = f", p {max(adjusted[pair, task], 0.001):.3f}" if difference and experiment.has_enough() else ""
-            cells.append(difference + p + (f"; videos {videos.partition(' ')[2].strip('()')}" if videos else ""))
+            text, _, videos = found.get((pair, task), ("", 1.0, ""))
+            p = f", p {max(adjusted[pair, task], 0.001):.3f}" if text and experiment.has_enough() else ""
+            cells.append(text + p + (f"; videos {videos.partition(' ')[2].strip('()')}" if videos else ""))
         if any(cells):
             rows.append([*_names(*pair), *cells])
     return (
@@ -180,12 +188,15 @@ def keep_ratios(experiment: Experiment, profile: str) -> list[str]:
     rows = []
     for how in hows:
         cost = f"{gmacs_of(profile, float(how.rstrip('%')) / 100):.3f}"
+        rate = f"{median(experiment.rates[arm, how]):.0f}"
         cells = [
             f"{experiment.accuracy(task, arm, name)}" for task in experiment.tasks for name in (how, f"{how} at random")
         ]
-        rows.append([how, cost, *cells])
+        rows.append([how, cost, rate, *cells])
     titles = [f"{task}, {name}" for task in experiment.tasks for name in ("changing", "random")]
-    return [*table(["kept", "GMAC", *titles], rows), ""]
+    pairs = [((arm, how), (arm, f"{how} at random")) for how in hows if how != ALL]
+    pairs += [((arm, how), (arm, ALL)) for how in hows if how != ALL]
+    return [*table(["kept", "GMAC", "clips a second", *titles], rows), "", *compared(experiment, pairs)]
 
 
 def budget(folder: Path) -> list[str]:
@@ -205,17 +216,34 @@ def budget(folder: Path) -> list[str]:
             f"{pixels:g}",
             *_shares(each, "background"),
             *_shares(each, "foreground_found"),
+            *_shares(each, "precision"),
+            "{:+.0f} ({:+.0f} to {:+.0f})".format(*(100 * value for value in each["moving"]["won"])),
             f"{100 * each['still']['chance']:.0f} %",
         ]
         for (task, moves, pixels, clips), each in by_key.items()
     ]
-    titles = ["task", "clips", "camera", "pixels a frame", "background, still", "background, moving"]
-    titles += ["foreground kept, still", "foreground kept, moving", "background of random tokens"]
+    titles = ["task", "clips", "camera", "pixels a frame"]
+    titles += [f"{name}, {camera}" for name in ("background", "foreground kept", "precision") for camera in CAMERAS]
+    titles += ["precision won", "background of random tokens"]
     return [*table(titles, rows), ""]
 
 
 def _shares(each: Mapping[str, Mapping[str, float]], name: str) -> list[str]:
-    return [f"{100 * each[camera][name]:.0f} %" for camera in ("still", "moving")]
+    return [f"{100 * each[camera][name]:.0f} %" for camera in CAMERAS]
+
+
+def chosen(folder: Path) -> list[str]:
+    """Which frames are taken where most of a video stands still."""
+    path = folder / "c_chosen.json"
+    if not path.exists():
+        return []
+    names = ("inside", "inside_blindly", "after_cut", "after_cut_blindly")
+    rows = [
+        [row["task"], str(row["clips"]), row["arm"], *(f"{100 * row[name]:.0f} %" for name in names)]
+        for row in json.loads(path.read_text())
+    ]
+    titles = ["inside the clip", "of all candidates", "pairs after a cut", "of all candidates"]
+    return [*table(["task", "clips", "", *titles], rows), ""]
 
 
 def agreement(folder: Path) -> list[str]:
@@ -259,6 +287,7 @@ def blocks(folder: Path) -> dict[str, list[str]]:
 
 
 def _files(folder: Path) -> Iterator[tuple[str, list[str]]]:
+    yield "c, chosen", chosen(folder)
     yield "d, agreement", agreement(folder)
     yield "e, budget", budget(folder)
 

@@ -9,6 +9,7 @@ for testing. Where they meet there is a cut. A video is 24 frames; where in it t
 
 import argparse
 import csv
+import json
 import random
 import sys
 from collections.abc import Callable, Sequence
@@ -19,17 +20,20 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from time_tasks import TASKS, require_new
+from time_tasks import BASE_FPS, TASKS, require_new
 from torch import Tensor
-from trials import TASK_FPS, write_table
+from trials import write_table
 
 import everest
 from everest.errors import DataError, EverestError
+from everest.links import write_new
 from everest.training.progress import Progress
 from everest.video import probe, read_clip
 from everest.video.encode import encode_video
 
 NUM_ACTION, NUM_STILL = 8, 16  # frames of a video
+PLACES = "places.json"
+"""Task -> how many frames come before the clip, in each of its videos."""
 MOST_MOTION = 0.6  # mean difference of neighbouring frames of still footage, in grey levels 0 to 255
 
 
@@ -70,7 +74,7 @@ def put_among(action: Tensor, still: Tensor, place: int) -> Tensor:
 def action_of(path: Path, task: str) -> Tensor:
     """Take eight frames from the middle of a clip: of a task of time neighbours, else a second of it."""
     info = probe(path)
-    step = 1.0 if task in TASKS else info.fps / (TASK_FPS / 2)
+    step = 1.0 if task in TASKS else info.fps / (BASE_FPS / 2)
     first = max(0.0, (info.num_frames - NUM_ACTION * step) / 2)
     return read_clip(path, [min(info.num_frames - 1, int(first + n * step)) for n in range(NUM_ACTION)]).frames
 
@@ -84,17 +88,27 @@ def render(data: Path, out: Path, tasks: Sequence[str]) -> dict[str, int]:
     if not all(bank.values()):
         raise DataError(f"{data}/footage: no still footage for {' or '.join(k for k, v in bank.items() if not v)}")
     footage, counts = [], {f"still, {split}": len(found) for split, found in bank.items()}
+    places: dict[str, list[int]] = {task: [] for task in tasks}
 
     def put(task: str, number: int, split: str, action: Tensor) -> Tensor:
         draw = random.Random(f"{task}/{number}")  # noqa: S311 - not for secrets
-        return put_among(action, draw.choice(bank[split]).frames, draw.randint(0, NUM_STILL))
+        quiet, place = draw.choice(bank[split]).frames, draw.randint(0, NUM_STILL)
+        places[task].append(place)
+        return put_among(action, quiet, place)
 
     for task in tasks:
         rows = change_clips(data, task, out / "tasks" / task, partial(put, task))
         footage += rows
         counts[task] = len(rows)
     write_footage(out, footage)
+    write_new(out / PLACES, json.dumps(places))
     return counts
+
+
+def groups_of(manifest: Path) -> dict[str, str]:
+    """Name the scene of each file of a list."""
+    with manifest.open(newline="") as file:
+        return {row["path"]: row["group"] for row in csv.DictReader(file)}
 
 
 def change_clips(
@@ -111,18 +125,19 @@ def change_clips(
     Returns:
         Path and split of every clip.
     """
-    manifest = everest.load_data(data / "tasks" / task / "manifest.csv")
-    with (data / "tasks" / task / "manifest.csv").open(newline="") as file:
-        groups = {Path(row["path"]).name: row["group"] for row in csv.DictReader(file)}
+    source = (data / "tasks" / task).resolve()
+    manifest = everest.load_data(source / "manifest.csv")
+    groups = groups_of(source / "manifest.csv")
     place.mkdir(parents=True)
     rows = []
     with Progress(place.name, len(manifest.records)) as progress:
         for number, record in enumerate(manifest.records):
             name, split = f"{number:05d}.mp4", record.split or "train"
             frames = change(number, split, action_of(record.path, task))
-            for _ in encode_video([frames], place / name, Fraction(round(TASK_FPS)), keyframe_interval=1, crf=0):
+            for _ in encode_video([frames], place / name, Fraction(round(BASE_FPS)), keyframe_interval=1, crf=0):
                 pass
-            rows.append((name, manifest.class_names[record.label or 0], split, groups[record.path.name]))
+            group = groups[str(record.path.relative_to(source))]
+            rows.append((name, manifest.class_names[record.label or 0], split, group))
             progress.update(number + 1)
     write_table(place / "manifest.csv", ("path", "label", "split", "group"), rows)
     return [(str((place / name).resolve()), split) for name, _, split, _ in rows]

@@ -52,6 +52,7 @@ class Arm:
         pretraining: Settings; None: fresh weights.
         tunings: Way to fine-tune -> settings.
         probed: Ways to classify frozen features, of :data:`PROBES`; without pre-training those of weights as drawn.
+        also: Tells more of a classifier, from bench, task and its run folder, for the results.
         features: Gives features of the training and of the test clips of a task, which are classified instead.
     """
 
@@ -59,6 +60,7 @@ class Arm:
     pretraining: Settings | None
     tunings: Mapping[str, Tuning] = field(default_factory=dict)
     probed: tuple[str, ...] = tuple(PROBES)
+    also: Callable[["Bench", str, Path], dict[str, Any]] | None = None
     features: Callable[["Bench", str], tuple[Features, Features]] | None = None
 
     @property
@@ -190,8 +192,8 @@ def clips_per_second(run: Path) -> float:
     return float(rates[len(rates) // 2])
 
 
-def classify(bench: Bench, task: str, init: Path | None, settings: Settings, seed: int) -> dict[str, Any]:
-    """Fine-tune and evaluate."""
+def classify(bench: Bench, task: str, init: Path | None, settings: Settings, seed: int) -> tuple[Path, dict[str, Any]]:
+    """Fine-tune and evaluate; gives the run folder and what was found."""
     manifest, profile = bench.manifest(task), bench.profile
     times = schedule(manifest, profile.finetune_clips, most_epochs=profile.finetune_epochs)
     words = as_settings(
@@ -210,7 +212,8 @@ def classify(bench: Bench, task: str, init: Path | None, settings: Settings, see
         raise DataError(f"{task}: {'no test split' if found is None else found.failures[0]}")
     right = [int(clip.probabilities.argmax() == clip.label) for clip in found.predictions]
     known = {"top1": found.top1, "majority": found.majority, "losses": losses_of(out)}
-    return {**known, "right": as_hex(right), "num_test": len(right)}
+    known["rate"] = round(clips_per_second(out), 1)
+    return out, {**known, "right": as_hex(right), "num_test": len(right)}
 
 
 def losses_of(run: Path) -> list[float]:
@@ -292,7 +295,9 @@ def measure(bench: Bench, arm: Arm, trial: Mapping[str, Any], reference: Setting
         found = probe(bench, task, init or pretrain(bench, UNTRAINED, seed, 1), PROBES[how])
     else:
         tuning = arm.tunings[how]
-        found = classify(bench, task, init, tuning(bench, task, init) if callable(tuning) else tuning, seed)
+        settings = tuning(bench, task, init) if callable(tuning) else tuning
+        run, found = classify(bench, task, init, settings, seed)
+        found |= {} if arm.also is None else arm.also(bench, task, run)
     return {**known, "seconds": round(time.perf_counter() - started, 1), **found}
 
 

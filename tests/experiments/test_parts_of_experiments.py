@@ -14,6 +14,7 @@ from everest.errors import ConfigError, DataError
 from everest.tokens import TokenGrid
 
 sys.path.append(str(Path(__file__).parents[2] / "experiments"))
+from c_frames import after_cut, is_inside
 from e_camera import foreground, shows_foreground
 from f_adaptive import coverage_for
 from moving_camera import look_through, pan, shake
@@ -88,6 +89,14 @@ def test_a_clip_is_put_among_still_frames_as_it_is() -> None:
         video = put_among(action, still, place)
         assert video.shape == (24, 12, 10, 3)
         assert torch.equal(video[place : place + 8], action)
+
+
+def test_pairs_after_a_cut_are_told_from_others() -> None:
+    assert [is_inside(frame, 3) for frame in (2, 3, 10, 11)] == [False, True, True, False]
+    pairs = [(0, 1), (2, 3), (4, 5), (6, 9), (10, 12), (13, 14), (15, 20)]
+    assert after_cut(pairs, 3) == [False, True, True, False, True, True, False]
+    assert after_cut(pairs, 0) == [False, False, False, True, True, False, False]
+    assert after_cut([(0, 1), (2, 3)], 16) == [False, False]
 
 
 def test_tokens_that_show_what_changes_are_foreground() -> None:
