@@ -188,7 +188,8 @@ def keep_ratios(experiment: Experiment, profile: str) -> list[str]:
     rows = []
     for how in hows:
         cost = f"{gmacs_of(profile, float(how.rstrip('%')) / 100):.3f}"
-        rate = f"{median(experiment.rates[arm, how]):.0f}"
+        rates = experiment.rates.get((arm, how), [])
+        rate = f"{median(rates):.0f}" if rates else ""
         cells = [
             f"{experiment.accuracy(task, arm, name)}" for task in experiment.tasks for name in (how, f"{how} at random")
         ]

@@ -33,7 +33,7 @@ LINES: dict[str, set[str]] = {
     "everest finetune --re": {"--recipe", "--resume"},
     "everest evaluate runs --decoder ": {"auto", "pyav", "torchcodec"},
     "everest finetune --data clips --recipe k400": {"k400-small", "k400-base", "k400-large"},
-    "everest recipe show ow": {"own"},
+    "everest recipe show ow": {"own", "own-nano"},
     "everest data index --format ucf": {"ucf101"},
     "everest bench step --selection tu": {"tube"},
     "everest predict cli": {"clip one.mp4", "clip2.mp4", "clips"},

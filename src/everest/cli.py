@@ -36,7 +36,7 @@ EXIT_OK, EXIT_FAILURES, EXIT_UNUSABLE, EXIT_INTERRUPTED = 0, 1, 2, 130
 Command = Callable[[argparse.Namespace], int]
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-_INIT = "run folder or weights to start from, of EVEREST, VideoMAE, transformers, MME, MVD (see docs/weights.md)"
+_INIT = "run folder or weights to start from: EVEREST, VideoMAE, transformers, MME, MVD (docs/weights.md), or bundled"
 _AGAIN = ", and the same command goes on from there"
 _ADVICE: dict[Command, str] = {  # after an interruption
     do.pretrain: _AGAIN,
@@ -209,7 +209,7 @@ def _add_training(commands: Any) -> None:
 
 def _add_use(commands: Any) -> None:
     evaluate = _add(commands, "evaluate", do.evaluate, "measure a classifier on labelled videos")
-    evaluate.add_argument("checkpoint", metavar="CHECKPOINT", help="a run folder or a weights file")
+    evaluate.add_argument("checkpoint", metavar="CHECKPOINT", help="a run folder, a weights file, or bundled-falls")
     evaluate.add_argument("--data", required=True, metavar="PATH", help="a manifest, a folder, or the word bundled")
     evaluate.add_argument("--split", default="test", help="part of the data (default: test); all for everything")
     evaluate.add_argument("--views", metavar="SxC", help="segments x crops, such as 5x3 (default: the recipe's)")

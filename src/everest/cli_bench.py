@@ -173,7 +173,7 @@ def _add_on_clips(scores: argparse.ArgumentParser, selections: argparse.Argument
 
 
 def _add_dial(dial: argparse.ArgumentParser) -> None:
-    dial.add_argument("checkpoint", metavar="CHECKPOINT", help="a run folder or a weights file")
+    dial.add_argument("checkpoint", metavar="CHECKPOINT", help="a run folder, a weights file, or bundled-falls")
     dial.add_argument("--data", required=True, metavar="PATH", help=_DATA)
     dial.add_argument("--split", default="test", help="part of the data (default: test); all for everything")
     dial.add_argument("--views", default="5x3", metavar="SxC", help="segments x crops (default: 5x3)")

@@ -12,7 +12,7 @@ def add_export(commands: Any, add: Callable[..., Any]) -> None:
     export = add(
         commands, "export", do.export, "write a model for other programs, and compare it with PyTorch on real clips"
     )
-    export.add_argument("checkpoint", metavar="CHECKPOINT", help="a run folder or a weights file")
+    export.add_argument("checkpoint", metavar="CHECKPOINT", help="a run folder, a weights file, or bundled-falls")
     export.add_argument("--onnx", type=Path, metavar="FILE", help="for onnxruntime and others: a name in .onnx")
     export.add_argument(
         "--torch", type=Path, metavar="FILE", dest="torch_program", help="a package of torch.export: a name in .pt2"

@@ -17,7 +17,9 @@ def add_features(commands: Any, add: Callable[..., Any]) -> None:
 
 def _add_embed(commands: Any, add: Callable[..., Any]) -> None:
     embed = add(commands, "embed", do.embed, "write features of videos: one row for each video, span or clip's tokens")
-    embed.add_argument("checkpoint", metavar="CHECKPOINT", help="a run folder or a weights file, of any training")
+    embed.add_argument(
+        "checkpoint", metavar="CHECKPOINT", help="a run folder or a weights file, of any training, or bundled"
+    )
     embed.add_argument("videos", nargs="+", metavar="VIDEO", help="videos, or a manifest, a folder, the word bundled")
     embed.add_argument("--out", required=True, type=Path, metavar="FILE", help="a new .parquet or .npz")
     embed.add_argument("--split", metavar="NAME", help="part of the data (default: everything)")

@@ -15,7 +15,9 @@ def add_inspect(commands: Any, add: Callable[..., Any]) -> None:
         "--out", required=True, type=Path, metavar="DIR", help="folder for report.html and the pictures"
     )
     inspect.add_argument(
-        "--checkpoint", metavar="CKPT", help="whose embedding scores the tokens (default: a random embedding)"
+        "--checkpoint",
+        metavar="CKPT",
+        help="whose embedding scores the tokens, or bundled (default: a random one)",
     )
     inspect.add_argument(
         "--compare", metavar="NAMES", help="selections side by side, such as rero,tube,random,rlt (the default)"

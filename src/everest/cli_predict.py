@@ -11,7 +11,7 @@ from everest.commands_predict import predict as do_predict
 def add_predict(commands: Any, add: Callable[..., Any]) -> Any:
     """Describe the command and its options; those that it shares with others are added by them."""
     predict = add(commands, "predict", do_predict, "name what happens in videos, or when in long and live ones")
-    predict.add_argument("checkpoint", metavar="CHECKPOINT", help="a run folder or a weights file")
+    predict.add_argument("checkpoint", metavar="CHECKPOINT", help="a run folder, a weights file, or bundled-falls")
     predict.add_argument(
         "videos",
         nargs="+",

@@ -15,7 +15,8 @@ def add_ui(commands: Any, add: Callable[..., Any]) -> None:
         "checkpoints",
         nargs="*",
         metavar="CHECKPOINT",
-        help="a pre-trained one, to see reconstructions, and a classifier, to see predictions (default: neither)",
+        help="a pre-trained one, to see reconstructions, and a classifier, to see predictions, such as bundled and "
+        "bundled-falls (default: neither)",
     )
     ui.add_argument(
         "--host", default=UI_HOST, metavar="ADDRESS", help=f"who may ask (default: {UI_HOST}, this machine alone)"

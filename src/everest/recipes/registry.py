@@ -12,6 +12,7 @@ _BUILDERS: Mapping[str, Callable[[], Stages]] = MappingProxyType(
     {
         "demo": demo.tiny,
         "own": own.small,
+        "own-nano": own.nano,
         "ucf101": ucf101.base,
         "hmdb51": hmdb51.base,
         "k400-small": kinetics400.small,

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from everest.errors import WeightsError
 from everest.models.weights.archives import SIGNS_OF_DAMAGE, damaged_part
+from everest.models.weights.ready import READY_MADE, locate
 
 WEIGHTS_NAME = "weights.safetensors"
 """What the weights in a run folder are called."""
@@ -73,16 +74,17 @@ def read_raw(checkpoint: Path) -> Raw:
     """Read a weights file, or the one that a folder holds.
 
     Args:
-        checkpoint: A file; or a run folder, a folder of transformers, or one of DeepSpeed.
+        checkpoint: A file; a run folder, a folder of transformers, or one of DeepSpeed; or a name of ready-made
+            weights.
 
     Raises:
         WeightsError: There is none, or it is damaged, incomplete or asks to run code.
     """
-    path = checkpoint.expanduser()
+    path = locate(checkpoint.expanduser())
     if path.is_dir():
         return _read_folder(path)
     if not path.is_file():
-        raise WeightsError(f"{checkpoint}: expected a run folder or a weights file")
+        raise WeightsError(f"{checkpoint}: expected a run folder or a weights file, or {' or '.join(READY_MADE)}")
     if path.name in TRANSFORMERS_NAMES and is_transformers_folder(path.parent):
         return _read_transformers(path.parent, path)
     return read_file(path)

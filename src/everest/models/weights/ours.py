@@ -14,6 +14,7 @@ from everest.models.weights.adapter import DECODER_UNUSED
 from everest.models.weights.describe import Given
 from everest.models.weights.files import WEIGHTS_NAME
 from everest.models.weights.formats import METADATA_KEY, Reading, info_of, read_weights
+from everest.models.weights.ready import locate
 from everest.models.weights.report import ABSENT, Comparison, LoadReport, compare_state, load_state
 from everest.models.weights.writing import write_safetensors
 from everest.models.zoo import build_classifier, build_masked_model, grid_of
@@ -72,12 +73,12 @@ def _read_metadata(path: Path) -> dict[str, str]:
 
 
 def find_weights(checkpoint: Path) -> Path:
-    """Find the weights file that CHECKPOINT means: a weights file, or a run folder that holds one.
+    """Find the weights file that CHECKPOINT means: a weights file, a run folder that holds one, or a ready-made name.
 
     Raises:
         WeightsError: Neither.
     """
-    path = checkpoint / WEIGHTS_NAME if checkpoint.is_dir() else checkpoint
+    path = checkpoint / WEIGHTS_NAME if checkpoint.is_dir() else locate(checkpoint)
     if not path.is_file():
         expected = (
             f"a run folder that holds {WEIGHTS_NAME}" if checkpoint.is_dir() else "a run folder or a weights file"
