@@ -167,6 +167,27 @@ def compared(experiment: Experiment, pairs: Sequence[tuple[tuple[str, str], tupl
     )
 
 
+def by_source(experiment: Experiment) -> list[str]:
+    """Accuracy of each kind of footage apart, of tasks that are made of several."""
+    lines = []
+    for task in experiment.tasks:
+        sources = [group.partition("/")[0] for group in experiment.groups.get(task, ())]
+        names = sorted(set(sources))
+        rows = []
+        for (its_task, arm, how), marked in experiment.marked.items():
+            if its_task == task and len(names) > 1:
+                cells = []
+                for name in names:
+                    places = [place for place, source in enumerate(sources) if source == name]
+                    shares = [sum(right[place] for place in places) / len(places) for right in marked.values()]
+                    cells.append(f"{over_seeds(shares)}")
+                rows.append([arm, how, *cells])
+        if rows:
+            titles = ["", "fine-tuned", *(f"{name} ({sources.count(name)})" for name in names)]
+            lines += [f"**{task}**", "", *table(titles, rows), ""]
+    return lines
+
+
 def _names(one: tuple[str, str], other: tuple[str, str]) -> tuple[str, str, str]:
     """What is compared, without what both have in common."""
     if one[1] == other[1]:
@@ -276,6 +297,7 @@ def blocks(folder: Path) -> dict[str, list[str]]:
             found[f"{name}, accuracy"] = accuracies(experiment)
             if letter == "a":
                 found[f"{name}, differences"] = against(experiment, "everest")
+                found[f"{name}, by source"] = by_source(experiment)
             elif letter == "b":
                 found[f"{name}, fine-tuning"] = keep_ratios(experiment, profile)
             elif letter in {"c", "d", "e"}:
@@ -284,7 +306,7 @@ def blocks(folder: Path) -> dict[str, list[str]]:
             elif letter == "f":
                 pairs = [(("everest", f"{r}% on average"), ("everest", f"{r}% of each")) for r in (60, 40)]
                 found[f"{name}, differences"] = compared(experiment, pairs)
-    return found | {name: made for name, made in _files(folder) if made}
+    return {name: made for name, made in (*found.items(), *_files(folder)) if made}
 
 
 def _files(folder: Path) -> Iterator[tuple[str, list[str]]]:

@@ -6,6 +6,7 @@ import math
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -14,19 +15,28 @@ from everest.errors import ConfigError, DataError
 from everest.tokens import TokenGrid
 
 sys.path.append(str(Path(__file__).parents[2] / "experiments"))
+import a_pretraining
+import b_keep_ratio
+import c_frames
+import d_scores
+import e_camera
+import f_adaptive
 from c_frames import after_cut, is_inside
 from e_camera import foreground, shows_foreground
 from f_adaptive import coverage_for
 from moving_camera import look_through, pan, shake
 from plots import draw
-from profiles import PROFILES
+from profiles import PROFILES, Profile
 from report import blocks, fill
 from results import as_hex, from_hex, holm
 from simple import differences
 from still_parts import MOST_MOTION, put_among, quiet_parts
-from trials import Arm, Bench, chosen_arms, clips_of, losses_of, schedule, trials
+from trials import UNTRAINED, Arm, Bench, as_settings, chosen_arms, clips_of, losses_of, sampling, schedule, trials
 
+from everest.api import finetune_config, pretrain_config
 from everest.tokens.others.adaptive import count_by_coverage
+
+EXPERIMENTS = (a_pretraining, b_keep_ratio, c_frames, d_scores, e_camera, f_adaptive)
 
 GRID = TokenGrid.of_clip(num_frames=4, height=16, width=16, tubelet_size=2, patch_size=8)
 
@@ -173,6 +183,21 @@ def test_arms_are_fine_tuned_and_probed() -> None:
         chosen_arms([some, other], ["third"])
 
 
+@pytest.mark.parametrize("profile", PROFILES.values(), ids=lambda profile: profile.name)
+@pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda experiment: experiment.__name__)
+def test_every_arm_has_settings_that_fit(experiment: ModuleType, profile: Profile) -> None:
+    times = {"optim.epochs": 10, "optim.warmup_epochs": 1}
+    for arm in experiment.ARMS:
+        for given in [] if arm.pretraining is None else [arm.pretraining, UNTRAINED]:
+            words = as_settings(profile.clip, profile.pretraining, times, given)
+            assert pretrain_config("demo", words).model.size == profile.clip["model.size"]
+        for tuning in arm.tunings.values():
+            words = as_settings(
+                profile.clip, sampling("speed"), profile.finetuning, times, {} if callable(tuning) else tuning
+            )
+            assert finetune_config("demo", words).clip.num_frames == profile.clip["clip.num_frames"]
+
+
 def test_equal_time_is_as_many_clips_as_it_is_enough_for(tmp_path: Path) -> None:
     tube, rero = {"selection.method": "tube"}, {"selection.method": "rero"}
     bench = replace(a_bench(tmp_path), equal="time")
@@ -233,7 +258,7 @@ def test_tables_say_what_results_say(tmp_path: Path) -> None:
         result("everest", seed, [1, 1, 1, seed % 2]) + result("none", seed, [1, 0, 0, seed % 2]) for seed in (0, 1)
     ]
     (tmp_path / "a.jsonl").write_text("".join(lines))
-    write_groups(tmp_path, ["a", "a", "b", "b"])
+    write_groups(tmp_path, ["home/a", "home/a", "street/b", "street/b"])
     made = blocks(tmp_path)
     text = "\n".join(made["a, cpu, equal steps, accuracy"])
     assert "**speed** (always the most frequent class: 25.0 %; seeds: 2)" in text
@@ -241,6 +266,12 @@ def test_tables_say_what_results_say(tmp_path: Path) -> None:
     assert "| none | 37.5 " in text
     difference = made["a, cpu, equal steps, differences"][2]
     assert difference == "| 60 % | everest | none | 50.0 (50.0 to 50.0); videos 50.0 to 50.0 |"
+    sources = made["a, cpu, equal steps, by source"]
+    assert sources[2] == "|  | fine-tuned | home (2) | street (2) |"
+    assert sources[4:6] == [
+        "| everest | 60 % | 100.0 (100.0 to 100.0) | 75.0 (-242.7 to 392.7) |",
+        "| none | 60 % | 50.0 (50.0 to 50.0) | 25.0 (-292.7 to 342.7) |",
+    ]
     page = "# Mine\n\n<!-- table: a, cpu, equal steps, accuracy -->\nold\n<!-- end -->\n\nThe end.\n"
     filled = fill(page, made)
     assert "old" not in filled
