@@ -10,8 +10,9 @@ drawn at random.
 from collections.abc import Sequence
 
 from a_pretraining import ALL, EVEREST, SIXTY
+from command import main
 from profiles import Settings
-from trials import Arm, main
+from trials import Arm
 
 TUNING_RATIOS = (0.8, 0.6, 0.4, 0.2)
 

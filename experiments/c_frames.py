@@ -5,8 +5,9 @@
 The data is made by ``still_parts.py``: each clip is a third of what it was put into, the rest is still footage. Four
 arms: frames evenly spread; and frames chosen among 1.3, 1.5 and 2 times as many, in pre-training and in fine-tuning.
 
-Where a clip meets still footage there is a cut, and a cut is change too. So ``c_chosen.json`` says which frames of the
-test clips are taken: inside the clip, and just after a cut, beside what choosing blindly would take.
+Where a clip meets still footage there is a cut, and a cut is change too. So ``c_chosen-PROFILE.json`` says which frames
+of the test clips the encoders of seed 0 take: inside the clip, and just after a cut, beside what choosing blindly would
+take.
 """
 
 import json
@@ -16,10 +17,11 @@ from statistics import mean
 from typing import Any
 
 from a_pretraining import EVEREST, SIXTY
+from command import bench_of, main, parser_of
 from looking import clips_of, encoder_of, views_of
 from profiles import Settings
 from still_parts import NUM_ACTION, NUM_STILL, PLACES
-from trials import Arm, Bench, bench_of, main, parser_of, pretrain
+from trials import Arm, Bench, pretrain
 
 import everest
 from everest.config import SelectionConfig
@@ -103,9 +105,9 @@ def run(words: Sequence[str] | None = None) -> int:
     given = parser_of(__doc__).parse_args(words)
     try:
         bench = bench_of(given)
-        kept = bench.results / "c_chosen.json"
-        if not kept.exists():
-            write_new(kept, json.dumps(chosen(bench, given.seeds[0]), indent=1))
+        kept = bench.results / f"c_chosen-{bench.profile.name}.json"
+        if not kept.exists() and 0 in given.seeds:  # another process may do the others
+            write_new(kept, json.dumps(chosen(bench, 0), indent=1))
     except EverestError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

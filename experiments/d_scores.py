@@ -3,7 +3,7 @@
     python experiments/d_scores.py --data runs/experiments/data --out runs/experiments
 
 Each way of scoring chooses the tokens in pre-training and, 60 % of them, in fine-tuning. Beside accuracy, how far the
-chosen tokens are those of the paper's score and what scoring costs is written to ``d_agreement.json``: of the
+chosen tokens are those of the paper's score and what scoring costs is written to ``d_agreement-PROFILE.json``: of the
 pre-trained encoder of the first seed, on the footage.
 """
 
@@ -12,8 +12,9 @@ import sys
 from collections.abc import Sequence
 
 from a_pretraining import EVEREST, SIXTY
+from command import bench_of, main, parser_of
 from profiles import Settings
-from trials import Arm, bench_of, main, parser_of, pretrain
+from trials import Arm, pretrain
 
 import everest
 from everest.bench.scores import bench_scores
@@ -28,7 +29,7 @@ WAYS: dict[str, Settings] = {
     "pixels": {"selection.scoring": "pixels"},
     "random projection": {"selection.scoring": "random_projection"},
 }
-ARMS = tuple(Arm(name, EVEREST | way, {"60%": SIXTY | way}) for name, way in WAYS.items())
+ARMS = tuple(Arm(name, EVEREST | way, {"60%": SIXTY | way}, probed=("frozen",)) for name, way in WAYS.items())
 
 
 def run(words: Sequence[str] | None = None) -> int:
@@ -36,9 +37,10 @@ def run(words: Sequence[str] | None = None) -> int:
     code = main(__doc__, "d", ARMS, words)
     if code:
         return code
-    bench = bench_of(parser_of(__doc__).parse_args(words))
-    kept = bench.results / "d_agreement.json"
-    if kept.exists():
+    given = parser_of(__doc__).parse_args(words)
+    bench = bench_of(given)
+    kept = bench.results / f"d_agreement-{bench.profile.name}.json"
+    if kept.exists() or 0 not in given.seeds:  # another process may do the others
         return 0
     try:
         encoder = pretrain(bench, EVEREST, 0)

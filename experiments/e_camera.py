@@ -3,11 +3,12 @@
     python experiments/e_camera.py --data runs/experiments/data-moving-camera --out runs/experiments \
         --still runs/experiments/data
 
-First, where the budget goes (``e_budget.json``): clips of still cameras are seen through a window that pans or shakes.
-What changes under the still camera is the foreground, in clips where that is less than a quarter of all pixels. How
-many of the kept tokens show none of it is what the camera costs, without and with ``selection.camera=moving``. The
-score is the paper's, of the embedding that was pre-trained with the first seed. ``precision`` keeps as many tokens as
-show foreground: a perfect choice then has 1, and a random one the share of the foreground.
+First, where the budget goes (``e_budget-PROFILE.json``): clips of still cameras are seen through a window that pans or
+shakes. What changes under the still camera is the foreground, in clips where that is less than a quarter of all
+pixels. How many of the kept tokens show none of it is what the camera costs, without and with
+``selection.camera=moving``. The score is the paper's, of the embedding that was pre-trained with seed 0.
+``precision`` keeps as many tokens as show foreground: a perfect choice then has 1, and a random one the share of the
+foreground.
 
 Then, what it does to accuracy: pre-training and fine-tuning with 60 % on clips of a still, a panning and a shaking
 camera, with either setting and with random tokens, the data of ``moving_camera.py``.
@@ -24,11 +25,14 @@ from typing import Any
 
 import torch
 from a_pretraining import AT_RANDOM, EVEREST, SIXTY
+from command import bench_of, main, parser_of
 from moving_camera import look_through, pan, shake
+from profiles import Settings
 from results import paired_over_clips
 from still_parts import action_of, groups_of
+from time_tasks import BASE_FPS
 from torch import Tensor
-from trials import Arm, bench_of, main, parser_of, pretrain
+from trials import Arm, pretrain
 
 import everest
 from everest.config import Camera
@@ -40,12 +44,17 @@ from everest.models.tubelets import cut
 from everest.tokens import TokenGrid, num_tokens, patchify, rank_by_score
 
 CAMERAS: tuple[Camera, ...] = ("still", "moving")
+_WHOLE: Settings = {"clip.fps": BASE_FPS, "evaluation.num_segments": 1}  # the files hold just the frames of a clip
+
+
+def arm(name: str, pretraining: Settings, tuning: Settings) -> Arm:
+    """Pre-train and fine-tune in one way."""
+    return Arm(name, EVEREST | pretraining, {"60%": tuning | pretraining | _WHOLE}, probed=("frozen",))
+
+
 ARMS = (
-    *(
-        Arm(f"camera={camera}", EVEREST | {"selection.camera": camera}, {"60%": SIXTY | {"selection.camera": camera}})
-        for camera in CAMERAS
-    ),
-    Arm("random", EVEREST | {"selection.method": "random_equal"}, {"60%": AT_RANDOM}),
+    *(arm(f"camera={camera}", {"selection.camera": camera}, SIXTY) for camera in CAMERAS),
+    arm("random", {"selection.method": "random_equal"}, AT_RANDOM),
 )
 KEEP = 0.3
 MOVES = {"still": (0.0,), "pan": (0.5, 1.0, 2.0, 3.0), "shake": (0.5, 1.0, 2.0)}
@@ -134,10 +143,10 @@ def run(words: Sequence[str] | None = None) -> int:
     parser = parser_of(__doc__)
     parser.add_argument("--still", type=Path, required=True, help="the folder that prepare.py has made")
     given = parser.parse_args(words)
-    bench = bench_of(given)
     try:
-        kept = bench.results / "e_budget.json"
-        if not kept.exists():
+        bench = bench_of(given)
+        kept = bench.results / f"e_budget-{bench.profile.name}.json"
+        if not kept.exists() and 0 in given.seeds:  # another process may do the others
             encoder = pretrain(replace(bench, data=given.still), EVEREST, 0)
             write_new(kept, json.dumps(budget(encoder, given.still), indent=1))
     except EverestError as error:

@@ -15,10 +15,11 @@ from typing import Any
 import torch
 from a_pretraining import EVEREST
 from b_keep_ratio import keep
+from command import main
 from looking import clips_of, encoder_of, views_of
 from profiles import Settings
 from torch import Tensor
-from trials import Arm, Bench, Tuning, main
+from trials import Arm, Bench, Tuning
 
 from everest.models import load_model
 from everest.models.scoring import score_tokens

@@ -83,7 +83,7 @@ def _ratios(axis: Any, rows: Sequence[Mapping[str, Any]]) -> None:
         for how in hows:
             found = over_seeds([row["top1"] for row in rows if row["how"] == how])
             cost = gmacs_of(rows[0]["profile"], float(how.split("%")[0]) / 100)
-            points.append((cost, 100 * found.mean, 100 * min(found.high - found.mean, 1.0)))
+            points.append((cost, 100 * found.mean, 100 * (found.high - found.mean) if found.num > 1 else 0.0))
         if points:
             costs, means, halves = zip(*sorted(points), strict=True)
             axis.errorbar(costs, means, halves, marker="o", color=COLOURS[name], label=name, capsize=2)

@@ -64,6 +64,7 @@ _GPU: Settings = {
     "optim.global_batch_size": 64,
     "data.num_workers": -1,
     "run.compile": True,
+    "run.precision": "bfloat16",
 }
 PROFILES = {
     profile.name: profile

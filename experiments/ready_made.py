@@ -3,9 +3,9 @@
     python experiments/ready_made.py --out runs/ready-made
 
 Pre-trained without labels on the bundled recordings of two people, then fine-tuned on their windows and tested on the
-other two people; beside that, the same without pre-training. ``--also fights=fights/labels.csv`` fine-tunes on footage
-of another kind as well, whose weights are kept by nobody. Results go into OUT/ready_made.jsonl; the weights of the
-first seed are the ones to ship, whatever the others have reached.
+other two people; beside that, the same without pre-training, as long and ten times as long. ``--also
+fights=fights/labels.csv`` fine-tunes on footage of another kind as well, whose weights are kept by nobody. Results go
+into OUT/ready_made.jsonl; the weights of the first seed are the ones to ship, whatever the others have reached.
 """
 
 import argparse
@@ -15,6 +15,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from profiles import Settings
 from results import Results, as_hex
 from trials import as_settings, clips_per_second, losses_of, schedule
 
@@ -23,6 +24,7 @@ from everest.errors import EverestError
 
 RECIPE = "own-nano"
 PRETRAIN_CLIPS = 200_000
+LONGER = "fresh, ten times as long"
 KEYS = ("data", "init", "seed")
 RUN = {
     "run.tensorboard": False,
@@ -44,10 +46,13 @@ def pretrain(out: Path, seed: int) -> Path:
     return run
 
 
-def finetune(out: Path, name: str, data: str, init: Path | None, seed: int) -> dict[str, Any]:
+def finetune(out: Path, data: str, trial: dict[str, Any]) -> dict[str, Any]:
     """Fine-tune and evaluate."""
-    words = as_settings(RUN, {"run.evaluate_every_epochs": 0, "run.seed": seed})
-    folder = out / f"{name}-{'fresh' if init is None else 'pretrained'}-{seed}"
+    seed = trial["seed"]
+    init = pretrain(out, seed) if trial["init"] == "pretrained" else None
+    longer: Settings = {"optim.epochs": 1000, "optim.warmup_epochs": 100} if trial["init"] == LONGER else {}
+    words = as_settings(RUN, {"run.evaluate_every_epochs": 0, "run.seed": seed}, longer)
+    folder = out / "-".join([trial["data"], *trial["init"].replace(",", "").split(), str(seed)])
     found = everest.finetune(recipe=RECIPE, data=data, out=folder, init=init, settings=words).evaluation
     assert found is not None  # noqa: S101 - all these data have a part for testing
     right = [int(clip.probabilities.argmax() == clip.label) for clip in found.predictions]
@@ -60,7 +65,7 @@ def trials(data: dict[str, str], seeds: Sequence[int]) -> Iterator[dict[str, Any
     """List what is to be done, seed by seed."""
     for seed in seeds:
         for name in data:
-            for init in ("pretrained", "fresh"):
+            for init in ("pretrained", "fresh", *([LONGER] if name == "falls" else [])):
                 yield {"data": name, "init": init, "seed": seed}
 
 
@@ -71,14 +76,13 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], help="(default: 0 1 2 3 4)")
     parser.add_argument("--also", nargs="*", default=[], help="NAME=LIST with labels and splits, to fine-tune on too")
     given = parser.parse_args(words)
-    data = {"falls": "bundled"} | dict(each.split("=", 1) for each in given.also)
+    also = dict(each.split("=", 1) for each in given.also)
+    data = {"falls": "bundled"} | also | {"falls": "bundled"}
     try:
         results = Results(given.out / "ready_made.jsonl", KEYS)
         for trial in trials(data, given.seeds):
             if not results.knows(trial):
-                init = pretrain(given.out, trial["seed"]) if trial["init"] == "pretrained" else None
-                found = finetune(given.out, trial["data"], data[trial["data"]], init, trial["seed"])
-                results.add({**trial, **found})
+                results.add({**trial, **finetune(given.out, data[trial["data"]], trial)})
     except EverestError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

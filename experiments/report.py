@@ -17,11 +17,12 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 from typing import Any
 
 from costs import gmacs_of
 from plots import draw
+from report_files import of_files, table
 from results import Results, from_hex, holm, over_seeds, paired_over_clips, paired_over_seeds
 from trials import KEYS, PROBES
 
@@ -29,8 +30,10 @@ from everest.errors import DataError, EverestError
 from everest.links import write_new
 
 ALL = "100%"  # of the tokens, in b
+PRETRAINING = "pre-training"
+Pair = tuple[tuple[str, str], tuple[str, str]]
+"""Arm and measure, less arm and measure."""
 ENOUGH = 5  # seeds from which on p is printed
-CAMERAS = ("still", "moving")
 FROZEN = ("1 nearest neighbour", "20 nearest neighbours", "linear")
 Found = dict[tuple[str, str, str], dict[int, float]]
 """Task, arm, measure -> seed -> accuracy."""
@@ -48,6 +51,7 @@ class Experiment:
         self.marked: Marked = {}
         self.majority: dict[str, float] = {}
         self.rates: dict[tuple[str, str], list[float]] = defaultdict(list)
+        self.kept: dict[tuple[str, str, str], list[Sequence[float]]] = defaultdict(list)
         for row in rows:
             task, arm, seed = row["task"], row["arm"], row["seed"]
             if made_of.setdefault(task, row["made_of"]) != row["made_of"]:
@@ -57,6 +61,10 @@ class Experiment:
                 self.found.setdefault((task, arm, measure), {})[seed] = value
             if row["made_of"] in groups:
                 self.groups[task] = groups[row["made_of"]]
+            if "kept" in row:
+                self.kept[task, arm, row["how"]].append(row["kept"])
+            if "pretrain_rate" in row:
+                self.rates[arm, PRETRAINING].append(row["pretrain_rate"])
             if "rate" in row:
                 self.rates[arm, row["how"]].append(row["rate"])
             if "right" in row:
@@ -87,15 +95,14 @@ class Experiment:
         numbers = [len(found) for found in self.found.values()]
         return str(min(numbers)) if min(numbers) == max(numbers) else f"{min(numbers)} to {max(numbers)}"
 
-    def has_enough(self) -> bool:
-        """Whether there are seeds enough for a test: five of everything."""
-        return min(len(found) for found in self.found.values()) >= ENOUGH
-
-    def difference(self, task: str, one: tuple[str, str], other: tuple[str, str]) -> tuple[str, float, str] | None:
+    def difference(
+        self, task: str, one: tuple[str, str], other: tuple[str, str]
+    ) -> tuple[str, float | None, str] | None:
         """Compare two arms, each with its measure, seed by seed.
 
         Returns:
-            The difference in points with its interval, p, and the interval over videos; None where no seed has both.
+            The difference in points with its interval; p, or None where there are too few seeds; and the interval over
+            videos. None where no seed has both.
         """
         first, second = (self.found.get((task, *each), {}) for each in (one, other))
         shared = sorted(first.keys() & second.keys())
@@ -109,7 +116,7 @@ class Experiment:
                 [sum(clip) / len(shared) for clip in zip(*(m[s] for s in shared), strict=True)] for m in marked
             )
             over_videos = str(paired_over_clips(ours, others, self.groups[task]))
-        return str(difference), p, over_videos
+        return str(difference), p if len(shared) >= ENOUGH else None, over_videos
 
 
 def is_frozen(measure: str) -> bool:
@@ -123,11 +130,6 @@ def values_of(row: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
         yield from ((f"{row['how']}, {name}", row[name]) for name in FROZEN if name in row)  # few clips: no 20
     else:
         yield row["how"], row["top1"]
-
-
-def table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Write a table in Markdown."""
-    return [f"| {' | '.join(cells)} |" for cells in (titles, ["---"] * len(titles), *rows)]
 
 
 def accuracies(experiment: Experiment) -> list[str]:
@@ -144,7 +146,7 @@ def accuracies(experiment: Experiment) -> list[str]:
     return lines
 
 
-def compared(experiment: Experiment, pairs: Sequence[tuple[tuple[str, str], tuple[str, str]]]) -> list[str]:
+def compared(experiment: Experiment, pairs: Sequence[Pair]) -> list[str]:
     """Compare pairs of arm and measure in all tasks, a row for each pair; p adjusted for all of the table."""
     found = {
         (pair, task): difference
@@ -152,13 +154,14 @@ def compared(experiment: Experiment, pairs: Sequence[tuple[tuple[str, str], tupl
         for task in experiment.tasks
         if (difference := experiment.difference(task, *pair)) is not None
     }
-    adjusted = dict(zip(found, holm([p for _, p, _ in found.values()]), strict=True))
+    tested = {where: p for where, (_, p, _) in found.items() if p is not None}
+    adjusted = dict(zip(tested, holm(list(tested.values())), strict=True))
     rows = []
     for pair in pairs:
         cells = []
         for task in experiment.tasks:
-            text, _, videos = found.get((pair, task), ("", 1.0, ""))
-            p = f", p {max(adjusted[pair, task], 0.001):.3f}" if text and experiment.has_enough() else ""
+            text, _, videos = found.get((pair, task), ("", None, ""))
+            p = f", p {max(adjusted[pair, task], 0.001):.3f}" if (pair, task) in adjusted else ""
             cells.append(text + p + (f"; videos {videos.partition(' ')[2].strip('()')}" if videos else ""))
         if any(cells):
             rows.append([*_names(*pair), *cells])
@@ -180,7 +183,7 @@ def by_source(experiment: Experiment) -> list[str]:
                 for name in names:
                     places = [place for place, source in enumerate(sources) if source == name]
                     shares = [sum(right[place] for place in places) / len(places) for right in marked.values()]
-                    cells.append(f"{over_seeds(shares)}")
+                    cells.append(f"{100 * mean(shares):.1f}")
                 rows.append([arm, how, *cells])
         if rows:
             titles = ["", "fine-tuned", *(f"{name} ({sources.count(name)})" for name in names)]
@@ -192,14 +195,23 @@ def _names(one: tuple[str, str], other: tuple[str, str]) -> tuple[str, str, str]
     """What is compared, without what both have in common."""
     if one[1] == other[1]:
         return one[1], one[0], other[0]
-    return "fine-tuned", one[1], other[1]
+    if one[0] == other[0]:
+        return one[0], one[1], other[1]
+    return "both", ", ".join(one), ", ".join(other)
 
 
 def against(experiment: Experiment, ours: str) -> list[str]:
     """Compare an arm with all others: fine-tuned, and of frozen features by the linear classifier of all tokens."""
-    others = [arm for arm in experiment.arms() if arm != ours]
+    others = [arm for arm in experiment.arms() if arm not in {ours, "frame differences"}]
     measures = [m for m in experiment.measures() if not is_frozen(m) or m == "frozen, linear"]
     return compared(experiment, [((ours, m), (arm, m)) for m in measures for arm in others])
+
+
+def of_choice() -> list[Pair]:
+    """What a asks of fine-tuning: changing tokens against random ones and all, and EVEREST against other ways whole."""
+    pairs = [((arm, "60 %"), (arm, other)) for arm in ("none", "everest") for other in ("60 % at random", "all tokens")]
+    pairs += [(("everest", "60 %"), ("random", "60 % at random")), (("everest", "60 %"), ("videomae", "all tokens"))]
+    return [*pairs, (("everest", "60 %"), ("none", "60 %, three times as long"))]
 
 
 def keep_ratios(experiment: Experiment, profile: str) -> list[str]:
@@ -221,67 +233,28 @@ def keep_ratios(experiment: Experiment, profile: str) -> list[str]:
     return [*table(["kept", "GMAC", "clips a second", *titles], rows), "", *compared(experiment, pairs)]
 
 
-def budget(folder: Path) -> list[str]:
-    """Where the budget goes under a moving camera."""
-    path = folder / "e_budget.json"
-    if not path.exists():
-        return []
-    found = json.loads(path.read_text())
-    by_key: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for row in found:
-        by_key.setdefault((row["task"], row["moves"], row["pixels"], row["clips"]), {})[row["camera"]] = row
-    rows = [
-        [
-            task,
-            str(clips),
-            moves,
-            f"{pixels:g}",
-            *_shares(each, "background"),
-            *_shares(each, "foreground_found"),
-            *_shares(each, "precision"),
-            "{:+.0f} ({:+.0f} to {:+.0f})".format(*(100 * value for value in each["moving"]["won"])),
-            f"{100 * each['still']['chance']:.0f} %",
-        ]
-        for (task, moves, pixels, clips), each in by_key.items()
-    ]
-    titles = ["task", "clips", "camera", "pixels a frame"]
-    titles += [f"{name}, {camera}" for name in ("background", "foreground kept", "precision") for camera in CAMERAS]
-    titles += ["precision won", "background of random tokens"]
-    return [*table(titles, rows), ""]
+def pretrained_ratios(experiment: Experiment) -> list[str]:
+    """Pre-training by keep ratio: its rate, and what fine-tuning with 60 % and frozen features come to."""
+    arms, measures = experiment.arms(), ("60%", "frozen, linear")
+    rows = []
+    for arm in arms:
+        rates = experiment.rates[arm, PRETRAINING]
+        cells = [experiment.accuracy(task, arm, m) for task in experiment.tasks for m in measures]
+        rows.append([arm, f"{median(rates):.0f}" if rates else "", *cells])
+    titles = [f"{task}, {measure}" for task in experiment.tasks for measure in measures]
+    pairs = [((arm, m), ("pre-trained with 30%", m)) for m in measures for arm in arms if not arm.endswith(" 30%")]
+    return [*table(["", "clips a second", *titles], rows), "", *compared(experiment, pairs)]
 
 
-def _shares(each: Mapping[str, Mapping[str, float]], name: str) -> list[str]:
-    return [f"{100 * each[camera][name]:.0f} %" for camera in CAMERAS]
-
-
-def chosen(folder: Path) -> list[str]:
-    """Which frames are taken where most of a video stands still."""
-    path = folder / "c_chosen.json"
-    if not path.exists():
-        return []
-    names = ("inside", "inside_blindly", "after_cut", "after_cut_blindly")
-    rows = [
-        [row["task"], str(row["clips"]), row["arm"], *(f"{100 * row[name]:.0f} %" for name in names)]
-        for row in json.loads(path.read_text())
-    ]
-    titles = ["inside the clip", "of all candidates", "pairs after a cut", "of all candidates"]
-    return [*table(["task", "clips", "", *titles], rows), ""]
-
-
-def agreement(folder: Path) -> list[str]:
-    """How far other scores choose the tokens of the paper's, and what they cost."""
-    path = folder / "d_agreement.json"
-    if not path.exists():
-        return []
-    found = json.loads(path.read_text())
-    rows = [
-        [row["name"], f"{row['ms_per_clip']:.2f}", *(f"{100 * each['mean']:.1f} %" for each in row["agreement"])]
-        for row in found["scorings"]
-    ]
-    ratios = [f"same of {100 * each['keep_ratio']:.0f} %" for each in found["scorings"][0]["agreement"]]
-    hardware = f"{found['hardware']['name']}, {found['hardware']['threads']} threads"
-    where = f"{found['num_clips']} clips of the footage; {found['size']}, {found['checkpoint']}; {hardware}"
-    return [*table(["score", "ms a clip", *ratios], rows), "", where, ""]
+def adaptive(experiment: Experiment) -> list[str]:
+    """What adaptive selection has kept of the test clips, and how fast it trained."""
+    rows = []
+    for (task, arm, how), kept in experiment.kept.items():
+        cells = [f"{100 * mean(each[n] for each in kept):.0f} %" for n in range(3)]
+        rows.append([task, how, *cells, f"{median(experiment.rates[arm, how]):.0f}"])
+    pairs = [(("everest", f"{r}% on average"), ("everest", f"{r}% of each")) for r in (60, 40)]
+    titles = ["task", "", "kept, mean", "least", "most", "clips a second"]
+    return [*table(titles, rows), "", *compared(experiment, pairs)]
 
 
 def blocks(folder: Path) -> dict[str, list[str]]:
@@ -297,22 +270,17 @@ def blocks(folder: Path) -> dict[str, list[str]]:
             found[f"{name}, accuracy"] = accuracies(experiment)
             if letter == "a":
                 found[f"{name}, differences"] = against(experiment, "everest")
+                found[f"{name}, choice"] = compared(experiment, of_choice())
                 found[f"{name}, by source"] = by_source(experiment)
             elif letter == "b":
                 found[f"{name}, fine-tuning"] = keep_ratios(experiment, profile)
+                found[f"{name}, pre-training"] = pretrained_ratios(experiment)
             elif letter in {"c", "d", "e"}:
                 ours = {"c": "evenly spread", "d": "l2 of the embedding", "e": "camera=still"}[letter]
                 found[f"{name}, differences"] = against(experiment, ours)
             elif letter == "f":
-                pairs = [(("everest", f"{r}% on average"), ("everest", f"{r}% of each")) for r in (60, 40)]
-                found[f"{name}, differences"] = compared(experiment, pairs)
-    return {name: made for name, made in (*found.items(), *_files(folder)) if made}
-
-
-def _files(folder: Path) -> Iterator[tuple[str, list[str]]]:
-    yield "c, chosen", chosen(folder)
-    yield "d, agreement", agreement(folder)
-    yield "e, budget", budget(folder)
+                found[f"{name}, differences"] = adaptive(experiment)
+    return {name: made for name, made in (*found.items(), *of_files(folder)) if made}
 
 
 def fill(page: str, made: Mapping[str, Sequence[str]]) -> str:

@@ -123,7 +123,7 @@ def change_clips(
         change: Takes number, split and eight frames of a clip, uint8 [8, H, W, C], and gives those to write.
 
     Returns:
-        Path and split of every clip.
+        Path, as the list of footage beside all tasks has it, and split of every clip.
     """
     source = (data / "tasks" / task).resolve()
     manifest = everest.load_data(source / "manifest.csv")
@@ -140,7 +140,7 @@ def change_clips(
             rows.append((name, manifest.class_names[record.label or 0], split, group))
             progress.update(number + 1)
     write_table(place / "manifest.csv", ("path", "label", "split", "group"), rows)
-    return [(str((place / name).resolve()), split) for name, _, split, _ in rows]
+    return [(f"../tasks/{place.name}/{name}", split) for name, _, split, _ in rows]
 
 
 def write_footage(out: Path, clips: Sequence[tuple[str, str]]) -> None:

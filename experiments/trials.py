@@ -5,7 +5,6 @@ stopped half way has all arms of some seeds. Pre-trained weights are kept under 
 experiment with the same arm finds them.
 """
 
-import argparse
 import csv
 import hashlib
 import io
@@ -14,18 +13,21 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from profiles import PROFILES, Profile, Settings
+from profiles import Profile, Settings
 from results import Results, as_hex
 from time_tasks import BASE_FPS as TASK_FPS
 from time_tasks import TASKS
 
 import everest
-from everest.errors import ConfigError, DataError, EverestError
+from everest.bench.hardware import describe_hardware
+from everest.errors import ConfigError, DataError
+from everest.evaluation.devices import choose_device
 from everest.inference.feature_rows import Features
 from everest.inference.probing import ProbeReport
 from everest.inference.probing import probe as probe_features
@@ -34,11 +36,13 @@ from everest.training.metrics import read_metrics
 
 Tuning = Settings | Callable[["Bench", str, Path | None], Settings]
 """Settings of fine-tuning; or what finds them, for a task and the weights it starts from."""
-KEYS = ("profile", "equal", "task", "arm", "how", "seed", "made_of")
+KEYS = ("profile", "equal", "task", "arm", "how", "seed", "made_of", "settings")
 PROBES = {"frozen": None, "frozen, 60 %": 0.6}
 """Ways to classify frozen features -> the share of tokens that they are of; None: all."""
 UNTRAINED: Settings = {"optim.base_lr": 1e-12}  # one epoch of it leaves weights as they were drawn
 NUM_LOSSES = 20  # of a run, in results
+TIMES = "times"
+"""Among settings of fine-tuning: how many times as many clips as others see."""
 CONTROL = "-control"
 """Ends the name of a task whose clips are filled with their middle frame."""
 
@@ -133,14 +137,21 @@ def write_table(path: Path, names: Sequence[str], rows: Sequence[Sequence[str]])
     write_new(path, table.getvalue())
 
 
+def digest_of(*given: object) -> str:
+    """Say in short what a result comes from."""
+    return hashlib.sha256(repr(given).encode()).hexdigest()[:12]
+
+
+def contents(manifest: Path) -> str:
+    """Say in short what a list holds: its text and the sizes of its files; clips made anew differ in size."""
+    text = manifest.read_text()
+    rows = csv.DictReader(io.StringIO(text))
+    return digest_of(text, [(manifest.parent / row["path"]).stat().st_size for row in rows])
+
+
 def made_of(bench: Bench, task: str) -> str:
-    """Say in short what results of a task come from: the lists, the sizes of their files, and the profile."""
-    found = hashlib.sha256(repr(bench.profile).encode())
-    for manifest in (bench.manifest(task), bench.footage):
-        text = manifest.read_text()
-        paths = (manifest.parent / row["path"] for row in csv.DictReader(io.StringIO(text)))
-        found.update(f"{text}{[path.stat().st_size for path in paths]}".encode())
-    return found.hexdigest()[:12]
+    """Say in short what results of a task come from: clips with labels, footage, and the profile."""
+    return digest_of(contents(bench.manifest(task)), contents(bench.footage), bench.profile)
 
 
 def write_groups(bench: Bench, task: str, name: str) -> None:
@@ -155,7 +166,10 @@ def write_groups(bench: Bench, task: str, name: str) -> None:
 
 
 def sampling(task: str) -> Settings:
-    """Say which frames a clip of a task takes: of a task of time all that were rendered, else one second."""
+    """Say which frames a clip of a task takes: of a task of time all that were rendered, else one second.
+
+    Data of ``moving_camera.py`` holds just the frames of a clip, which c and e say in their arms.
+    """
     if task.removesuffix(CONTROL) in TASKS:
         return {"clip.fps": TASK_FPS, "evaluation.num_segments": 1}
     return {"clip.fps": TASK_FPS / 2, "evaluation.num_segments": 3}
@@ -176,14 +190,9 @@ def pretrain(bench: Bench, settings: Settings, seed: int, num_clips: int | None 
     profile = bench.profile
     times = schedule(bench.footage, profile.pretrain_clips if num_clips is None else num_clips)
     words = as_settings(profile.clip, {"clip.fps": TASK_FPS}, profile.pretraining, times, settings, {"run.seed": seed})
-    out = bench.out / "pretrained" / _name(bench.footage.read_text(), words)
+    out = bench.out / "pretrained" / digest_of(contents(bench.footage), sorted(words))
     everest.pretrain(recipe="demo", data=bench.footage, out=out, settings=words)
     return out
-
-
-def _name(given: str, words: Sequence[str]) -> str:
-    """Name a run by what it learns from and its settings."""
-    return hashlib.sha256(json.dumps([given, *sorted(words)]).encode()).hexdigest()[:16]
 
 
 def clips_per_second(run: Path) -> float:
@@ -195,17 +204,19 @@ def clips_per_second(run: Path) -> float:
 def classify(bench: Bench, task: str, init: Path | None, settings: Settings, seed: int) -> tuple[Path, dict[str, Any]]:
     """Fine-tune and evaluate; gives the run folder and what was found."""
     manifest, profile = bench.manifest(task), bench.profile
-    times = schedule(manifest, profile.finetune_clips, most_epochs=profile.finetune_epochs)
+    settings = dict(settings)
+    times = int(str(settings.pop(TIMES, 1)))
+    epochs = schedule(manifest, times * profile.finetune_clips, most_epochs=times * profile.finetune_epochs)
     words = as_settings(
         profile.clip,
         {"run.evaluate_every_epochs": 0},
         sampling(task),
         profile.finetuning,
-        times,
+        epochs,
         settings,
         {"run.seed": seed, "selection.seed": seed},
     )
-    out = bench.out / "finetuned" / _name(f"{task} {init and init.name} {manifest.read_text()}", words)
+    out = bench.out / "finetuned" / digest_of(contents(manifest), init and init.name, sorted(words))
     run = everest.finetune(recipe="demo", data=manifest, out=out, init=init, settings=words)
     found = run.evaluation
     if found is None or found.failures:
@@ -252,13 +263,25 @@ def trials(bench: Bench, arms: Sequence[Arm], seeds: Sequence[int], tasks: Seque
             for task in tasks:
                 for how in arm.hows:
                     where = {"profile": bench.profile.name, "equal": bench.equal, "task": task, "made_of": names[task]}
-                    yield {**where, "arm": arm.name, "how": how, "seed": seed}
+                    settings = _settings_of(bench, arm, how, task)
+                    yield {**where, "arm": arm.name, "how": how, "seed": seed, "settings": settings}
 
 
-def clips_of(bench: Bench, settings: Settings, reference: Settings) -> int:
+def _settings_of(bench: Bench, arm: Arm, how: str, task: str) -> str:
+    """Say in short what a trial does beside its data and its profile; of settings that are found out, only that."""
+    tuning = arm.tunings.get(how)
+    done = PROBES.get(how) if how in PROBES else "found out" if callable(tuning) else sorted((tuning or {}).items())
+    given = None if arm.pretraining is None else sorted(arm.pretraining.items())
+    return digest_of(given, done, sorted(sampling(task).items()), bench.minutes)
+
+
+def clips_of(bench: Bench, settings: Settings, reference: Settings | None) -> int:
     """Say on how many clips an arm is pre-trained: as many as all, or as many as its time is enough for.
 
     Rates are measured once, by training on a tenth of the clips, and kept; nothing else should run meanwhile.
+
+    Raises:
+        ConfigError: Time is to be equal to that of no arm.
     """
     num_clips = bench.profile.pretrain_clips
     if bench.equal == "steps":
@@ -266,6 +289,8 @@ def clips_of(bench: Bench, settings: Settings, reference: Settings) -> int:
     rate = _rate(bench, settings)
     if bench.minutes is not None:
         return max(1, round(rate * 60 * bench.minutes))
+    if reference is None:
+        raise ConfigError("--equal time: this experiment has no arm whose time others are given; add --minutes")
     return round(num_clips * rate / _rate(bench, reference))
 
 
@@ -273,23 +298,31 @@ def _rate(bench: Bench, settings: Settings) -> float:
     """Clips a second in pre-training."""
     kept = bench.out / f"rates-{bench.profile.name}.json"
     rates: dict[str, float] = json.loads(kept.read_text()) if kept.exists() else {}
-    name = " ".join(sorted(as_settings(settings)))
+    name = digest_of(contents(bench.footage), bench.profile, sorted(as_settings(settings)))
     if name not in rates:
         rates[name] = clips_per_second(pretrain(bench, settings, 0, bench.profile.pretrain_clips // 10))
         write_new(kept, json.dumps(rates))
     return rates[name]
 
 
-def measure(bench: Bench, arm: Arm, trial: Mapping[str, Any], reference: Settings) -> dict[str, Any]:
+@cache
+def hardware() -> str:
+    """Name what computes: times are equal on one kind of machine only."""
+    return str(describe_hardware(choose_device("auto"))["name"])
+
+
+def measure(bench: Bench, arm: Arm, trial: Mapping[str, Any], reference: Settings | None) -> dict[str, Any]:
     """Make one trial, with the pre-training that it needs."""
     task, how, seed = trial["task"], trial["how"], trial["seed"]
     if arm.features is not None:
         return _accuracies(probe_features(*arm.features(bench, task)))
     num_clips = 0 if arm.pretraining is None else clips_of(bench, arm.pretraining, reference)
     init = None if arm.pretraining is None else pretrain(bench, arm.pretraining, seed, num_clips)
-    known: dict[str, Any] = {"pretrain_clips": num_clips}
+    known: dict[str, Any] = {"hardware": hardware(), "pretrain_clips": num_clips}
     if init is not None:
-        known |= {"pretrain_rate": round(clips_per_second(init), 1), "pretrain_losses": losses_of(init)}
+        rate = clips_per_second(init)
+        known |= {"pretrain_rate": round(rate, 1), "pretrain_seconds": round(num_clips / rate, 1)}
+        known |= {"pretrain_losses": losses_of(init)}
     started = time.perf_counter()
     if how in PROBES:
         found = probe(bench, task, init or pretrain(bench, UNTRAINED, seed, 1), PROBES[how])
@@ -320,59 +353,4 @@ def run_all(
     for trial in trials(bench, arms, seeds, bench.tasks()):
         if not results.knows(trial):
             print(f"{len(results) + 1}: {trial}", file=sys.stderr)
-            results.add({**trial, **measure(bench, by_name[trial["arm"]], trial, reference or {})})
-
-
-def parser_of(text: str | None) -> argparse.ArgumentParser:
-    """What all experiments take."""
-    parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="the folder that prepare.py has made")
-    parser.add_argument("--out", type=Path, required=True, help="a folder for runs and results")
-    parser.add_argument("--results", type=Path, help="a folder for results (default: OUT/results)")
-    parser.add_argument("--profile", choices=list(PROFILES), default="cpu", help="how large (default: cpu)")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], help="(default: 0 1 2 3 4)")
-    parser.add_argument("--tasks", nargs="+", help="in this order (default: all); speed-control: of stills")
-    parser.add_argument("--arms", nargs="+", help="some of those compared (default: all)")
-    parser.add_argument("--equal", choices=("steps", "time"), default="steps", help="of pre-training (default: steps)")
-    parser.add_argument("--minutes", type=float, help="of pre-training where time is equal (default: VideoMAE's)")
-    return parser
-
-
-def bench_of(given: argparse.Namespace) -> Bench:
-    """Where an experiment is made, by what its command line says."""
-    chosen = tuple(given.tasks or ())
-    if given.minutes is not None and (given.equal != "time" or given.minutes <= 0):
-        raise ConfigError(f"--minutes {given.minutes:g}: goes with --equal time, and is more than 0")
-    return Bench(given.data, given.out, PROFILES[given.profile], given.equal, given.minutes, chosen, given.results)
-
-
-def chosen_arms(arms: Sequence[Arm], names: Sequence[str] | None) -> list[Arm]:
-    """Take the arms of these names, in their order; None: all.
-
-    Raises:
-        ConfigError: There is none of a name.
-    """
-    known = {arm.name: arm for arm in arms}
-    if wrong := set(names or ()) - set(known):
-        raise ConfigError(f"no arm {', '.join(sorted(wrong))}; there are {', '.join(known)}")
-    return [known[name] for name in names or known]
-
-
-def main(
-    text: str | argparse.ArgumentParser | None,
-    letter: str,
-    arms: Sequence[Arm],
-    words: Sequence[str] | None,
-    reference: Settings | None = None,
-) -> int:
-    """Run an experiment that is made of arms from the command line."""
-    given = (text if isinstance(text, argparse.ArgumentParser) else parser_of(text)).parse_args(words)
-    try:
-        bench = bench_of(given)
-        results = Results(bench.results / f"{letter}.jsonl", KEYS)
-        run_all(bench, chosen_arms(arms, given.arms), results, given.seeds, reference=reference)
-    except EverestError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(f"{len(results)} results: {results.path}")
-    return 0
+            results.add({**trial, **measure(bench, by_name[trial["arm"]], trial, reference)})

@@ -30,6 +30,7 @@ from everest.inference import embed as embed_videos
 from everest.models import Classifier, load_model
 from everest.models.features import FeatureModel, to_use
 from everest.models.weights import find_weights, is_transformers_folder
+from everest.models.weights.ready import locate
 from everest.recipes import get_recipe
 from everest.settings import override
 from everest.training import TrainedRun, run_finetuning, run_pretraining
@@ -357,6 +358,7 @@ def _train_part(manifest: Manifest) -> Manifest:
 
 def _config_of(checkpoint: Path) -> FinetuneConfig | None:
     """The configuration beside a checkpoint, if it lies in the folder of a fine-tuning run."""
+    checkpoint = locate(checkpoint)
     folder = RunFolder(checkpoint if checkpoint.is_dir() else checkpoint.parent)
     if not folder.config_file.is_file() or is_transformers_folder(folder.path):
         return None

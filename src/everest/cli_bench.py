@@ -169,7 +169,9 @@ def _add_on_clips(scores: argparse.ArgumentParser, selections: argparse.Argument
         parser.add_argument(
             "--device", default="cpu", choices=("auto", "cpu", "cuda", "mps"), help="what computes (default: cpu)"
         )
-    scores.add_argument("--checkpoint", type=Path, help="whose embedding is asked (default: one without training)")
+    scores.add_argument(
+        "--checkpoint", type=Path, help="whose embedding is asked, or bundled (default: an untrained one)"
+    )
 
 
 def _add_dial(dial: argparse.ArgumentParser) -> None:

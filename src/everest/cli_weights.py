@@ -7,7 +7,7 @@ from typing import Any
 from everest import commands_weights as do
 from everest.cli_bench import Add
 
-_CHECKPOINT = "a run folder, a weights file, or a folder of transformers or DeepSpeed"
+_CHECKPOINT = "a run folder, a weights file, a folder of transformers or DeepSpeed, or bundled"
 
 
 def add_weights(commands: Any, add: Add) -> None:

@@ -22,6 +22,7 @@ import d_scores
 import e_camera
 import f_adaptive
 from c_frames import after_cut, is_inside
+from command import chosen_arms
 from e_camera import foreground, shows_foreground
 from f_adaptive import coverage_for
 from moving_camera import look_through, pan, shake
@@ -31,7 +32,20 @@ from report import blocks, fill
 from results import as_hex, from_hex, holm
 from simple import differences
 from still_parts import MOST_MOTION, put_among, quiet_parts
-from trials import UNTRAINED, Arm, Bench, as_settings, chosen_arms, clips_of, losses_of, sampling, schedule, trials
+from trials import (
+    TIMES,
+    UNTRAINED,
+    Arm,
+    Bench,
+    as_settings,
+    clips_of,
+    contents,
+    digest_of,
+    losses_of,
+    sampling,
+    schedule,
+    trials,
+)
 
 from everest.api import finetune_config, pretrain_config
 from everest.tokens.others.adaptive import count_by_coverage
@@ -162,6 +176,8 @@ def test_results_know_what_they_were_made_of_and_which_clips_belong_together(tmp
     (tmp_path / "tasks" / "speed" / "1x" / "003-0.mp4").write_text("another clip of the same name")
     (changed,) = trials(bench, [Arm("none", None, {"all": {}}, probed=())], [0], ["speed"])
     assert changed["made_of"] != trial["made_of"]
+    (other,) = trials(bench, [Arm("none", None, {"all": {"optim.base_lr": 1}}, probed=())], [0], ["speed"])
+    assert (other["made_of"], other["settings"] == trial["settings"]) == (changed["made_of"], False)
 
 
 def test_tasks_are_chosen_by_name(tmp_path: Path) -> None:
@@ -192,9 +208,8 @@ def test_every_arm_has_settings_that_fit(experiment: ModuleType, profile: Profil
             words = as_settings(profile.clip, profile.pretraining, times, given)
             assert pretrain_config("demo", words).model.size == profile.clip["model.size"]
         for tuning in arm.tunings.values():
-            words = as_settings(
-                profile.clip, sampling("speed"), profile.finetuning, times, {} if callable(tuning) else tuning
-            )
+            settings = {} if callable(tuning) else {key: value for key, value in tuning.items() if key != TIMES}
+            words = as_settings(profile.clip, sampling("speed"), profile.finetuning, times, settings)
             assert finetune_config("demo", words).clip.num_frames == profile.clip["clip.num_frames"]
 
 
@@ -202,11 +217,16 @@ def test_equal_time_is_as_many_clips_as_it_is_enough_for(tmp_path: Path) -> None
     tube, rero = {"selection.method": "tube"}, {"selection.method": "rero"}
     bench = replace(a_bench(tmp_path), equal="time")
     bench.out.mkdir()
-    (bench.out / "rates-quick.json").write_text('{"selection.method=tube": 50.0, "selection.method=rero": 125.0}')
+    names = [
+        digest_of(contents(bench.footage), bench.profile, sorted(as_settings(settings))) for settings in (tube, rero)
+    ]
+    (bench.out / "rates-quick.json").write_text(json.dumps(dict(zip(names, (50.0, 125.0), strict=True))))
     assert clips_of(bench, tube, tube) == 200
     assert clips_of(bench, rero, tube) == 500
     assert clips_of(replace(bench, minutes=2.0), rero, tube) == 15000
     assert clips_of(replace(bench, equal="steps"), rero, tube) == 200
+    with pytest.raises(ConfigError, match="no arm whose time others are given"):
+        clips_of(bench, rero, None)
 
 
 def test_the_course_of_a_loss_is_means_of_equal_parts(tmp_path: Path) -> None:
@@ -238,6 +258,7 @@ def result(arm: str, seed: int, right: list[int]) -> str:
         "how": "60 %",
         "seed": seed,
         "made_of": "x",
+        "settings": "y",
     }
     found = {"top1": sum(right) / len(right), "majority": 0.25, "right": as_hex(right), "num_test": len(right)}
     return json.dumps(known | found) + "\n"
@@ -269,8 +290,8 @@ def test_tables_say_what_results_say(tmp_path: Path) -> None:
     sources = made["a, cpu, equal steps, by source"]
     assert sources[2] == "|  | fine-tuned | home (2) | street (2) |"
     assert sources[4:6] == [
-        "| everest | 60 % | 100.0 (100.0 to 100.0) | 75.0 (-242.7 to 392.7) |",
-        "| none | 60 % | 50.0 (50.0 to 50.0) | 25.0 (-292.7 to 342.7) |",
+        "| everest | 60 % | 100.0 | 75.0 |",
+        "| none | 60 % | 50.0 | 25.0 |",
     ]
     page = "# Mine\n\n<!-- table: a, cpu, equal steps, accuracy -->\nold\n<!-- end -->\n\nThe end.\n"
     filled = fill(page, made)

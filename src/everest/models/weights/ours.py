@@ -14,7 +14,7 @@ from everest.models.weights.adapter import DECODER_UNUSED
 from everest.models.weights.describe import Given
 from everest.models.weights.files import WEIGHTS_NAME
 from everest.models.weights.formats import METADATA_KEY, Reading, info_of, read_weights
-from everest.models.weights.ready import locate
+from everest.models.weights.ready import READY_MADE, locate
 from everest.models.weights.report import ABSENT, Comparison, LoadReport, compare_state, load_state
 from everest.models.weights.writing import write_safetensors
 from everest.models.zoo import build_classifier, build_masked_model, grid_of
@@ -81,7 +81,9 @@ def find_weights(checkpoint: Path) -> Path:
     path = checkpoint / WEIGHTS_NAME if checkpoint.is_dir() else locate(checkpoint)
     if not path.is_file():
         expected = (
-            f"a run folder that holds {WEIGHTS_NAME}" if checkpoint.is_dir() else "a run folder or a weights file"
+            f"a run folder that holds {WEIGHTS_NAME}"
+            if checkpoint.is_dir()
+            else f"a run folder or a weights file, or {' or '.join(READY_MADE)}"
         )
         raise WeightsError(f"{checkpoint}: expected {expected}")
     return path

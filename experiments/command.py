@@ -1,0 +1,67 @@
+"""The command line that experiments made of arms have in common."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from profiles import PROFILES, Settings
+from results import Results
+from trials import KEYS, Arm, Bench, run_all
+
+from everest.errors import ConfigError, EverestError
+
+
+def parser_of(text: str | None) -> argparse.ArgumentParser:
+    """What all experiments take."""
+    parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="the folder that prepare.py has made")
+    parser.add_argument("--out", type=Path, required=True, help="a folder for runs and results")
+    parser.add_argument("--results", type=Path, help="a folder for results (default: OUT/results)")
+    parser.add_argument("--profile", choices=list(PROFILES), default="cpu", help="how large (default: cpu)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], help="(default: 0 1 2 3 4)")
+    parser.add_argument("--tasks", nargs="+", help="in this order (default: all); speed-control: of stills")
+    parser.add_argument("--arms", nargs="+", help="some of those compared (default: all)")
+    parser.add_argument("--equal", choices=("steps", "time"), default="steps", help="of pre-training (default: steps)")
+    parser.add_argument("--minutes", type=float, help="of pre-training where time is equal (default: VideoMAE's)")
+    return parser
+
+
+def bench_of(given: argparse.Namespace) -> Bench:
+    """Where an experiment is made, by what its command line says."""
+    chosen = tuple(given.tasks or ())
+    if given.minutes is not None and (given.equal != "time" or given.minutes <= 0):
+        raise ConfigError(f"--minutes {given.minutes:g}: goes with --equal time, and is more than 0")
+    return Bench(given.data, given.out, PROFILES[given.profile], given.equal, given.minutes, chosen, given.results)
+
+
+def chosen_arms(arms: Sequence[Arm], names: Sequence[str] | None) -> list[Arm]:
+    """Take the arms of these names, in their order; None: all.
+
+    Raises:
+        ConfigError: There is none of a name.
+    """
+    known = {arm.name: arm for arm in arms}
+    if wrong := set(names or ()) - set(known):
+        raise ConfigError(f"no arm {', '.join(sorted(wrong))}; there are {', '.join(known)}")
+    return [known[name] for name in names or known]
+
+
+def main(
+    text: str | argparse.ArgumentParser | None,
+    letter: str,
+    arms: Sequence[Arm],
+    words: Sequence[str] | None,
+    reference: Settings | None = None,
+) -> int:
+    """Run an experiment that is made of arms from the command line."""
+    given = (text if isinstance(text, argparse.ArgumentParser) else parser_of(text)).parse_args(words)
+    try:
+        bench = bench_of(given)
+        results = Results(bench.results / f"{letter}.jsonl", KEYS)
+        run_all(bench, chosen_arms(arms, given.arms), results, given.seeds, reference=reference)
+    except EverestError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"{len(results)} results: {results.path}")
+    return 0
