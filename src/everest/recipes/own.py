@@ -77,7 +77,7 @@ def nano() -> Stages:
     """Train the nano model on a folder of videos, in minutes on a CPU.
 
     Target: depends on the data; a first answer, before ViT-S is worth its time.
-    Hardware: two CPU cores. Fine-tuning sees some 400 clips a second of them.
+    Hardware: two CPU cores. Fine-tuning sees some 170 clips a second on one of them (Intel Xeon with AMX, bfloat16).
     Source: ours; what docs/results.md found for networks this small. Learning rates are high for that reason, and
     batches of pre-training small: fewer, larger steps learn nothing.
     """
