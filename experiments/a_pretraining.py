@@ -14,7 +14,7 @@ time`` as many seconds as VideoMAE's take.
 
 from collections.abc import Sequence
 
-from command import main
+from command import parser_of, run_from
 from profiles import Settings
 from simple import features_of
 from trials import TIMES, Arm
@@ -38,7 +38,7 @@ ARMS = (
 
 def run(words: Sequence[str] | None = None) -> int:
     """From the command line."""
-    return main(__doc__, "a", ARMS, words, reference=VIDEOMAE)
+    return run_from(parser_of(__doc__).parse_args(words), "a", ARMS, reference=VIDEOMAE)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ drawn at random.
 from collections.abc import Sequence
 
 from a_pretraining import ALL, EVEREST, SIXTY
-from command import main
+from command import parser_of, run_from
 from profiles import Settings
 from trials import Arm
 
@@ -35,7 +35,7 @@ ARMS = (
 
 def run(words: Sequence[str] | None = None) -> int:
     """From the command line."""
-    return main(__doc__, "b", ARMS, words)
+    return run_from(parser_of(__doc__).parse_args(words), "b", ARMS)
 
 
 if __name__ == "__main__":

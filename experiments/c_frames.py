@@ -11,13 +11,12 @@ take.
 """
 
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from statistics import mean
 from typing import Any
 
 from a_pretraining import EVEREST, SIXTY
-from command import bench_of, main, parser_of
+from command import parser_of, run_from
 from looking import clips_of, encoder_of, views_of
 from profiles import Settings
 from still_parts import NUM_ACTION, NUM_STILL, PLACES
@@ -25,8 +24,6 @@ from trials import Arm, Bench, pretrain
 
 import everest
 from everest.config import SelectionConfig
-from everest.errors import EverestError
-from everest.links import write_new
 
 ALPHAS = (1.3, 1.5, 2.0)
 _SPREAD: Settings = {"clip.sampling": "segments"}
@@ -58,11 +55,12 @@ def after_cut(pairs: Sequence[Sequence[int]], place: int) -> list[bool]:
     return [len({*one, *other}) > 1 for one, other in zip(inside, before, strict=True)]
 
 
-def chosen_of(bench: Bench, task: str, places: Sequence[int], arm: Arm, seed: int) -> Iterator[dict[str, float]]:
+def chosen_of(bench: Bench, task: str, places: Sequence[int], arm: Arm) -> Iterator[dict[str, float]]:
     """Look which frames of each test clip the pre-trained encoder of an arm chooses, as in evaluation."""
     assert arm.pretraining is not None  # noqa: S101 - all arms here are
-    encoder, info = encoder_of(pretrain(bench, arm.pretraining, seed))
-    of_all = {record.path: place for record, place in zip(_records(bench, task), places, strict=True)}
+    encoder, info = encoder_of(pretrain(bench, arm.pretraining, seed=0))
+    records = everest.load_data(bench.manifest(task)).records
+    of_all = {record.path: place for record, place in zip(records, places, strict=True)}
     views, size = views_of(bench, task, "test", info), encoder.grid.tubelet_size
     frames = views.plan(NUM_ACTION + NUM_STILL, 1.0)[0]
     pairs = [frames[first : first + size] for first in range(0, len(frames), size)]
@@ -81,17 +79,13 @@ def chosen_of(bench: Bench, task: str, places: Sequence[int], arm: Arm, seed: in
         }
 
 
-def _records(bench: Bench, task: str) -> Sequence[Any]:
-    return everest.load_data(bench.manifest(task)).records
-
-
-def chosen(bench: Bench, seed: int) -> list[dict[str, Any]]:
+def chosen(bench: Bench) -> list[dict[str, Any]]:
     """Average over the test clips of every task, for each arm."""
     places = json.loads((bench.data / PLACES).read_text())
     rows = []
     for task in bench.tasks():
         for arm in ARMS:
-            found = list(chosen_of(bench, task, places[task], arm, seed))
+            found = list(chosen_of(bench, task, places[task], arm))
             means = {name: mean(each[name] for each in found) for name in found[0]}
             rows.append({"task": task, "arm": arm.name, "clips": len(found), **means})
     return rows
@@ -99,19 +93,7 @@ def chosen(bench: Bench, seed: int) -> list[dict[str, Any]]:
 
 def run(words: Sequence[str] | None = None) -> int:
     """From the command line."""
-    code = main(__doc__, "c", ARMS, words)
-    if code:
-        return code
-    given = parser_of(__doc__).parse_args(words)
-    try:
-        bench = bench_of(given)
-        kept = bench.results / f"c_chosen-{bench.profile.name}.json"
-        if not kept.exists() and 0 in given.seeds:  # another process may do the others
-            write_new(kept, json.dumps(chosen(bench, 0), indent=1))
-    except EverestError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return run_from(parser_of(__doc__).parse_args(words), "c", ARMS, once=("c_chosen", chosen))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """The command line that experiments made of arms have in common."""
 
 import argparse
+import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from profiles import PROFILES, Settings
@@ -10,6 +11,7 @@ from results import Results
 from trials import KEYS, Arm, Bench, run_all
 
 from everest.errors import ConfigError, EverestError
+from everest.links import write_new
 
 
 def parser_of(text: str | None) -> argparse.ArgumentParser:
@@ -47,19 +49,35 @@ def chosen_arms(arms: Sequence[Arm], names: Sequence[str] | None) -> list[Arm]:
     return [known[name] for name in names or known]
 
 
-def main(
-    text: str | argparse.ArgumentParser | None,
+def run_from(
+    given: argparse.Namespace,
     letter: str,
     arms: Sequence[Arm],
-    words: Sequence[str] | None,
+    *,
     reference: Settings | None = None,
+    once: tuple[str, Callable[[Bench], object]] | None = None,
 ) -> int:
-    """Run an experiment that is made of arms from the command line."""
-    given = (text if isinstance(text, argparse.ArgumentParser) else parser_of(text)).parse_args(words)
+    """Run an experiment that is made of arms from the command line.
+
+    Args:
+        given: What the command line says.
+        letter: Of the experiment.
+        arms: What is compared.
+        reference: Pre-training whose time all others are given where time is equal.
+        once: What is measured beside the arms, with encoders of seed 0, and what the file is called.
+
+    Returns:
+        The exit code.
+    """
     try:
         bench = bench_of(given)
         results = Results(bench.results / f"{letter}.jsonl", KEYS)
         run_all(bench, chosen_arms(arms, given.arms), results, given.seeds, reference=reference)
+        if once is not None and 0 in given.seeds:  # another process may do the other seeds
+            name, measured = once
+            kept = bench.results / f"{name}-{bench.profile.name}.json"
+            if not kept.exists():
+                write_new(kept, json.dumps(measured(bench), indent=1))
     except EverestError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -7,19 +7,16 @@ chosen tokens are those of the paper's score and what scoring costs is written t
 pre-trained encoder of the first seed, on the footage.
 """
 
-import json
-import sys
 from collections.abc import Sequence
+from typing import Any
 
 from a_pretraining import EVEREST, SIXTY
-from command import bench_of, main, parser_of
+from command import parser_of, run_from
 from profiles import Settings
-from trials import Arm, pretrain
+from trials import Arm, Bench, pretrain
 
 import everest
 from everest.bench.scores import bench_scores
-from everest.errors import EverestError
-from everest.links import write_new
 
 NUM_CLIPS = 200
 WAYS: dict[str, Settings] = {
@@ -32,25 +29,16 @@ WAYS: dict[str, Settings] = {
 ARMS = tuple(Arm(name, EVEREST | way, {"60%": SIXTY | way}, probed=("frozen",)) for name, way in WAYS.items())
 
 
+def agreement(bench: Bench) -> dict[str, Any]:
+    """Say how far each way chooses the tokens of the paper's score, and what scoring costs."""
+    encoder = pretrain(bench, EVEREST, seed=0)
+    found = bench_scores(everest.load_data(bench.footage), checkpoint=encoder, num_clips=NUM_CLIPS)
+    return found | {"checkpoint": "pre-trained by EVEREST, seed 0"}  # where it lay says nothing to others
+
+
 def run(words: Sequence[str] | None = None) -> int:
     """From the command line."""
-    code = main(__doc__, "d", ARMS, words)
-    if code:
-        return code
-    given = parser_of(__doc__).parse_args(words)
-    bench = bench_of(given)
-    kept = bench.results / f"d_agreement-{bench.profile.name}.json"
-    if kept.exists() or 0 not in given.seeds:  # another process may do the others
-        return 0
-    try:
-        encoder = pretrain(bench, EVEREST, 0)
-        found = bench_scores(everest.load_data(bench.footage), checkpoint=encoder, num_clips=NUM_CLIPS)
-    except EverestError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    found["checkpoint"] = "pre-trained by EVEREST, seed 0"  # where it lay says nothing to others
-    write_new(kept, json.dumps(found, indent=1))
-    return 0
+    return run_from(parser_of(__doc__).parse_args(words), "d", ARMS, once=("d_agreement", agreement))
 
 
 if __name__ == "__main__":

@@ -14,8 +14,6 @@ Then, what it does to accuracy: pre-training and fine-tuning with 60 % on clips 
 camera, with either setting and with random tokens, the data of ``moving_camera.py``.
 """
 
-import json
-import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -25,19 +23,17 @@ from typing import Any
 
 import torch
 from a_pretraining import AT_RANDOM, EVEREST, SIXTY
-from command import bench_of, main, parser_of
+from command import parser_of, run_from
 from moving_camera import look_through, pan, shake
 from profiles import Settings
 from results import paired_over_clips
 from still_parts import action_of, groups_of
 from time_tasks import BASE_FPS
 from torch import Tensor
-from trials import Arm, pretrain
+from trials import Arm, Bench, pretrain
 
 import everest
 from everest.config import Camera
-from everest.errors import EverestError
-from everest.links import write_new
 from everest.models import Encoder, load_model
 from everest.models.scoring import score_tokens
 from everest.models.tubelets import cut
@@ -143,16 +139,11 @@ def run(words: Sequence[str] | None = None) -> int:
     parser = parser_of(__doc__)
     parser.add_argument("--still", type=Path, required=True, help="the folder that prepare.py has made")
     given = parser.parse_args(words)
-    try:
-        bench = bench_of(given)
-        kept = bench.results / f"e_budget-{bench.profile.name}.json"
-        if not kept.exists() and 0 in given.seeds:  # another process may do the others
-            encoder = pretrain(replace(bench, data=given.still), EVEREST, 0)
-            write_new(kept, json.dumps(budget(encoder, given.still), indent=1))
-    except EverestError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return main(parser, "e", ARMS, words)
+
+    def measured(bench: Bench) -> object:
+        return budget(pretrain(replace(bench, data=given.still), EVEREST, seed=0), given.still)
+
+    return run_from(given, "e", ARMS, once=("e_budget", measured))
 
 
 if __name__ == "__main__":

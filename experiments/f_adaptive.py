@@ -15,13 +15,12 @@ from typing import Any
 import torch
 from a_pretraining import EVEREST
 from b_keep_ratio import keep
-from command import main
+from command import parser_of, run_from
 from looking import clips_of, encoder_of, views_of
 from profiles import Settings
 from torch import Tensor
 from trials import Arm, Bench, Tuning
 
-from everest.models import load_model
 from everest.models.scoring import score_tokens
 from everest.models.tubelets import cut
 from everest.tokens.others.adaptive import count_by_coverage
@@ -41,7 +40,7 @@ def scores_of(bench: Bench, task: str, run: Path, split: str) -> Tensor:
 
 def kept_of(bench: Bench, task: str, run: Path) -> dict[str, Any]:
     """Say which share of the tokens a classifier keeps of the test clips: the mean, and the least and most."""
-    config = load_model(run)[1].selection
+    config = encoder_of(run)[1].selection
     if config.method != "adaptive":
         return {}
     scores = scores_of(bench, task, run, "test")
@@ -85,7 +84,7 @@ ARMS = (
 
 def run(words: Sequence[str] | None = None) -> int:
     """From the command line."""
-    return main(__doc__, "f", ARMS, words)
+    return run_from(parser_of(__doc__).parse_args(words), "f", ARMS)
 
 
 if __name__ == "__main__":

@@ -21,8 +21,7 @@ from typing import Any
 
 from profiles import Profile, Settings
 from results import Results, as_hex
-from time_tasks import BASE_FPS as TASK_FPS
-from time_tasks import TASKS
+from time_tasks import BASE_FPS, TASKS
 
 import everest
 from everest.bench.hardware import describe_hardware
@@ -171,8 +170,8 @@ def sampling(task: str) -> Settings:
     Data of ``moving_camera.py`` holds just the frames of a clip, which c and e say in their arms.
     """
     if task.removesuffix(CONTROL) in TASKS:
-        return {"clip.fps": TASK_FPS, "evaluation.num_segments": 1}
-    return {"clip.fps": TASK_FPS / 2, "evaluation.num_segments": 3}
+        return {"clip.fps": BASE_FPS, "evaluation.num_segments": 1}
+    return {"clip.fps": BASE_FPS / 2, "evaluation.num_segments": 3}
 
 
 def schedule(manifest: Path, num_clips: int, most_epochs: int = 100_000) -> dict[str, object]:
@@ -189,7 +188,7 @@ def pretrain(bench: Bench, settings: Settings, seed: int, num_clips: int | None 
     """Pre-train, or find it done; gives the run folder."""
     profile = bench.profile
     times = schedule(bench.footage, profile.pretrain_clips if num_clips is None else num_clips)
-    words = as_settings(profile.clip, {"clip.fps": TASK_FPS}, profile.pretraining, times, settings, {"run.seed": seed})
+    words = as_settings(profile.clip, {"clip.fps": BASE_FPS}, profile.pretraining, times, settings, {"run.seed": seed})
     out = bench.out / "pretrained" / digest_of(contents(bench.footage), sorted(words))
     everest.pretrain(recipe="demo", data=bench.footage, out=out, settings=words)
     return out
@@ -275,7 +274,7 @@ def _settings_of(bench: Bench, arm: Arm, how: str, task: str) -> str:
     return digest_of(given, done, sorted(sampling(task).items()), bench.minutes)
 
 
-def clips_of(bench: Bench, settings: Settings, reference: Settings | None) -> int:
+def num_clips_of(bench: Bench, settings: Settings, reference: Settings | None) -> int:
     """Say on how many clips an arm is pre-trained: as many as all, or as many as its time is enough for.
 
     Rates are measured once, by training on a tenth of the clips, and kept; nothing else should run meanwhile.
@@ -316,7 +315,7 @@ def measure(bench: Bench, arm: Arm, trial: Mapping[str, Any], reference: Setting
     task, how, seed = trial["task"], trial["how"], trial["seed"]
     if arm.features is not None:
         return _accuracies(probe_features(*arm.features(bench, task)))
-    num_clips = 0 if arm.pretraining is None else clips_of(bench, arm.pretraining, reference)
+    num_clips = 0 if arm.pretraining is None else num_clips_of(bench, arm.pretraining, reference)
     init = None if arm.pretraining is None else pretrain(bench, arm.pretraining, seed, num_clips)
     known: dict[str, Any] = {"hardware": hardware(), "pretrain_clips": num_clips}
     if init is not None:

@@ -38,10 +38,10 @@ from trials import (
     Arm,
     Bench,
     as_settings,
-    clips_of,
     contents,
     digest_of,
     losses_of,
+    num_clips_of,
     sampling,
     schedule,
     trials,
@@ -221,12 +221,12 @@ def test_equal_time_is_as_many_clips_as_it_is_enough_for(tmp_path: Path) -> None
         digest_of(contents(bench.footage), bench.profile, sorted(as_settings(settings))) for settings in (tube, rero)
     ]
     (bench.out / "rates-quick.json").write_text(json.dumps(dict(zip(names, (50.0, 125.0), strict=True))))
-    assert clips_of(bench, tube, tube) == 200
-    assert clips_of(bench, rero, tube) == 500
-    assert clips_of(replace(bench, minutes=2.0), rero, tube) == 15000
-    assert clips_of(replace(bench, equal="steps"), rero, tube) == 200
+    assert num_clips_of(bench, tube, tube) == 200
+    assert num_clips_of(bench, rero, tube) == 500
+    assert num_clips_of(replace(bench, minutes=2.0), rero, tube) == 15000
+    assert num_clips_of(replace(bench, equal="steps"), rero, tube) == 200
     with pytest.raises(ConfigError, match="no arm whose time others are given"):
-        clips_of(bench, rero, None)
+        num_clips_of(bench, rero, None)
 
 
 def test_the_course_of_a_loss_is_means_of_equal_parts(tmp_path: Path) -> None:
