@@ -210,3 +210,35 @@ def test_an_evaluation_that_two_starts_could_not_finish_is_warned_of(message: st
     with folder.log.open("a") as log:
         log.write("stopped by SIGUSR1: step 7 of 16 is saved in x; the same command goes on from there\n")
     assert since_last_start(folder) == []
+
+
+def test_a_run_keeps_the_weights_that_it_began_with(data: Manifest, run: Path, tmp_path: Path) -> None:
+    config = get_recipe("demo").finetune
+    assert config is not None
+    config = override(config, SMALL)
+    said: list[str] = []
+
+    def start(out: Path, init: Path | None) -> dict[str, Any]:
+        said.clear()
+        run_finetuning(config, data, out, init=init, resume="auto", say=said.append)
+        found = json.loads((out / "data.json").read_text())["start"]
+        return found if isinstance(found, dict) else {}
+
+    tuned, fresh, elsewhere = tmp_path / "tuned", tmp_path / "fresh", tmp_path / "elsewhere.safetensors"
+    began = start(tuned, run)
+    assert began["checkpoint"] == str(run)
+    assert start(tuned, None) == began
+    assert f"encoder from {run} at the first start" in said
+    assert "encoder from fresh weights" not in said
+    elsewhere.write_bytes((run / "weights.safetensors").read_bytes())
+    assert start(tuned, elsewhere)["digest"] == began["digest"]  # the same, moved
+    train(data, tmp_path / "other", "run.seed=1")
+    assert start(fresh, None) == {}
+    for out, kept in ((tuned, f"the weights of {elsewhere}"), (fresh, "fresh weights")):
+        before = contents(out)
+        with pytest.raises(RunError, match=f"this run began with {kept}, so it cannot go on .* leave --init out"):
+            start(out, tmp_path / "other")
+        assert contents(out) == before
+    elsewhere.write_bytes((tmp_path / "other" / "weights.safetensors").read_bytes())
+    with pytest.raises(RunError, match="which holds others now"):
+        start(tuned, elsewhere)

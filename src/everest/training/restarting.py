@@ -1,4 +1,4 @@
-"""What a start of a run finds of the one before: other data, other versions, processes that ended without a word."""
+"""What a start of a run finds of the one before: other data, weights, versions, processes that ended without a word."""
 
 import json
 import re
@@ -29,15 +29,13 @@ def require_same_data(folder: RunFolder, data: Manifest) -> str:
     Raises:
         RunError: It is other data, and something was learnt from the first, or its best weights chosen by it.
     """
-    file = folder.path / DATA_NAME
-    if not file.is_file() or not folder.holds_results():
+    if (before := _last_start(folder)) is None:
         return ""
     try:
-        before = json.loads(file.read_text(encoding="utf-8"))
         digest, num_clips, num_files = before["part_digest"], before["num_clips"], before["num_files"]
         class_names, source, whole_digest = tuple(before["class_names"]), before["source"], before["manifest_digest"]
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise RunError(f"{file} cannot be read, so whether the data is the same is not known: {error}") from None
+    except (TypeError, KeyError) as error:
+        raise _unreadable(folder, error) from None
     if digest == data.digest:
         return "" if whole_digest == data.source_digest else _of_other_parts(folder)
     if (num_clips, num_files) != (len(data), data.num_files):
@@ -51,6 +49,53 @@ def require_same_data(folder: RunFolder, data: Manifest) -> str:
         f"{folder.path}: the data has changed since this run was started, so it cannot go on as it was: {what}{moved}. "
         "Restore the data, or start a new run in another folder"
     )
+
+
+def start_to_keep(folder: RunFolder, given: dict[str, Any] | None) -> tuple[dict[str, Any] | None, str]:
+    """Say which weights a run began with: those of its first start, and no later one can change them.
+
+    Args:
+        folder: Of the run.
+        given: What became of the weights that this start was given, with their ``digest``; None without any.
+
+    Returns:
+        What the run has to say of the weights that it began with, and a line for people where this start was not given
+        them again, which it does not need.
+
+    Raises:
+        RunError: This start was given other weights.
+    """
+    if (before := _last_start(folder)) is None:
+        return given, ""
+    first: dict[str, Any] | None = before.get("start")
+    if given is None:
+        return first, "" if first is None else f"encoder from {first['checkpoint']} at the first start"
+    if first is not None and first.get("digest", given["digest"]) == given["digest"]:
+        return given, ""  # moved, or of a version that kept no digest
+    began = "fresh weights" if first is None else f"the weights of {first['checkpoint']}"
+    other = "" if first is None or first["checkpoint"] != given["checkpoint"] else ", which holds others now"
+    raise RunError(
+        f"{folder.path}: this run began with {began}{other}, so it cannot go on as one that began with those of "
+        f"{given['checkpoint']}. To go on with it, leave --init out; to begin with these, take another folder"
+    )
+
+
+def _last_start(folder: RunFolder) -> dict[str, Any] | None:
+    """Read what the last start wrote of what it learnt from; None where nothing was learnt."""
+    file = folder.path / DATA_NAME
+    if not file.is_file() or not folder.holds_results():
+        return None
+    try:
+        before = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise _unreadable(folder, error) from None
+    if not isinstance(before, dict):
+        raise _unreadable(folder, f"it holds {type(before).__name__}, not an object")
+    return before
+
+
+def _unreadable(folder: RunFolder, why: object) -> RunError:
+    return RunError(f"{folder.path / DATA_NAME} cannot be read, so whether the data is the same is not known: {why}")
 
 
 def _of_other_parts(folder: RunFolder) -> str:

@@ -25,7 +25,7 @@ from everest.training.files import atomic_write, writing
 from everest.training.loop import EpochHook, LossFunction, Trainer
 from everest.training.losses import finetuning_loss, pretraining_loss
 from everest.training.notes import append_line, warnings_kept
-from everest.training.restarting import require_same_data, since_last_start
+from everest.training.restarting import require_same_data, since_last_start, start_to_keep
 from everest.training.rundir import DATA_NAME, RunFolder
 from everest.training.stopping import stoppable
 from everest.training.trackers import describe_trackers, expect_trackers
@@ -136,11 +136,13 @@ def run_finetuning(
     run.on_end = on_end
     info = describe_checkpoint(config, data.class_names)
     model = build_classifier(config.model, config.clip, data.num_classes)
-    started = "encoder from fresh weights"
+    run.started = "encoder from fresh weights"
     if start is not None:
         loaded = initialize_from(model, start, data.class_names)
-        started = f"encoder from {init} ({start.title}): {loaded}"
-        run.start = {"checkpoint": str(init), "format": start.format_name} | loaded.to_dict()
+        run.started = f"encoder from {init} ({start.title}): {loaded}"
+        digest = start.raw.digest() if run.engine.is_main else ""  # which alone keeps it
+        whence = {"checkpoint": str(init), "digest": digest, "format": start.format_name}
+        run.start = whence | loaded.to_dict()
     absent = [name for label, name in enumerate(data.class_names) if label not in learnt]
     without = f"{len(absent)} of {data.num_classes} classes have no clip to learn from: {', '.join(absent[:5])}"
 
@@ -153,7 +155,7 @@ def run_finetuning(
         return numbers
 
     more = ", ..." if len(absent) > 5 else ""
-    notes = (started, stretched, f"{without}{more}" if absent else "")
+    notes = (stretched, f"{without}{more}" if absent else "")
     return run.train(model, info, finetuning_loss(model, info, config), hook, *notes)
 
 
@@ -188,6 +190,7 @@ class _Run:
         self.news: list[str] = []  # since the last start
         expect_trackers(config.run.trackers)
         self.start: dict[str, Any] | None = None  # what became of the tensors of a checkpoint
+        self.started = ""  # that for people
         self.on_end: CloseHook | None = None
         self._is_new = False  # whether the folder was made by this start
         self._is_open = False  # whether it is this start that writes into it
@@ -203,13 +206,13 @@ class _Run:
         info: CheckpointInfo,
         loss: LossFunction,
         on_epoch: EpochHook | None = None,
-        *started: str,
+        *notes: str,
     ) -> TrainedRun:
         """Open the folder, train, and leave the weights there."""
         with stoppable(self.folder):
             try:
                 with ExitStack() as stack:
-                    return self._open_and_train(stack, model, info, loss, on_epoch, *started)
+                    return self._open_and_train(stack, model, info, loss, on_epoch, *notes)
             except RunInterruptedError:  # which has said all there is to say
                 raise
             except BaseException as error:
@@ -233,7 +236,7 @@ class _Run:
         info: CheckpointInfo,
         loss: LossFunction,
         on_epoch: EpochHook | None,
-        *started: str,
+        *notes: str,
     ) -> TrainedRun:
         engine, config = self.engine, self.config
         loader = build_train_loader(
@@ -248,6 +251,8 @@ class _Run:
             is_new = not self.folder.config_file.exists()
             if self.resume == "auto":
                 self.news = [require_same_data(self.folder, self.data)]
+                self.start, kept = start_to_keep(self.folder, self.start)
+                self.started = kept or self.started
             RunFolder.create(self.folder.path, config, resume=self.resume)
             self._is_new = is_new
             self._write_data()
@@ -255,7 +260,7 @@ class _Run:
         engine.wait()
         self._is_open = True
         with warnings_kept(self._note):
-            return self._train_in_folder(model, info, loss, loader, on_epoch, *started)
+            return self._train_in_folder(model, info, loss, loader, on_epoch, *notes)
 
     def _train_in_folder(
         self,
@@ -264,7 +269,7 @@ class _Run:
         loss: LossFunction,
         loader: TrainLoader,
         on_epoch: EpochHook | None,
-        *started: str,
+        *notes: str,
     ) -> TrainedRun:
         engine, config = self.engine, self.config
         trainer = Trainer(
@@ -284,7 +289,8 @@ class _Run:
             self.tell(f"a step takes {config.optim.global_batch_size} clips, more than there are: some come again")
         store = loader.store
         remote = "" if store is None else store.describe()
-        for line in (self.data.note, remote, *started, describe_decoder(config.data.decoder), *trainer.describe()):
+        how = (describe_decoder(config.data.decoder), *trainer.describe())
+        for line in (self.data.note, remote, self.started, *notes, *how):
             self.tell(line)
         for line in (*self.news, describe_trackers(config.run.trackers)):
             self.tell(line)

@@ -6,6 +6,7 @@ are taken and ``argparse.Namespace``, which training scripts leave in it; anythi
 """
 
 import argparse
+import hashlib
 import json
 import re
 import struct
@@ -68,6 +69,14 @@ class Raw:
 
     def __repr__(self) -> str:
         return f"Raw({str(self.path)!r}, {self.container}, {len(self.tensors)} tensors)"
+
+    def digest(self) -> str:
+        """Hash the tensors with their keys, shapes and types, wherever they lie and in whatever order."""
+        sha = hashlib.blake2b(digest_size=16)
+        for key, tensor in sorted(self.tensors.items()):
+            sha.update(f"{key}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
+            sha.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
+        return sha.hexdigest()
 
 
 def read_raw(checkpoint: Path) -> Raw:
