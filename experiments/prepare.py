@@ -59,7 +59,7 @@ def copy_small(data: Sequence[str], out: Path, side: int, *, labelled: bool) -> 
             else:
                 label = "" if record.label is None else names[record.label]
                 more = (label, group) if labelled else ()
-                rows.append((f"{number:05d}.mp4", time_tasks.split_of(record), *more))
+                rows.append((f"{number:05d}.mp4", time_tasks.split_of(record, group), *more))
             progress.update(number + 1)
     table = io.StringIO()
     csv.writer(table).writerows(rows)

@@ -49,13 +49,11 @@ class Window:
     Attributes:
         record: The video, or the part of it that the window lies in.
         middle_seconds: The moment that all classes share.
-        split: ``train`` or ``test``, of the scene or person.
         fps: Frames a second of the video.
     """
 
     record: ClipRecord
     middle_seconds: float
-    split: str
     fps: float
 
 
@@ -92,11 +90,11 @@ def group_of(record: ClipRecord, scenes: Mapping[str, str], source: str) -> str:
     return f"{source}/{hashlib.sha256(scenes.get(record.path.name, record.path.name).encode()).hexdigest()[:8]}"
 
 
-def split_of(record: ClipRecord) -> str:
-    """Give the split of the list; of footage without splits, a fifth of the files, always the same, is for testing."""
+def split_of(record: ClipRecord, group: str) -> str:
+    """Give the split of the list; of footage without splits, a fifth of the groups, always the same, is for testing."""
     if record.split is not None:
         return "train" if record.split == "train" else "test"
-    return "test" if hashlib.sha256(record.path.name.encode()).digest()[0] < 256 // 5 else "train"
+    return "test" if bytes.fromhex(group.rpartition("/")[2])[0] < 256 // 5 else "train"
 
 
 @dataclass(frozen=True)
@@ -135,7 +133,7 @@ def windows_of(record: ClipRecord, length: float, most: int) -> list[Window]:
     end = info.duration_seconds if record.end_seconds is None else min(record.end_seconds, info.duration_seconds)
     num = int((end - start) / length)
     chosen = sorted({number * num // min(num, most) for number in range(min(num, most))}) if num else []
-    return [Window(record, start + (number + 0.5) * length, split_of(record), info.fps) for number in chosen]
+    return [Window(record, start + (number + 0.5) * length, info.fps) for number in chosen]
 
 
 def play(window: Window, way: tuple[int, int], shape: Shape) -> Tensor:
@@ -182,7 +180,7 @@ def render(
     for label in TASKS[task]:
         (out / label).mkdir(parents=True, exist_ok=True)
     length = ((shape.num_frames - 1) * max(speed for speed, _ in TASKS[task].values()) + 1) / BASE_FPS
-    rows: list[tuple[str, str, str, str]] = []
+    rows: list[tuple[str, ...]] = []
     records = [
         (record, group_of(record, scenes, source_of(given)))
         for given in footage
@@ -192,8 +190,9 @@ def render(
     with Progress("rendering", len(records)) as progress:
         for number, (record, group) in enumerate(records):
             try:
+                more = (split_of(record, group), group)
                 for place, window in enumerate(windows_of(record, length, most)):
-                    rows += [(*row, group) for row in _render(task, window, out, f"{number:05d}-{place}.mp4", shape)]
+                    rows += [(*row, *more) for row in _render(task, window, out, f"{number:05d}-{place}.mp4", shape)]
             except VideoError as error:
                 print(f"left out: {error}", file=sys.stderr)
             progress.update(number + 1)
@@ -202,11 +201,11 @@ def render(
     table = io.StringIO()
     csv.writer(table).writerows([("path", "label", "split", "group"), *rows])
     write_new(out / "manifest.csv", table.getvalue())
-    return Counter((split, label) for _, label, split, _ in rows)
+    return Counter((split, label) for _, label, split, _group in rows)
 
 
-def _render(task: str, window: Window, out: Path, name: str, shape: Shape) -> list[tuple[str, str, str]]:
-    """Write a window in all ways, or in none; gives the rows of the list."""
+def _render(task: str, window: Window, out: Path, name: str, shape: Shape) -> list[tuple[str, str]]:
+    """Write a window in all ways, or in none; gives paths and labels."""
     first = play(window, next(iter(TASKS[task].values())), replace(shape, still=False)).float()
     if (first[1:] - first[:-1]).abs().mean() < shape.least_motion:
         return []
@@ -214,7 +213,7 @@ def _render(task: str, window: Window, out: Path, name: str, shape: Shape) -> li
     for label, frames in clips.items():
         for _ in encode_video([frames], out / label / name, Fraction(15), keyframe_interval=1, crf=0):
             pass
-    return [(f"{label}/{name}", label, window.split) for label in clips]
+    return [(f"{label}/{name}", label) for label in clips]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -3,15 +3,19 @@
 import csv
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+sys.path.append(str(Path(__file__).parents[2] / "experiments"))
+import time_tasks
+
 import everest
 from everest.video import read_clip
 
-SCRIPT = Path(__file__).parents[2] / "experiments" / "time_tasks.py"
+SCRIPT = Path(time_tasks.__file__)
 
 
 def render(task: str, out: Path, *more: str) -> list[dict[str, str]]:
@@ -69,3 +73,16 @@ def test_a_folder_that_is_used_is_left_alone(tmp_path: Path) -> None:
     command = [sys.executable, str(SCRIPT), "speed", "bundled", "--out", str(tmp_path / "out")]
     found = subprocess.run(command, check=False, capture_output=True, text=True)
     assert (found.returncode, found.stderr) == (2, f"error: {tmp_path / 'out'}: holds files; give a new folder\n")
+
+
+def test_footage_without_splits_is_split_by_group(tmp_path: Path) -> None:
+    record = replace(everest.load_data("bundled").records[0], split=None)
+    videos = [replace(record, path=tmp_path / f"{number}.mp4") for number in range(500)]
+    alone = [time_tasks.split_of(video, time_tasks.group_of(video, {}, "own")) for video in videos]
+    assert 70 < alone.count("test") < 130
+    assert alone.count("train") == 500 - alone.count("test")
+    scenes = {f"{number}.mp4": f"scene {number // 10}" for number in range(500)}
+    together = [time_tasks.split_of(video, time_tasks.group_of(video, scenes, "own")) for video in videos]
+    assert all(len(set(together[first : first + 10])) == 1 for first in range(0, 500, 10))
+    assert set(together) == {"train", "test"}
+    assert time_tasks.split_of(replace(record, split="val"), "own/00000000") == "test"
