@@ -21,7 +21,7 @@ from everest.datasets import ClipRecord, Manifest, load_data
 from everest.datasets.ray_engine import RayEngine
 from everest.datasets.records import is_video
 from everest.errors import ConfigError, WeightsError
-from everest.evaluation import Evaluation, choose_device, parse_views, with_keep_ratio
+from everest.evaluation import KEPT_NAME, Evaluation, choose_device, forget_results, parse_views, with_keep_ratio
 from everest.evaluation import evaluate as evaluate_classifier
 from everest.hashing import sha256_of
 from everest.inference import DEFAULT_VIEWS as DEFAULT_CLIPS
@@ -132,7 +132,10 @@ def _finetune(config: FinetuneConfig, manifest: Manifest, out: Path, init: Path 
         views = views.model_copy(update={"time_limit_seconds": config.data.time_limit_seconds})
     if views.remote == RemoteConfig():
         views = views.model_copy(update={"remote": config.data.remote})
-    assess = partial(_evaluate, views=views, run=config.run, num_workers=config.data.num_workers)
+    kept = out / KEPT_NAME  # of other weights, an evaluation that was not finished is of no use
+    assess = partial(
+        _evaluate, views=views, run=config.run, num_workers=config.data.num_workers, keep=kept, replaces=True
+    )
     every, num_epochs = config.run.evaluate_every_epochs, config.optim.epochs
 
     def on_epoch(epoch: int, model: Classifier, info: CheckpointInfo) -> dict[str, float]:
@@ -152,6 +155,7 @@ def _finetune(config: FinetuneConfig, manifest: Manifest, out: Path, init: Path 
         if run.is_main:
             append_line(run.folder.log, evaluation.summary())
             RunFolder.write_json(run.folder.path / EVALUATION_NAME, evaluation.to_dict())
+            forget_results(kept)
 
     run = run_finetuning(
         config,
@@ -186,6 +190,7 @@ def evaluate(
     decoder: Decoder | None = None,
     keep_ratio: float | None = None,
     cache_dir: str | None = None,
+    keep: Path | None = None,
 ) -> Evaluation:
     """Evaluate a classifier on labelled clips, every video decoded once for all its views.
 
@@ -200,6 +205,8 @@ def evaluate(
         decoder: What reads the files; None: as ``views`` say, or PyAV.
         keep_ratio: Share of the tokens to look at; None: as in training.
         cache_dir: Folder in which clips from URLs are kept; None: as ``views`` say, or nowhere.
+        keep: A folder for what was found so far, made in one that exists: after an end before the end the same call
+            goes on there. :func:`everest.evaluation.forget_results` deletes it.
 
     Raises:
         EverestError: Something given cannot be used. Videos that cannot be read are listed in the result instead.
@@ -217,7 +224,7 @@ def evaluate(
     views = views if decoder is None else views.model_copy(update={"decoder": decoder})
     if cache_dir is not None:
         views = views.model_copy(update={"remote": views.remote.model_copy(update={"cache_dir": cache_dir})})
-    return _evaluate(model, info, manifest, views=views, run=run or RunConfig(), num_workers=num_workers)
+    return _evaluate(model, info, manifest, views=views, run=run or RunConfig(), num_workers=num_workers, keep=keep)
 
 
 def evaluation_data(checkpoint: Path, data: str | Path, split: str) -> Manifest:
@@ -374,6 +381,8 @@ def _evaluate(
     views: EvaluationConfig,
     run: RunConfig,
     num_workers: int,
+    keep: Path | None = None,
+    replaces: bool = False,
 ) -> Evaluation:
     engine = Engine.join(run)
     device = choose_device(run.device) if engine is None else engine.device
@@ -388,5 +397,8 @@ def _evaluate(
             dtype=choose_dtype(run.precision, device),
             num_workers=num_workers,
             on_progress=None if progress is None else lambda done, _: progress.update(done),
+            on_skip=None if progress is None else progress.skip,
             divided=engine is not None,
+            keep=keep,
+            replaces=replaces,
         )

@@ -213,7 +213,12 @@ def _add_use(commands: Any) -> None:
     evaluate.add_argument("--data", required=True, metavar="PATH", help="a manifest, a folder, or the word bundled")
     evaluate.add_argument("--split", default="test", help="part of the data (default: test); all for everything")
     evaluate.add_argument("--views", metavar="SxC", help="segments x crops, such as 5x3 (default: the recipe's)")
-    evaluate.add_argument("--out", type=Path, metavar="DIR", help="also write evaluation.json and confusion.png here")
+    evaluate.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="also write evaluation.json and confusion.png here, and go on where it broke off",
+    )
     evaluate.add_argument("--cache-dir", metavar="DIR", help="keep clips that come over the network here")
     predict = add_predict(commands, _add)
     for parser in (evaluate, predict):

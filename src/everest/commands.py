@@ -74,10 +74,12 @@ def evaluate(options: Namespace) -> int:
     """Measure a classifier."""
     from everest import api
     from everest.config import RunConfig
+    from everest.evaluation import KEPT_NAME, forget_results
     from everest.training.processes import this_process
 
+    kept = None if options.out is None else options.out / KEPT_NAME
     if options.out is not None:
-        _make_empty(options.out)
+        _make_empty(options.out, but_for=KEPT_NAME)
     run = RunConfig(device=options.device)
     result = api.evaluate(
         options.checkpoint,
@@ -88,6 +90,7 @@ def evaluate(options: Namespace) -> int:
         decoder=options.decoder,
         keep_ratio=options.keep_ratio,
         cache_dir=options.cache_dir,
+        keep=kept,
     )
     if this_process()[0] > 0:  # the main one prints and writes
         return EXIT_OK
@@ -96,6 +99,8 @@ def evaluate(options: Namespace) -> int:
 
         (options.out / "evaluation.json").write_text(json.dumps(result.to_dict(), indent=2) + "\n")
         (options.out / "confusion.png").write_bytes(confusion(result.confusion, result.class_names))
+    if kept is not None:
+        forget_results(kept)
     print_result(options, result.to_dict(), result.summary())
     for failure in result.failures:
         print(f"could not be evaluated: {failure.path}: {failure.reason}", file=sys.stderr)
@@ -254,15 +259,19 @@ def doctor(options: Namespace) -> int:
     return EXIT_FAILURES if any(finding.ok is False for finding in findings) else EXIT_OK
 
 
-def _make_empty(folder: Path) -> None:
+def _make_empty(folder: Path, but_for: str = "") -> None:
     """Make a folder before the work that ends in it.
+
+    Args:
+        folder: Need not exist.
+        but_for: What it may hold: the beginning of the work.
 
     Raises:
         ConfigError: It holds files, or cannot be made.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()):
+        if any(path.name != but_for for path in folder.iterdir()):
             raise ConfigError(f"{folder} holds files already: choose a new or empty folder")
     except OSError as error:
         raise ConfigError(f"{folder} cannot be written to: {error.strerror}") from None

@@ -51,7 +51,7 @@ def test_a_run_stops_within_a_step_and_goes_on_there(
     ("moment", "first_step", "told"),
     [
         ("everest.training.losses:mix_clips:6", 3, "step 3 of 16"),  # the first of two passes: the step is dropped
-        ("everest.evaluation.views:classify_clips", 4, ", an evaluation was given up;"),
+        ("everest.evaluation.views:classify_clips", 4, ", an evaluation was broken off;"),
         ("everest.training.best:save_weights", 4, "step 4 of 16"),
         ("everest.api:keep_best", None, ""),  # after the last evaluation there is nothing to stop
         ("everest.evaluation.views:classify_clips:12", NUM_STEPS, "what was not finished is done again"),  # in it
@@ -67,8 +67,11 @@ def test_what_is_going_on_is_given_up_where_it_can_be_done_again(
         assert code == 75, printed
         assert told in printed
         assert json.loads((run.out / "interrupted.json").read_text())["exit_code"] == 75
+        kept = [line for file in (run.out / "evaluating").glob("*") for line in file.read_text().splitlines()[1:]]
+        assert kept or not moment.startswith("everest.evaluation")
         code, printed = starts.run(*run.command)
         assert first_step_of(printed) == first_step
+        assert not (run.out / "evaluating").exists()
     assert code == 0, printed
     assert_equal(run, whole["finetune"])
 

@@ -191,27 +191,6 @@ def test_an_end_without_a_word_is_said_once(data: Manifest, run: Path) -> None:
     assert "without a word" not in train(data, run)
 
 
-@pytest.mark.parametrize(
-    "message",
-    [
-        "step 4 of 16 is saved in x, an evaluation was given up; the same command goes on from there",
-        "what was not finished is done again; the same command goes on from there",
-    ],
-)
-def test_an_evaluation_that_two_starts_could_not_finish_is_warned_of(message: str, tmp_path: Path) -> None:
-    folder = RunFolder(tmp_path)
-    assert since_last_start(folder) == []
-    folder.log.write_text(f"8 clips\nstopped by SIGTERM: {message}\n8 clips\n")
-    assert since_last_start(folder) == []
-    with folder.log.open("a") as log:
-        log.write(f"stopped by SIGUSR1: {message}\n8 clips\n")
-    (line,) = since_last_start(folder)
-    assert "the last two starts were stopped in the same evaluation" in line
-    with folder.log.open("a") as log:
-        log.write("stopped by SIGUSR1: step 7 of 16 is saved in x; the same command goes on from there\n")
-    assert since_last_start(folder) == []
-
-
 def test_a_run_keeps_the_weights_that_it_began_with(data: Manifest, run: Path, tmp_path: Path) -> None:
     config = get_recipe("demo").finetune
     assert config is not None

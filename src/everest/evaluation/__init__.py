@@ -3,6 +3,7 @@
 from everest.evaluation.devices import choose_device
 from everest.evaluation.dial import with_keep_ratio
 from everest.evaluation.evaluate import ClassAccuracy, ClipFailure, ClipResult, Evaluation, evaluate
+from everest.evaluation.kept import KEPT_NAME, forget_results
 from everest.evaluation.labels import align_labels
 from everest.evaluation.metrics import (
     confusion_matrix,
@@ -16,6 +17,7 @@ from everest.evaluation.stored import find_evaluations, hardest, most_probable, 
 from everest.evaluation.views import VideoProbabilities, classify_videos, evaluation_mode, parse_views
 
 __all__ = [
+    "KEPT_NAME",
     "ClassAccuracy",
     "ClipFailure",
     "ClipResult",
@@ -28,6 +30,7 @@ __all__ = [
     "evaluate",
     "evaluation_mode",
     "find_evaluations",
+    "forget_results",
     "hardest",
     "majority_accuracy",
     "most_probable",

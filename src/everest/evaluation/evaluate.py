@@ -5,7 +5,9 @@ Shapes: n clips that were read, K classes.
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from torch import Tensor
 from everest.config import CheckpointInfo, EvaluationConfig
 from everest.datasets import Manifest
 from everest.errors import DataError
+from everest.evaluation.kept import KeptResults, what_results_depend_on
 from everest.evaluation.labels import align_labels
 from everest.evaluation.metrics import (
     confusion_matrix,
@@ -176,7 +179,10 @@ def evaluate(
     dtype: torch.dtype = torch.float32,
     num_workers: int = -1,
     on_progress: OnProgress | None = None,
+    on_skip: Callable[[int], None] | None = None,
     divided: bool = False,
+    keep: Path | None = None,
+    replaces: bool = False,
 ) -> Evaluation:
     """Measure a classifier on labelled clips.
 
@@ -192,26 +198,38 @@ def evaluate(
         dtype: What matrix products compute in: float32 or bfloat16.
         num_workers: Decoding processes; 0 decodes in this one, -1 takes one process per spare core.
         on_progress: Called after each clip with the number of clips that are done and the number of all.
+        on_skip: Called with the number of clips that are known from an earlier start, if there are any.
         divided: Share the clips out over the processes of a run; see :func:`~everest.evaluation.classify_videos`.
+        keep: A folder for what was found so far, until :func:`forget_results` deletes it: the same call goes on there.
+        replaces: What the folder holds of another evaluation is deleted; else it is refused.
 
     Raises:
-        DataError: Labels are missing or do not fit the checkpoint, or not a single video can be read.
+        DataError: Labels are missing or do not fit the checkpoint, not a single video can be read, or the folder holds
+            the beginning of another evaluation.
         WeightsError: The model's output is not finite.
     """
     data = align_labels(manifest, info.class_names)
-    start = time.perf_counter()
-    found = classify_videos(
+    classify = partial(
+        classify_videos,
         model,
         info,
-        data,
-        views,
+        views=views,
         device=device,
         dtype=dtype,
         num_workers=num_workers,
-        on_progress=on_progress,
         divided=divided,
     )
-    seconds = time.perf_counter() - start
+    start = time.perf_counter()
+    if keep is None:
+        found = classify(data, on_progress=on_progress)
+        seconds = time.perf_counter() - start
+    else:
+        depends_on = what_results_depend_on(model, info, data, views, dtype)
+        with KeptResults(keep, depends_on, data, len(info.class_names), replaces=replaces, divided=divided) as kept:
+            if on_skip is not None and len(kept):
+                on_skip(len(kept))
+            found = kept.complete(classify, on_progress)
+            seconds = kept.seconds
     if not len(found.record_indices):
         first, reason = next(iter(found.failures.items()))
         raise DataError(

@@ -5,6 +5,7 @@ K classes.
 """
 
 import re
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -85,6 +86,7 @@ def classify_videos(
     on_progress: OnProgress | None = None,
     divided: bool = False,
     on_video: OnVideo | None = None,
+    every_seconds: float = 0.0,
 ) -> VideoProbabilities:
     """Classify every video by the mean of the probabilities of its views.
 
@@ -102,7 +104,9 @@ def classify_videos(
         on_progress: Called after each video.
         divided: The processes of a run share the videos out, each video to one of them, and all get all results; every
             process must call it.
-        on_video: Called with what is said of each video as soon as it is known.
+        on_video: Called with what is said of each video that this process has classified, as soon as it is known; what
+            is not finite too.
+        every_seconds: How often it is called at most, for several videos then: each time the device is waited for.
 
     Raises:
         WeightsError: The model's output is not finite.
@@ -125,7 +129,7 @@ def classify_videos(
     owners: list[int] = []  # record of each view, in the order of the outputs
     outputs: list[Tensor] = []  # each [B,K]; they stay on the device, so that it need not be waited for
     failures: dict[int, str] = {}
-    told = _Told(on_video)
+    told = _Told(on_video, every_seconds)
 
     def forward(num_views: int) -> None:
         clips = torch.stack(waiting[:num_views])  # [B,C,T,H,W]
@@ -148,6 +152,7 @@ def classify_videos(
                 on_progress(min(done * world_size, len(manifest)), len(manifest))
         if waiting:
             forward(len(waiting))
+        told.tell()
     stop_if_asked(*(gather_values(asked_to_stop()) if divided else ()))  # all of them, for each waits for the others
     found = _average(outputs, owners, failures, len(info.class_names))
     return _check(_gather(found) if divided else found)
@@ -167,10 +172,12 @@ def refuse_infinite(outputs: Tensor) -> Tensor:
 class _Told:
     """Tells of each video once the outputs of all its views are there; does nothing where nobody asked."""
 
-    def __init__(self, on_video: OnVideo | None) -> None:
-        self._on_video = on_video
+    def __init__(self, on_video: OnVideo | None, every_seconds: float) -> None:
+        self._on_video, self._every_seconds = on_video, every_seconds
         self._waiting: deque[tuple[int, int]] = deque()  # record and number of views, in the order of the outputs
-        self._outputs: list[Tensor] = []  # of views, [K] each, that were not told of
+        self._outputs: list[Tensor] = []  # that were not told of, [B, K] each, on the device
+        self._rest = torch.empty(0)  # of a video not all of whose views were there when others were told of, [v, K]
+        self._told = time.monotonic()
 
     def expect(self, record_index: int, num_views: int, error: str | None) -> None:
         if self._on_video is None:
@@ -184,11 +191,24 @@ class _Told:
         """Take the outputs of some views [B, K]."""
         if self._on_video is None:
             return
-        self._outputs += refuse_infinite(outputs.cpu().double()).unbind()
-        while self._waiting and len(self._outputs) >= self._waiting[0][1]:
+        self._outputs.append(outputs)
+        if time.monotonic() - self._told >= self._every_seconds:
+            self.tell()
+
+    def tell(self) -> None:
+        """Tell of all videos that are known."""
+        if self._on_video is None or not self._outputs:
+            return
+        outputs = torch.cat(self._outputs).cpu().double()  # [B, K]
+        outputs = torch.cat([self._rest, outputs]) if len(self._rest) else outputs
+        self._outputs.clear()
+        first = 0
+        while self._waiting and len(outputs) - first >= self._waiting[0][1]:
             record_index, num_views = self._waiting.popleft()
-            self._on_video(record_index, torch.stack(self._outputs[:num_views]).mean(dim=0))  # [K]
-            del self._outputs[:num_views]
+            self._on_video(record_index, outputs[first : first + num_views].mean(dim=0))  # [K]
+            first += num_views
+        self._rest = outputs[first:]
+        self._told = time.monotonic()
 
 
 def _average(

@@ -1,16 +1,14 @@
 """Predictions as JSON lines, each written as soon as it is known, so that many of them can go on where they stopped."""
 
-import hashlib
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
-import torch
-
 from everest.config import EvaluationConfig
 from everest.datasets import ClipRecord
 from everest.datasets.check import stat_source
+from everest.hashing import fingerprint
 from everest.inference.line_files import LineFile
 from everest.inference.predict import Predictor
 from everest.inference.predictions import ClipPrediction, FailedPrediction
@@ -127,16 +125,7 @@ def to_row(record: ClipRecord, prediction: ClipPrediction | FailedPrediction) ->
 def _settings(predictor: Predictor, views: EvaluationConfig, top: int) -> dict[str, Any]:
     """What predictions depend on."""
     asked = {"num_segments": views.num_segments, "num_crops": views.num_crops, "decoder": views.decoder, "top": top}
-    return {"model": fingerprint(predictor), **asked}
-
-
-def fingerprint(predictor: Predictor) -> str:
-    """Hash weights and what travels with them: equal where predictions are."""
-    sha = hashlib.sha256(predictor.info.model_dump_json().encode())
-    for name, tensor in sorted(predictor.model.state_dict().items()):
-        sha.update(name.encode())
-        sha.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return sha.hexdigest()
+    return {"model": fingerprint(predictor.info.model_dump_json(), predictor.model.state_dict()), **asked}
 
 
 def _name(row: dict[str, Any]) -> Name:

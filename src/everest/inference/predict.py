@@ -21,7 +21,7 @@ from everest.errors import ConfigError, VideoError, WeightsError
 from everest.evaluation import choose_device, classify_videos, with_keep_ratio
 from everest.evaluation.many import Classify, compute_views
 from everest.evaluation.metrics import rank_classes
-from everest.evaluation.views import OnProgress, OnVideo
+from everest.evaluation.views import OnProgress, OnVideo, refuse_infinite
 from everest.inference.predictions import ClipPrediction, FailedPrediction
 from everest.inference.timeline import Timeline, make_timeline
 from everest.inference.windows import Windows
@@ -204,6 +204,9 @@ class Predictor:
         num_workers: int = 0,
         on_progress: OnProgress | None = None,
     ) -> None:
+        def tell(index: int, outcome: Tensor | str) -> None:
+            on_video(index, outcome if isinstance(outcome, str) else refuse_infinite(outcome))
+
         classify_videos(
             self.model,
             self.info,
@@ -213,7 +216,7 @@ class Predictor:
             dtype=self.dtype,
             num_workers=num_workers,
             on_progress=on_progress,
-            on_video=on_video,
+            on_video=tell,
         )
 
     def _predict(

@@ -288,7 +288,7 @@ class Trainer:
             self.save()
         if answer.asked and (self.step < self.num_steps or answer.was_abandoned):
             saved = f"step {self.step:,} of {self.num_steps:,} is saved in {self.folder.checkpoints}"
-            raise interruption(answer.asked, saved + ", an evaluation was given up" * answer.was_abandoned)
+            raise interruption(answer.asked, saved + ", an evaluation was broken off" * answer.was_abandoned)
 
     def _saves_epoch(self) -> bool:
         """Whether the last step was the last of an epoch after which the state is saved."""

@@ -16,8 +16,6 @@ STATE_FORMAT = 1
 # What results depend on: the program, its arithmetic, its decoder, its augmentations.
 _WATCHED = ("everest", "torch", "av", "accelerate", "kornia", "numpy")
 _NUM_DIGITS = 10  # of a commit
-_STOPPED = "stopped by "  # how the log says that a start was asked to stop
-_GIVEN_UP = ("an evaluation was given up", "what was not finished is done again")  # there, of an evaluation
 
 
 def require_same_data(folder: RunFolder, data: Manifest) -> str:
@@ -144,24 +142,7 @@ def since_last_start(folder: RunFolder) -> list[str]:
                 f"other versions than at the last start: {', '.join(changed)}; from here on results may differ from "
                 "those of a run that was not stopped"
             )
-    lines += _of_long_evaluations(folder)
     return lines + [f"the last start ended without a word: {each}" for each in clear_heartbeats(folder.path)]
-
-
-def _of_long_evaluations(folder: RunFolder) -> list[str]:
-    """Warn where an evaluation takes longer than a start may last: it begins anew each time, so it would never end."""
-    try:
-        log = folder.log.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return []
-    said = [line.partition(": ")[2] for line in log if line.startswith(_STOPPED)][-2:]  # with the step
-    if len(said) < 2 or said[0] != said[1] or not any(each in said[0] for each in _GIVEN_UP):
-        return []
-    return [
-        "warning: the last two starts were stopped in the same evaluation, which begins anew each time: let a start "
-        "last longer, take more processes, which share the videos out, or, if it is one on the way, set "
-        "run.evaluate_every_epochs=0; with fewer views (evaluation.num_segments) it takes a new run"
-    ]
 
 
 def changed_versions(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

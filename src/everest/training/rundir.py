@@ -9,6 +9,7 @@ RUN/
 ├── trackers.json         its runs in Weights & Biases and MLflow, where asked for; the former's files in wandb/
 ├── checkpoints/          training states for resuming
 ├── ranks/                signs of life of every process, while it runs and where it was killed
+├── evaluating/           results of an evaluation, while it goes on and where it was broken off
 ├── replays/              steps that were skipped, to be repeated by `everest replay`
 ├── data.json             what it learnt from, with the digest of the manifest, and every tensor that it started from
 ├── weights.safetensors   the trained model

@@ -6,7 +6,6 @@ are taken and ``argparse.Namespace``, which training scripts leave in it; anythi
 """
 
 import argparse
-import hashlib
 import json
 import re
 import struct
@@ -22,6 +21,7 @@ import torch
 from torch import Tensor
 
 from everest.errors import WeightsError
+from everest.hashing import fingerprint
 from everest.models.weights.archives import SIGNS_OF_DAMAGE, damaged_part
 from everest.models.weights.ready import READY_MADE, locate
 
@@ -71,12 +71,8 @@ class Raw:
         return f"Raw({str(self.path)!r}, {self.container}, {len(self.tensors)} tensors)"
 
     def digest(self) -> str:
-        """Hash the tensors with their keys, shapes and types, wherever they lie and in whatever order."""
-        sha = hashlib.blake2b(digest_size=16)
-        for key, tensor in sorted(self.tensors.items()):
-            sha.update(f"{key}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
-            sha.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
-        return sha.hexdigest()
+        """Hash the tensors with their keys, wherever they lie."""
+        return fingerprint("", self.tensors)
 
 
 def read_raw(checkpoint: Path) -> Raw:
