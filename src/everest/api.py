@@ -1,7 +1,6 @@
 """What the command line does, as functions: train, evaluate, predict."""
 
 from collections.abc import Iterable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -22,7 +21,7 @@ from everest.datasets.ray_engine import RayEngine
 from everest.datasets.records import is_video
 from everest.errors import ConfigError, WeightsError
 from everest.evaluation import KEPT_NAME, Evaluation, choose_device, forget_results, parse_views, with_keep_ratio
-from everest.evaluation import evaluate as evaluate_classifier
+from everest.evaluation.here import evaluate_here
 from everest.hashing import sha256_of
 from everest.inference import DEFAULT_VIEWS as DEFAULT_CLIPS
 from everest.inference import EmbedReport, Predictor, Windows
@@ -35,7 +34,6 @@ from everest.recipes import get_recipe
 from everest.settings import override
 from everest.training import TrainedRun, run_finetuning, run_pretraining
 from everest.training.best import keep_best
-from everest.training.engine import Engine, choose_dtype
 from everest.training.notes import append_line
 from everest.training.progress import Progress
 from everest.training.rundir import RunFolder
@@ -134,7 +132,7 @@ def _finetune(config: FinetuneConfig, manifest: Manifest, out: Path, init: Path 
         views = views.model_copy(update={"remote": config.data.remote})
     kept = out / KEPT_NAME  # of other weights, an evaluation that was not finished is of no use
     assess = partial(
-        _evaluate, views=views, run=config.run, num_workers=config.data.num_workers, keep=kept, replaces=True
+        evaluate_here, views=views, run=config.run, num_workers=config.data.num_workers, keep=kept, replaces=True
     )
     every, num_epochs = config.run.evaluate_every_epochs, config.optim.epochs
 
@@ -224,7 +222,7 @@ def evaluate(
     views = views if decoder is None else views.model_copy(update={"decoder": decoder})
     if cache_dir is not None:
         views = views.model_copy(update={"remote": views.remote.model_copy(update={"cache_dir": cache_dir})})
-    return _evaluate(model, info, manifest, views=views, run=run or RunConfig(), num_workers=num_workers, keep=keep)
+    return evaluate_here(model, info, manifest, views=views, run=run or RunConfig(), num_workers=num_workers, keep=keep)
 
 
 def evaluation_data(checkpoint: Path, data: str | Path, split: str) -> Manifest:
@@ -371,34 +369,3 @@ def _config_of(checkpoint: Path) -> FinetuneConfig | None:
         return None
     config = folder.config()
     return config if isinstance(config, FinetuneConfig) else None
-
-
-def _evaluate(
-    model: Classifier,
-    info: CheckpointInfo,
-    manifest: Manifest,
-    *,
-    views: EvaluationConfig,
-    run: RunConfig,
-    num_workers: int,
-    keep: Path | None = None,
-    replaces: bool = False,
-) -> Evaluation:
-    engine = Engine.join(run)
-    device = choose_device(run.device) if engine is None else engine.device
-    is_main = engine is None or engine.is_main
-    with Progress("evaluating", len(manifest)) if is_main else nullcontext() as progress:
-        return evaluate_classifier(
-            model,
-            info,
-            manifest,
-            views,
-            device=device,
-            dtype=choose_dtype(run.precision, device),
-            num_workers=num_workers,
-            on_progress=None if progress is None else lambda done, _: progress.update(done),
-            on_skip=None if progress is None else progress.skip,
-            divided=engine is not None,
-            keep=keep,
-            replaces=replaces,
-        )

@@ -40,7 +40,7 @@ def test_five_kills_are_survived(killer: Killer, report_line: Callable[[str], No
         ("everest.training.best:save_weights", 4),
         ("everest.training.rundir:RunFolder.write_json:2", 4),  # the best weights are there, the file about them is not
         ("everest.training.metrics:MetricsLog.write:4", 4),  # the numbers of the first evaluation
-        ("everest.api:_evaluate:3", 16),  # after the training
+        ("everest.api:evaluate_here:3", 16),  # after the training
     ],
 )
 def test_a_kill_in_the_middle_loses_nothing_that_was_saved(
