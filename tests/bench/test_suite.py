@@ -1,10 +1,12 @@
 """The suite measures in the order of worth, writes down what it has, and survives what goes wrong."""
 
 import json
+import time
 from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 
 from everest.bench import suite
 from everest.bench.scores import bench_scores
@@ -12,16 +14,29 @@ from everest.bench.suite import bench_suite, format_suite, plan_suite
 from everest.errors import ConfigError
 
 
-def test_the_first_size_is_measured_most() -> None:
+def test_what_is_worth_most_comes_first() -> None:
     plan = plan_suite(("base", "small"), 32, ("mine:step",))
     names = [measurement.name for measurement in plan]
     assert len(set(names)) == len(names)
-    assert names[0] == "base pretrain, EVEREST"
+    assert names[:2] == ["base pretrain, EVEREST", "base pretrain, EVEREST, compiled"]
     assert names[-1] == "scores"
-    assert "base finetune, mine:step" in names
+    place = {name: number for number, name in enumerate(names)}
+    compared = [
+        f"{size} pretrain, {name}"
+        for size in ("base", "small")
+        for name in ("EVEREST", "EVEREST, plain peer", "VideoMAE, plain peer", "VideoMAE, our path, compiled")
+    ]
+    assert max(place[name] for name in compared) < place["base finetune, EVEREST"]  # all sizes first
+    assert {"base finetune, mine:step", "base pretrain, mine:step", "base pretrain, VideoMAE, transformers"} <= set(
+        names
+    )
     assert not any(name.startswith("small finetune") for name in names)
-    assert "small pretrain, EVEREST, plain peer" in names
-    assert {"step", "restart", "largest", "profile", "scores"} == {measurement.kind for measurement in plan}
+    assert {"step", "apart", "largest", "profile", "scores"} == {measurement.kind for measurement in plan}
+    apart = {measurement.name for measurement in plan if measurement.kind == "apart"}
+    assert apart == {
+        *("base pretrain, mine:step", "base finetune, mine:step"),
+        *(f"{size} pretrain, EVEREST, compiled, second start" for size in ("base", "small")),
+    }
 
 
 def test_all_is_measured_and_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,7 +69,7 @@ def test_what_there_is_no_time_for_is_named(tmp_path: Path) -> None:
 
 
 def test_one_that_fails_does_not_cost_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(options: dict[str, object], _: int) -> dict[str, object]:
+    def fail(options: dict[str, object], *_: object) -> dict[str, object]:
         if options["selection"] == "rero":
             raise MemoryError
         raise KeyError("whatever")
@@ -68,9 +83,48 @@ def test_one_that_fails_does_not_cost_the_others(tmp_path: Path, monkeypatch: py
 
 
 def test_a_step_in_a_new_process_is_the_same_one() -> None:
-    options = {"size": "tiny", "task": "pretrain", "selection": "rero", "batch": 1, "compile": False}
+    options = {"size": "tiny", "task": "pretrain", "selection": "rero", "batch": 1, "peer": None, "compile": False}
     with pytest.raises(ConfigError, match="invalid choice"):
-        suite._restart(options | {"task": "nothing"}, 1)
+        suite._apart(options | {"task": "nothing"}, 1, time.perf_counter() + 60)
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        ("raise SystemExit('asked for arguments')", "asked for arguments"),
+        ("def step(:", "SyntaxError"),
+        ("import time; time.sleep(60)", "not done in the 3 s that were left"),
+    ],
+)
+def test_what_others_do_does_not_end_the_suite(
+    code: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "theirs.py").write_text(code)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(suite, "MIN_SECONDS", 3.0 if "sleep" in code else 60.0)
+    options = {"size": "tiny", "task": "pretrain", "selection": "rero", "batch": 1, "peer": "theirs:step"}
+    found = suite._measure(suite.Measurement("theirs", "apart", options), {"device": "cpu"}, 1, time.perf_counter())
+    assert told in found["problem"]
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("out of memory"), RuntimeError("CUBLAS_STATUS_ALLOC_FAILED")])
+def test_the_largest_batch_that_was_measured_is_kept(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def step(*, batch: int, **_: object) -> dict[str, object]:
+        if batch > 64:
+            raise error
+        return {"batch": batch}
+
+    monkeypatch.setattr(suite, "bench_step", step)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.empty_cache", lambda: None)
+    later = time.perf_counter() + 60
+    found = suite._largest({"device": "cuda", "batch": 32}, 1, later)
+    assert found["batch"] == 64
+    assert found["ended_by"] in {"the memory does not suffice", "RuntimeError: CUBLAS_STATUS_ALLOC_FAILED"}
+    now = suite._largest({"device": "cuda", "batch": 32}, 1, time.perf_counter())
+    assert now == {"batch": 32, "ended_by": "there was no time for a larger one"}
+    with pytest.raises(type(error)):
+        suite._largest({"device": "cuda", "batch": 128}, 1, later)
 
 
 def test_numbers_are_checked(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor
 from everest.bench.timeline import Marks
 from everest.config import CheckpointInfo, FinetuneConfig
 from everest.datasets import Batch
+from everest.draws import ClipDraws
 from everest.models import Classifier, MaskedModel, ModelInput
 from everest.models.choosing import SCORED, choose_tokens
 from everest.models.encoder import Encoder
@@ -25,7 +26,7 @@ def marked_pretraining_loss(  # noqa: PLR0917 - as the other one
     info: CheckpointInfo,
     objective: Objective,
     batch: Batch,
-    generator: torch.Generator,
+    generator: torch.Generator | ClipDraws,
     marks: Marks,
 ) -> Tensor:
     """Predict the target tokens; see :func:`~everest.training.losses.pretraining_loss`."""
@@ -44,7 +45,7 @@ def marked_finetuning_loss(  # noqa: PLR0917 - as the other one, and the setting
     info: CheckpointInfo,
     config: FinetuneConfig,
     batch: Batch,
-    generator: torch.Generator,
+    generator: torch.Generator | ClipDraws,
     marks: Marks,
 ) -> Tensor:
     """Classify; see :func:`~everest.training.losses.finetuning_loss`."""
@@ -67,7 +68,7 @@ def marked_finetuning_loss(  # noqa: PLR0917 - as the other one, and the setting
 
 
 def _choose(
-    encoder: Encoder, clips: Tensor, info: CheckpointInfo, generator: torch.Generator, marks: Marks
+    encoder: Encoder, clips: Tensor, info: CheckpointInfo, generator: torch.Generator | ClipDraws, marks: Marks
 ) -> tuple[Tensor | Tubelets, TokenSelection]:
     """Cut clips into tubelets and choose tokens; see :meth:`~everest.models.encoder.Encoder.select`."""
     patches = cut(clips, encoder.grid, info.mean, info.std)  # [B, N, P]

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from everest.bench.described import describe_task
+from everest.bench.described import PLAIN, describe_task
 from everest.bench.foreign import FOREIGN_ERRORS
 from everest.bench.hardware import describe_hardware
 from everest.bench.peers import contenders
@@ -31,6 +31,7 @@ from everest.links import write_new
 
 SIZES: tuple[ModelSize, ...] = ("base", "large", "small")
 LARGEST_BATCH = 2**14
+MIN_SECONDS = 10.0
 
 OnProgress = Callable[[int, int], None]
 
@@ -41,7 +42,7 @@ class Measurement:
 
     Attributes:
         name: For people.
-        kind: ``step``, ``restart`` (a compiled step in a new process), ``largest``, ``profile`` or ``scores``.
+        kind: ``step``, ``apart`` (a step in a new process), ``largest``, ``profile`` or ``scores``.
         options: Of the function that measures.
     """
 
@@ -53,31 +54,65 @@ class Measurement:
 def plan_suite(sizes: Iterable[ModelSize], batch: int, peers: Iterable[str] = ()) -> list[Measurement]:
     """List what is measured, the most important first.
 
+    First what the comparison with VideoMAE needs, in pre-training and for all sizes; then fine-tuning and further
+    peers, of the first size; then where the time of a step goes, and how large batches can be.
+
     Args:
-        sizes: Model sizes; fine-tuning and peers other than the plain ones are measured for the first only.
+        sizes: Model sizes.
         batch: Clips of a step.
         peers: Further peers, as ``MODULE:FUNCTION``, in both tasks of the first size.
     """
-    plan: list[Measurement] = []
-    tasks: tuple[Task, ...] = ("pretrain", "finetune")
-    for place, size in enumerate(sizes):
-        for task in tasks[: 1 if place else 2]:
-            title, common = f"{size} {task}", {"size": size, "task": task, "batch": batch}
-            compared = [who for who in contenders(task, peers) if who.scoring == "auto"][: 5 if place else None]
-            ours = {**common, "selection": "rero"}
-            plan += [
-                Measurement(f"{title}, {who.name}", "step", {**common, "selection": who.selection, "peer": who.peer})
-                for who in compared
-            ]
-            compiled = {**ours, "compile": True}
-            plan += [
-                Measurement(f"{title}, EVEREST, compiled", "step", compiled),
-                Measurement(f"{title}, EVEREST, compiled, second start", "restart", compiled),
-                Measurement(f"{title}, EVEREST, exact scores", "step", {**ours, "scoring": "exact"}),
-                Measurement(f"{title}, EVEREST, parts", "profile", ours),
-                Measurement(f"{title}, EVEREST, largest batch", "largest", ours),
-            ]
+    sizes = tuple(sizes)
+    plan = [each for size in sizes for each in _compared(size, "pretrain", batch, ())]
+    for size in sizes[:1]:
+        plan += _compared(size, "finetune", batch, peers)
+        plan += _others(size, "pretrain", batch, peers)
+    for size in sizes:
+        title, ours = _ours(size, "pretrain", batch)
+        plan += [
+            Measurement(f"{title}, parts", "profile", ours),
+            Measurement(f"{title}, compiled, second start", "apart", {**ours, "compile": True}),
+            Measurement(f"{title}, exact scores", "step", {**ours, "scoring": "exact"}),
+        ]
+    for size in sizes[:1]:
+        title, ours = _ours(size, "finetune", batch)
+        plan.append(Measurement(f"{title}, parts", "profile", ours))
+    for size in sizes:
+        title, ours = _ours(size, "pretrain", batch)
+        plan.append(Measurement(f"{title}, largest batch", "largest", ours))
     return [*plan, Measurement("scores", "scores")]
+
+
+def _ours(size: ModelSize, task: Task, batch: int) -> tuple[str, dict[str, Any]]:
+    return f"{size} {task}, EVEREST", {"size": size, "task": task, "batch": batch, "selection": "rero"}
+
+
+def _compared(size: ModelSize, task: Task, batch: int, peers: Iterable[str]) -> list[Measurement]:
+    """EVEREST and VideoMAE, each as it is and compiled, and the plain peers of both; and those of somebody else."""
+    chosen = [who for who in contenders(task, peers) if who.scoring == "auto"]
+    everything = next(who.selection for who in chosen if who.name == "VideoMAE, our path")
+    title, ours = _ours(size, task, batch)
+    plan = [Measurement(title, "step", ours), Measurement(f"{title}, compiled", "step", {**ours, "compile": True})]
+    for who in chosen:
+        if who.peer is not None and (":" in who.peer or who.peer == PLAIN):
+            options = {"size": size, "task": task, "batch": batch, "selection": who.selection, "peer": who.peer}
+            plan.append(Measurement(f"{size} {task}, {who.name}", "apart" if ":" in who.peer else "step", options))
+    videomae = {**ours, "selection": everything}
+    plan.append(Measurement(f"{size} {task}, VideoMAE, our path", "step", videomae))
+    plan.append(Measurement(f"{size} {task}, VideoMAE, our path, compiled", "step", {**videomae, "compile": True}))
+    return plan
+
+
+def _others(size: ModelSize, task: Task, batch: int, peers: Iterable[str]) -> list[Measurement]:
+    """What else there is to compare with."""
+    known = {each.name for each in _compared(size, task, batch, ())}
+    plan = []
+    for who in contenders(task, peers):
+        options = {"size": size, "task": task, "batch": batch, "selection": who.selection, "peer": who.peer}
+        name = f"{size} {task}, {who.name}"
+        if who.scoring == "auto" and name not in known:
+            plan.append(Measurement(name, "apart" if who.peer is not None and ":" in who.peer else "step", options))
+    return plan
 
 
 def bench_suite(
@@ -101,7 +136,7 @@ def bench_suite(
         device: ``cpu``, ``cuda`` or ``auto``.
         precision: ``float32``, ``bfloat16`` or ``auto``.
         steps: Timed steps of each measurement.
-        minutes: Nothing is begun after this time.
+        minutes: Nothing is begun after this time, and what runs in a process of its own is ended.
         peers: Further peers, as ``MODULE:FUNCTION``.
         on_progress: Called with the number of finished and of all measurements.
 
@@ -127,7 +162,7 @@ def bench_suite(
             found["left_out"].append(measurement.name)
         else:
             row: dict[str, Any] = {"name": measurement.name, "kind": measurement.kind}
-            row |= _measure(measurement, common, steps)
+            row |= _measure(measurement, common, steps, started + 60 * minutes)
             found["results"].append({**row, "seconds": time.perf_counter() - begun})
             _clean()
         _write(out, found)
@@ -153,48 +188,71 @@ def format_suite(values: dict[str, Any]) -> str:
     return "\n".join([*lines, values["hardware"]["name"]])
 
 
-def _measure(measurement: Measurement, common: dict[str, Any], steps: int) -> dict[str, Any]:
-    """Do one measurement; what is wrong where it cannot be done."""
+def _measure(measurement: Measurement, common: dict[str, Any], steps: int, deadline: float) -> dict[str, Any]:
+    """Do one measurement; what is wrong where it cannot be done.
+
+    Args:
+        measurement: What to find out.
+        common: Further options.
+        steps: To be timed.
+        deadline: On the clock of ``time.perf_counter``: nothing is begun after it.
+    """
     try:
-        return {"values": _DO[measurement.kind](measurement.options | common, steps)}
+        return {"values": _DO[measurement.kind](measurement.options | common, steps, deadline)}
     except FOREIGN_ERRORS as error:  # the others are still to be measured
-        if is_out_of_memory(error):
-            return {"problem": "the memory does not suffice"}
-        kind = "" if isinstance(error, EverestError) else f"{type(error).__name__}: "
-        return {"problem": kind + " ".join(str(error).split())}
+        return {"problem": _say(error)}
 
 
-def _step(options: dict[str, Any], steps: int) -> dict[str, Any]:
+def _say(error: BaseException) -> str:
+    if is_out_of_memory(error):
+        return "the memory does not suffice"
+    kind = "" if isinstance(error, EverestError) else f"{type(error).__name__}: "
+    return kind + " ".join(str(error).split())
+
+
+def _step(options: dict[str, Any], steps: int, _: float) -> dict[str, Any]:
     return bench_step(**options, steps=steps)
 
 
-def _restart(options: dict[str, Any], steps: int) -> dict[str, Any]:
-    """The same in a new process, which finds what the one before has compiled."""
-    named = {name: value for name, value in options.items() if name != "compile"}
+def _apart(options: dict[str, Any], steps: int, deadline: float) -> dict[str, Any]:
+    """The same in a new process: it finds what one before has compiled, and what others do there disturbs nothing."""
+    named = {name: value for name, value in options.items() if name != "compile" and value is not None}
     words = [word for name, value in named.items() for word in (f"--{name}", str(value))]
-    command = [sys.executable, "-m", "everest", "bench", "step", "--json", "--compile", "--steps", str(steps), *words]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    words += ["--compile"] if options.get("compile") else []
+    command = [sys.executable, "-m", "everest", "bench", "step", "--json", "--steps", str(steps), *words]
+    seconds = max(MIN_SECONDS, deadline - time.perf_counter())
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=seconds)
+    except subprocess.TimeoutExpired:
+        raise ConfigError(f"it was not done in the {seconds:.0f} s that were left") from None
     if done.returncode:
         raise ConfigError((done.stderr.strip().splitlines() or ["it ended without a word"])[-1])
     values: dict[str, Any] = json.loads(done.stdout)
     return values
 
 
-def _largest(options: dict[str, Any], steps: int) -> dict[str, Any]:
-    """Double the batch until the memory does not suffice; on a CPU that would be the end of the program."""
+def _largest(options: dict[str, Any], steps: int, deadline: float) -> dict[str, Any]:
+    """Double the batch until memory or time do not suffice; on a CPU that would be the end of the program.
+
+    Once one was measured, whatever another one ends with is only the reason why it is the last, ``ended_by``.
+    """
     if options["device"] == "cpu" or not torch.cuda.is_available():
         raise ConfigError("the largest batch is looked for on a GPU only")
     best: dict[str, Any] | None = None
     for batch in _doubled(options["batch"]):
+        begun = time.perf_counter()
         try:
             best = bench_step(**(options | {"batch": batch}), steps=steps)
-        except RuntimeError as error:
-            if best is None or not is_out_of_memory(error):
+        except FOREIGN_ERRORS as error:
+            if best is None:
                 raise
-            break
-        _clean()
+            return best | {"ended_by": _say(error)}
+        finally:
+            _clean()
+        if time.perf_counter() + 2 * (time.perf_counter() - begun) > deadline:
+            return best | {"ended_by": "there was no time for a larger one"}
     assert best is not None  # noqa: S101 - for the type checker: the first batch has raised or been measured
-    return best
+    return best | {"ended_by": f"no more than {LARGEST_BATCH} clips are tried"}
 
 
 def _doubled(batch: int) -> Iterator[int]:
@@ -203,18 +261,18 @@ def _doubled(batch: int) -> Iterator[int]:
         batch *= 2
 
 
-def _profile(options: dict[str, Any], steps: int) -> dict[str, Any]:
+def _profile(options: dict[str, Any], steps: int, _: float) -> dict[str, Any]:
     info = describe_task(options["size"], options["task"], options["selection"])
     step = build_step(info, options["batch"], device=options["device"], precision=options["precision"])
     return profile_step(step, steps=steps)
 
 
-def _scores(options: dict[str, Any], _: int) -> dict[str, Any]:
+def _scores(options: dict[str, Any], _: int, __: float) -> dict[str, Any]:
     on_gpu = options["device"] != "cpu" and torch.cuda.is_available()
     return bench_scores(load_data("bundled"), device=torch.device("cuda" if on_gpu else "cpu"))
 
 
-_DO = {"step": _step, "restart": _restart, "largest": _largest, "profile": _profile, "scores": _scores}
+_DO = {"step": _step, "apart": _apart, "largest": _largest, "profile": _profile, "scores": _scores}
 
 
 def _clean() -> None:

@@ -3,6 +3,7 @@
 Shapes: B clips, T frames, H height, W width.
 """
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,8 +28,10 @@ from everest.config import (
     OptimConfig,
 )
 from everest.datasets import Batch
+from everest.draws import ClipDraws, seed_of_step, seeds_of_clips
 from everest.errors import ConfigError
 from everest.models import Classifier, MaskedModel, build_classifier, build_masked_model, grid_of, select_input
+from everest.models.dropping import drawing, find_dropping
 from everest.tokens import count_tokens
 from everest.training.engine import choose_dtype
 from everest.training.loop import compile_blocks
@@ -37,7 +40,7 @@ from everest.training.optim import build_optimizer
 from everest.video import normalize
 
 AnyModel = MaskedModel | Classifier | PlainAutoencoder | PlainClassifier | nn.Module
-MarkedLoss = Callable[[Batch, torch.Generator, Marks | None], Tensor]
+MarkedLoss = Callable[[Batch, ClipDraws, Marks | None], Tensor]
 
 
 class Run(Protocol):
@@ -48,6 +51,7 @@ class Run(Protocol):
 
 
 LABEL_SMOOTHING = 0.1
+MOST_CLIPS = 64  # that are made up; of larger batches, each comes several times
 
 
 @dataclass(frozen=True)
@@ -165,20 +169,45 @@ def build_step(
     else:
         optimizer = build_optimizer(model, optim, _depth(model))
     numbers = torch.arange(batch)
-    clips = moving_clips(batch, info, seed=seed) if clips is None else clips
+    if clips is None:
+        few = moving_clips(min(batch, MOST_CLIPS), info, seed=seed)
+        clips = few[numbers % len(few)]
     data = Batch(clips, numbers % max(1, len(info.class_names)), numbers, motion=made_motion(batch, info))
+    data = data.pin_memory() if place.type == "cuda" else data  # as training's loader does
+    generator = torch.Generator(place).manual_seed(seed)
     if peer is None:
         if info.selection.method in VARYING:
             tokens = _average_tokens(model, info, data, place)
         loss_of = _our_loss(model, info, optim, place)
+    elif peer == TRANSFORMERS:
+        loss_of = _unmarked(transformers_loss(model, info), generator)
     else:
-        loss_of = _unmarked(transformers_loss(model, info)) if peer == TRANSFORMERS else _plain_loss(model, info)
-    generator = torch.Generator(place).manual_seed(seed)
+        loss_of = _unmarked(_plain_loss(model, info), generator)
+    run = _make_run(model, optimizer, loss_of, data, seed=seed, place=place, dtype=dtype)
+    return TrainingStep(info, batch, run, model, tokens, sum(p.numel() for p in model.parameters()), place, dtype)
+
+
+def _make_run(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    loss_of: MarkedLoss,
+    data: Batch,
+    *,
+    seed: int,
+    place: torch.device,
+    dtype: torch.dtype,
+) -> Run:
+    """Make one optimiser step, from the batch to new weights; what is random in it belongs to clips, as in training."""
+    numbers, dropping = data.record_indices.tolist(), find_dropping(model)
+    count = itertools.count(1)
 
     def run(marks: Marks | None = None) -> float:
-        with torch.autocast(place.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
-            loss = loss_of(data, generator, marks)
-        loss.backward()  # type: ignore[no-untyped-call]
+        step = next(count)
+        draws = ClipDraws(seeds_of_clips(seed, step, numbers), seed_of_step(seed, step), place)
+        with drawing(dropping, draws):
+            with torch.autocast(place.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
+                loss = loss_of(data, draws, marks)
+            loss.backward()  # type: ignore[no-untyped-call]
         _mark(marks, "embedding, backward")
         torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])  # training logs it
         _mark(marks, "gradient norm")
@@ -189,7 +218,7 @@ def build_step(
         _mark(marks, "optimiser")
         return float(loss.detach())
 
-    return TrainingStep(info, batch, run, model, tokens, sum(p.numel() for p in model.parameters()), place, dtype)
+    return run
 
 
 def _average_tokens(model: AnyModel, info: CheckpointInfo, data: Batch, place: torch.device) -> TokenNumbers:
@@ -245,8 +274,9 @@ def _foreign_step(  # noqa: PLR0917 - what build_step has found out
     return TrainingStep(info, batch, run, nn.Identity(), tokens, 0, place, dtype)
 
 
-def _unmarked(function: Callable[[Batch, torch.Generator], Tensor]) -> MarkedLoss:
-    return lambda batch, generator, _: function(batch, generator)
+def _unmarked(function: Callable[[Batch, torch.Generator], Tensor], generator: torch.Generator) -> MarkedLoss:
+    """The loss of a peer, which is not taken apart and draws from a generator."""
+    return lambda batch, _, __: function(batch, generator)
 
 
 def _our_loss(model: nn.Module, info: CheckpointInfo, optim: OptimConfig, place: torch.device) -> MarkedLoss:
@@ -255,10 +285,10 @@ def _our_loss(model: nn.Module, info: CheckpointInfo, optim: OptimConfig, place:
         objective = bench_objective(info, model.grid, place)
         pretraining = pretraining_loss(model, info, objective)
 
-        def loss(batch: Batch, generator: torch.Generator, marks: Marks | None) -> Tensor:
+        def loss(batch: Batch, draws: ClipDraws, marks: Marks | None) -> Tensor:
             if marks is None:
-                return pretraining(model, batch, generator).value
-            return marked_pretraining_loss(model, info, objective, batch, generator, marks)
+                return pretraining(model, batch, draws).value
+            return marked_pretraining_loss(model, info, objective, batch, draws, marks)
 
         return loss
     config = FinetuneConfig(
@@ -267,10 +297,10 @@ def _our_loss(model: nn.Module, info: CheckpointInfo, optim: OptimConfig, place:
     classifier = cast(Classifier, model)
     finetuning = finetuning_loss(classifier, info, config)
 
-    def classification(batch: Batch, generator: torch.Generator, marks: Marks | None) -> Tensor:
+    def classification(batch: Batch, draws: ClipDraws, marks: Marks | None) -> Tensor:
         if marks is None:
-            return finetuning(model, batch, generator).value
-        return marked_finetuning_loss(classifier, info, config, batch, generator, marks)
+            return finetuning(model, batch, draws).value
+        return marked_finetuning_loss(classifier, info, config, batch, draws, marks)
 
     return classification
 
@@ -280,10 +310,10 @@ def _mark(marks: Marks | None, name: str) -> None:
         marks.mark(name)
 
 
-def _plain_loss(model: nn.Module, info: CheckpointInfo) -> MarkedLoss:
-    """The same for the plain peer, which is not taken apart."""
+def _plain_loss(model: nn.Module, info: CheckpointInfo) -> Callable[[Batch, torch.Generator], Tensor]:
+    """The same for the plain peer."""
 
-    def loss(batch: Batch, generator: torch.Generator, _: Marks | None) -> Tensor:
+    def loss(batch: Batch, generator: torch.Generator) -> Tensor:
         clips = normalize(batch.frames.to(generator.device), info.mean, info.std)
         values, selection = model(clips, plain_choice(info, generator))
         if info.task == "finetune":

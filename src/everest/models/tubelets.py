@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from everest.errors import SelectionError
+from everest.models.constants import constant
 from everest.tokens import TokenGrid, gather_tokens, patchify
 
 
@@ -77,9 +78,8 @@ class Tubelets:
 
     def _per_pixel(self) -> tuple[Tensor, Tensor]:
         """What is subtracted from each pixel and what it is multiplied by, each [P]."""
-        numbers = torch.tensor([[m * 255 for m in self.mean], [1 / (s * 255) for s in self.std]])
-        each = self.shape[2] // numbers.shape[1]
-        shift, scale = numbers.repeat_interleave(each, dim=1).to(self.device, non_blocking=True)
+        numbers = constant((tuple(m * 255 for m in self.mean), tuple(1 / (s * 255) for s in self.std)), self.device)
+        shift, scale = numbers.repeat_interleave(self.shape[2] // numbers.shape[1], dim=1)  # each [P]
         return shift, scale
 
 

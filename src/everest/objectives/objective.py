@@ -12,6 +12,7 @@ from everest.config import CheckpointInfo
 from everest.datasets import Batch
 from everest.errors import ConfigError
 from everest.models import ModelInput, Prediction
+from everest.models.constants import constant
 from everest.objectives.distillation import DistillationObjective, build_distillation
 from everest.objectives.motion import MotionObjective
 from everest.objectives.pixels import pixel_loss, pixel_targets
@@ -53,7 +54,7 @@ class PixelObjective:
     def targets(self, chosen: ModelInput, batch: Batch) -> Tensor:
         """Pixels of the targets, each tubelet and channel normalised by itself: [B, M, P]."""
         del batch
-        mean, std = (torch.tensor(values, device=chosen.patches.device) for values in (self._mean, self._std))
+        mean, std = (constant(values, chosen.patches.device) for values in (self._mean, self._std))
         return pixel_targets(chosen.patches, chosen.selection.target, self._grid, mean, std)
 
     def loss(self, prediction: Prediction, targets: Tensor) -> Tensor:
