@@ -188,7 +188,7 @@ def hand_out(text: str, home: Path, folder: Path) -> None:
     """Put everything that a text names into a folder."""
     folder.mkdir(parents=True)
     for name in sorted(GIVEN):  # a run before its replays
-        if is_named(name, text):
+        if is_named(name, text) and not is_made(name, text):
             source = have(name, home)
             _copy(source, folder / name)
             if name.endswith(".csv"):
@@ -202,6 +202,14 @@ def is_named(name: str, text: str) -> bool:
     word = re.escape(name)
     looks = rf"(?:/{word}|{word}(?=/)|[\"']{word})" if name.isalnum() else word
     return re.search(rf"(?<![\w.-]){looks}(?![\w.-])", text) is not None
+
+
+def is_made(name: str, text: str) -> bool:
+    """Whether the first line of a text that names a run is the one that trains it."""
+    lines = text.replace("\\\n", " ").splitlines()
+    first = next((line for line in lines if is_named(name, line)), "")
+    word = re.escape(name)
+    return re.search(rf"\b(pretrain|finetune)\b.*(--out |out=\"){word}(?![\w/.-])", first) is not None
 
 
 def _copy(source: Path, target: Path) -> None:

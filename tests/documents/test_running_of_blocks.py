@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from documents import running
-from documents.given import GIVEN, is_named
+from documents.given import GIVEN, is_made, is_named
 from documents.pages import Block, blocks_of
 from documents.running import Page, is_like
 from documents.standing_in import StandIns
@@ -105,6 +105,16 @@ def test_things_are_found_in_commands_and_in_code() -> None:
     }
     for text, names in texts.items():
         assert {name for name in GIVEN if is_named(name, text)} == names
+
+
+def test_what_a_text_makes_itself_is_not_given_to_it() -> None:
+    made = [
+        "everest finetune --recipe own \\\n    --out runs/mine\neverest predict runs/mine",
+        'finetune(out="runs/mine")',
+    ]
+    given = ["everest predict runs/mine a.mp4\neverest finetune --out runs/mine", "finetune --out runs/mine/5x3"]
+    assert all(is_made("runs/mine", text) for text in made)
+    assert not any(is_made("runs/mine", text) for text in given)
 
 
 def test_addresses_stand_for_what_is_not_there(tmp_path: Path) -> None:

@@ -46,6 +46,23 @@ def test_features_that_hold_the_classes_are_worth_something() -> None:
     assert "chosen on 4 folds" in report.results[-1].setting
 
 
+def test_rows_that_are_right_are_known_one_by_one() -> None:
+    report = probe(table("train", 12, 2.0, 1), table("test", 9, 2.0, 2))
+    for result in report.results:
+        assert len(result.right) == 27
+        assert sum(result.right) / 27 == result.top1
+    assert 0 < sum(report.results[0].right) < 27
+    assert all("right" not in result for result in report.to_dict()["results"])
+
+
+def test_rows_of_one_scene_stay_together_where_scenes_are_known() -> None:
+    train, test = table("train", 12, 2.0, 1), table("test", 9, 2.0, 2)
+    scenes = [f"scene {int(Path(row.path).stem) // 6}" for row in train.rows]  # two, each with all classes
+    assert "chosen on 2 folds" in probe(train, test, groups=scenes).results[-1].setting
+    with pytest.raises(ConfigError, match="36 training rows need a group each, given: 35"):
+        probe(train, test, groups=scenes[1:])
+
+
 def test_noise_is_worth_what_chance_is() -> None:
     report = probe(table("train", 30, 1000.0, 1), table("test", 60, 1000.0, 2))
     for result in report.results:

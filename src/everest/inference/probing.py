@@ -6,7 +6,7 @@ Shapes: n rows, D width.
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -33,12 +33,14 @@ class ProbeResult:
         top1: Share of test rows that are right, 0 to 1.
         top1_interval: Wilson's, at 95 %, with rows taken as independent.
         setting: What was chosen on the training rows, for people.
+        right: Which test rows are right, in their order, to compare two ways row by row.
     """
 
     name: str
     top1: float
     top1_interval: tuple[float, float]
     setting: str = ""
+    right: tuple[bool, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True)
@@ -75,11 +77,21 @@ class ProbeReport:
         return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:
-        """Give everything as plain values that JSON can hold."""
-        return asdict(self)
+        """Give everything but single rows as plain values that JSON can hold."""
+        values = asdict(self)
+        for result in values["results"]:
+            del result["right"]
+        return values
 
 
-def probe(train: Features, test: Features, *, num_neighbors: Sequence[int] = (1, 20), seed: int = 0) -> ProbeReport:
+def probe(
+    train: Features,
+    test: Features,
+    *,
+    num_neighbors: Sequence[int] = (1, 20),
+    seed: int = 0,
+    groups: Sequence[str] | None = None,
+) -> ProbeReport:
     """Classify test rows by what is known of training rows.
 
     Nearest neighbours are those of the smallest angle, and near ones count more. The linear classifier is a logistic
@@ -91,20 +103,24 @@ def probe(train: Features, test: Features, *, num_neighbors: Sequence[int] = (1,
         test: Labelled rows of other clips, made in the same way.
         num_neighbors: How many are asked; more than there are rows count as all.
         seed: Of how files are divided for cross-validation.
+        groups: The scene of each training row, which stay together instead of those of one file.
 
     Raises:
-        ConfigError: scikit-learn is missing, or the two were not made in the same way.
+        ConfigError: scikit-learn is missing, the two were not made in the same way, or groups are not one for each row.
         DataError: Rows have no labels, some show the same seconds of a file in both, or there is one class only.
     """
     _require_same_making(train, test)
     names, train_labels, test_labels = _labels(train, test)
     known, asked = train.matrix(), test.matrix()  # each [n, D]
     files = np.array([row.path for row in train.rows])
+    if groups is not None and len(groups) != len(files):
+        raise ConfigError(f"{len(files)} training rows need a group each, given: {len(groups)}")
+    together = files if groups is None else np.array(groups)
     results = []
     for count in dict.fromkeys(min(number, len(known)) for number in num_neighbors):
         called = f"{count} nearest neighbour" + ("s" if count > 1 else "")
         results.append(_result(called, _by_neighbors(known, train_labels, asked, count), test_labels))
-    predicted, setting = _by_regression(known, train_labels, asked, files, seed)
+    predicted, setting = _by_regression(known, train_labels, asked, together, seed)
     results.append(_result("linear", predicted, test_labels, setting))
     most = int(np.bincount(train_labels).argmax())
     return ProbeReport(
@@ -124,26 +140,29 @@ def _by_neighbors(known: Any, labels: Any, asked: Any, count: int) -> Any:
     return KNeighborsClassifier(count, weights="distance", metric="cosine").fit(known, labels).predict(asked)
 
 
-def _by_regression(known: Any, labels: Any, asked: Any, files: Any, seed: int) -> tuple[Any, str]:
+def _by_regression(known: Any, labels: Any, asked: Any, groups: Any, seed: int) -> tuple[Any, str]:
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=MAX_STEPS))
-    fewest = min(len(set(files[labels == label].tolist())) for label in np.unique(labels))
+    fewest = min(len(set(groups[labels == label].tolist())) for label in np.unique(labels))
     num_folds = min(NUM_FOLDS, fewest)
     if num_folds < 2:
         return model.fit(known, labels).predict(asked), "C = 1: a class of one file cannot be divided to choose it"
     folds = StratifiedGroupKFold(num_folds, shuffle=True, random_state=seed)
     search = GridSearchCV(model, {"logisticregression__C": list(STRENGTHS)}, cv=folds)
-    search.fit(known, labels, groups=files)
+    search.fit(known, labels, groups=groups)
     return search.predict(asked), f"C = {search.best_params_['logisticregression__C']:g}, chosen on {num_folds} folds"
 
 
 def _result(name: str, predicted: Any, labels: Any, setting: str = "") -> ProbeResult:
-    right = int((predicted == labels).sum())
-    return ProbeResult(name, right / len(labels), wilson_interval(right, len(labels)), setting)
+    right = predicted == labels  # [n]
+    num_right = int(right.sum())
+    return ProbeResult(
+        name, num_right / len(labels), wilson_interval(num_right, len(labels)), setting, tuple(right.tolist())
+    )
 
 
 def _require_same_making(train: Features, test: Features) -> None:
