@@ -7,32 +7,53 @@ change (EVEREST). Each is pre-trained on the training part of the footage, witho
 with all tokens and with the 60 % that change most, and its frozen features, of all tokens and of 60 %, classified by
 neighbours and by a linear classifier. 60 % drawn at random are tried as well, without pre-training and after EVEREST's
 and that on random tokens: is it the choice that helps, or having fewer? Without pre-training 60 % are also trained
-three times as long: is it more than time that pre-training gives? And of no network at all, the same classifiers look
-at how much the frames of a clip differ (``simple.py``). ``--equal steps`` gives every arm as many steps; ``--equal
+for as long as EVEREST's pre-training and fine-tuning together: is it more than time that pre-training gives? VideoMAE's
+tubes and random tokens are pre-trained three times as long as well, of one seed: are they only slower? And of no
+network at all, the same classifiers look at how much the frames of a clip differ, and at how change is spread over it,
+which should tell nothing (``simple.py``). ``--equal steps`` gives every arm as many steps; ``--equal
 time`` as many seconds as VideoMAE's take.
 """
 
 from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
 
 from command import parser_of, run_from
+from lists import Bench, num_tuning_clips
 from profiles import Settings
-from simple import features_of
-from trials import TIMES, Arm
+from simple import features_of, rhythm
+from trials import TIMES, Arm, rate_of, tuning_rate_of
 
 EVEREST: Settings = {"selection.method": "rero", "selection.keep_ratio": 0.3, "selection.encode_ratio": 0.1}
 VIDEOMAE: Settings = {"selection.method": "tube", "selection.encode_ratio": 0.1}
+WITH_RANDOM: Settings = EVEREST | {"selection.method": "random_equal"}
+RUNNING_CELL: Settings = EVEREST | {"selection.method": "running_cell"}
 ALL: Settings = {"selection.method": "all"}
 SIXTY: Settings = {"selection.method": "rero", "selection.keep_ratio": 0.6}
 AT_RANDOM: Settings = {"selection.method": "random_equal", "selection.keep_ratio": 0.6}
-_BOTH = {"all tokens": ALL, "60 %": SIXTY}
 
+
+def as_long(bench: Bench, task: str, _: Path | None) -> Settings:
+    """Fine-tune a fresh network for as many seconds as others are pre-trained and fine-tuned."""
+    if bench.minutes is not None:
+        seconds = 60 * bench.minutes
+    else:
+        seconds = bench.profile.pretrain_clips / rate_of(bench, EVEREST if bench.equal == "steps" else VIDEOMAE)
+    times_before = seconds * tuning_rate_of(bench, task, SIXTY) / num_tuning_clips(bench, task)
+    return SIXTY | {TIMES: round(1 + times_before, 1)}
+
+
+_BOTH = {"all tokens": ALL, "60 %": SIXTY}
 ARMS = (
-    Arm("none", None, _BOTH | {"60 % at random": AT_RANDOM, "60 %, three times as long": SIXTY | {TIMES: 3}}),
+    Arm("none", None, _BOTH | {"60 % at random": AT_RANDOM, "60 %, as long as both": as_long}),
     Arm("everest", EVEREST, _BOTH | {"60 % at random": AT_RANDOM}),
     Arm("videomae", VIDEOMAE, _BOTH),
-    Arm("random", EVEREST | {"selection.method": "random_equal"}, _BOTH | {"60 % at random": AT_RANDOM}),
-    Arm("running-cell", EVEREST | {"selection.method": "running_cell"}, _BOTH),
+    Arm("random", WITH_RANDOM, _BOTH | {"60 % at random": AT_RANDOM}),
+    Arm("running-cell", RUNNING_CELL, _BOTH),
+    Arm("videomae, three times as long", VIDEOMAE | {TIMES: 3}, num_seeds=1),
+    Arm("random, three times as long", WITH_RANDOM | {TIMES: 3}, num_seeds=1),
     Arm("frame differences", None, probed=("frozen",), features=features_of),
+    Arm("spread of change", None, probed=("frozen",), features=partial(features_of, describe=rhythm)),
 )
 
 

@@ -2,8 +2,9 @@
 
     python experiments/c_frames.py --data runs/experiments/data-still-parts --out runs/experiments
 
-The data is made by ``still_parts.py``: each clip is a third of what it was put into, the rest is still footage. Four
-arms: frames evenly spread; and frames chosen among 1.3, 1.5 and 2 times as many, in pre-training and in fine-tuning.
+The data is made by ``still_parts.py``: each clip is a third of what it was put into, the rest is still footage. Five
+arms: frames evenly spread; frames chosen among 1.3, 1.5 and 2 times as many, in pre-training and in fine-tuning; and,
+of twice as many, as many drawn blindly, so that it is not for their uneven steps that chosen ones do better or worse.
 
 Where a clip meets still footage there is a cut, and a cut is change too. So ``c_chosen-PROFILE.json`` says which frames
 of the test clips the encoders of seed 0 take: inside the clip, and just after a cut, beside what choosing blindly would
@@ -17,10 +18,11 @@ from typing import Any
 
 from a_pretraining import EVEREST, SIXTY
 from command import parser_of, run_from
+from lists import Bench
 from looking import clips_of, encoder_of, views_of
 from profiles import Settings
 from still_parts import NUM_ACTION, NUM_STILL, PLACES
-from trials import Arm, Bench, pretrain
+from trials import Arm, pretrain
 
 import everest
 from everest.config import SelectionConfig
@@ -40,7 +42,11 @@ def arm(name: str, frames: Settings) -> Arm:
     return Arm(name, EVEREST | _SPREAD | frames, {"60%": SIXTY | _SPREAD | _ONCE | frames}, probed=())
 
 
-ARMS = (arm("evenly spread", {}), *(arm(f"alpha {alpha}", choosing(alpha)) for alpha in ALPHAS))
+ARMS = (
+    arm("evenly spread", {}),
+    *(arm(f"alpha {alpha}", choosing(alpha)) for alpha in ALPHAS),
+    arm("alpha 2.0, by chance", choosing(2.0) | {"frame_selection.by": "chance"}),
+)
 
 
 def is_inside(frame: int, place: int) -> bool:

@@ -4,11 +4,13 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from lists import Bench, digest_of, made_of
 from profiles import PROFILES, Settings
 from results import Results
-from trials import KEYS, Arm, Bench, run_all
+from trials import KEYS, Arm, run_all
 
 from everest.errors import ConfigError, EverestError
 from everest.links import write_new
@@ -64,7 +66,8 @@ def run_from(
         letter: Of the experiment.
         arms: What is compared.
         reference: Pre-training whose time all others are given where time is equal.
-        once: What is measured beside the arms, with encoders of seed 0, and what the file is called.
+        once: What is measured beside the arms, with encoders of seed 0, and what the file is called. It is measured
+            anew where data or profile are others than those it was made of.
 
     Returns:
         The exit code.
@@ -74,12 +77,18 @@ def run_from(
         results = Results(bench.results / f"{letter}.jsonl", KEYS)
         run_all(bench, chosen_arms(arms, given.arms), results, given.seeds, reference=reference)
         if once is not None and 0 in given.seeds:  # another process may do the other seeds
-            name, measured = once
-            kept = bench.results / f"{name}-{bench.profile.name}.json"
-            if not kept.exists():
-                write_new(kept, json.dumps(measured(bench), indent=1))
+            _measure_once(bench, *once)
     except EverestError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(f"{len(results)} results: {results.path}")
     return 0
+
+
+def _measure_once(bench: Bench, name: str, measured: Callable[[Bench], object]) -> None:
+    bench = replace(bench, chosen=())  # all tasks that there are
+    kept = bench.results / f"{name}-{bench.profile.name}.json"
+    origin = digest_of([made_of(bench, task) for task in bench.tasks()])
+    before = json.loads(kept.read_text()) if kept.exists() else {}
+    if not isinstance(before, dict) or before.get("made_of") != origin:
+        write_new(kept, json.dumps({"made_of": origin, "found": measured(bench)}, indent=1))

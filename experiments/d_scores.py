@@ -12,8 +12,9 @@ from typing import Any
 
 from a_pretraining import EVEREST, SIXTY
 from command import parser_of, run_from
+from lists import Bench
 from profiles import Settings
-from trials import Arm, Bench, pretrain
+from trials import Arm, pretrain
 
 import everest
 from everest.bench.scores import bench_scores

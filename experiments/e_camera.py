@@ -24,13 +24,14 @@ from typing import Any
 import torch
 from a_pretraining import AT_RANDOM, EVEREST, SIXTY
 from command import parser_of, run_from
+from lists import Bench
 from moving_camera import look_through, pan, shake
 from profiles import Settings
 from results import paired_over_clips
 from still_parts import action_of, groups_of
 from time_tasks import BASE_FPS
 from torch import Tensor
-from trials import Arm, Bench, pretrain
+from trials import Arm, pretrain
 
 import everest
 from everest.config import Camera

@@ -16,10 +16,11 @@ import torch
 from a_pretraining import EVEREST
 from b_keep_ratio import keep
 from command import parser_of, run_from
+from lists import Bench
 from looking import clips_of, encoder_of, views_of
 from profiles import Settings
 from torch import Tensor
-from trials import Arm, Bench, Tuning
+from trials import Arm, Tuning
 
 from everest.models.scoring import score_tokens
 from everest.models.tubelets import cut

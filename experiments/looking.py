@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from lists import Bench, sampling
 from torch import Tensor
-from trials import Bench, sampling
 
 import everest
 from everest.config import CheckpointInfo, EvaluationConfig, num_sampled_frames

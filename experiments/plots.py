@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from costs import gmacs_of
+from lists import CONTROL
 from results import Results, over_seeds
-from trials import CONTROL, KEYS, PROBES
+from trials import KEYS, PROBES
 
 _RED, _GREY = "#c0392b", "#888888"
 COLOURS = {"all tokens": "#333333", "60 %": _RED, "changing": _RED, "at random": _GREY, "60 % at random": _GREY}

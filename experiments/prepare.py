@@ -1,11 +1,12 @@
 """Make the data of all experiments, once: footage without labels, labelled tasks, and tasks whose labels are time.
 
     python experiments/prepare.py --out runs/experiments/data \
-        --footage falls/segments.csv fights/labels.csv --labelled falls=falls/windows.csv fights=fights/labels.csv
+        --footage falls/segments.csv fights/labels.csv clips/clips.csv \
+        --labelled falls=falls/windows.csv fights=fights/labels.csv
 
 Without ``--footage`` and ``--labelled`` the bundled clips are taken. Everything is re-encoded small: reading it then
-costs little. OUT gets ``footage/``, the tasks under ``tasks/``, and under ``controls/`` the tasks of time
-with every clip filled with its middle frame.
+costs little. OUT gets ``footage/``, the tasks under ``tasks/``, and under ``controls/`` the same with every clip filled
+with one of its own frames.
 """
 
 import argparse
@@ -30,7 +31,7 @@ from everest.video.encode import encode_video
 TOGETHER = 32  # frames that are in memory at once
 
 
-def copy_small(data: Sequence[str], out: Path, side: int, *, labelled: bool) -> int:
+def copy_small(data: Sequence[str], out: Path, side: int, *, labelled: bool, still: bool = False) -> int:
     """Write clips with a short side of so many pixels, and their list, OUT/manifest.csv.
 
     Args:
@@ -38,6 +39,7 @@ def copy_small(data: Sequence[str], out: Path, side: int, *, labelled: bool) -> 
         out: A new folder.
         side: Pixels.
         labelled: Write the labels too.
+        still: Fill each clip with one of its frames, drawn at random: the control.
 
     Returns:
         Number of clips. Files that cannot be read are named and left out.
@@ -53,7 +55,7 @@ def copy_small(data: Sequence[str], out: Path, side: int, *, labelled: bool) -> 
     with Progress(f"copying {out.name}", len(records)) as progress:
         for number, (record, names, group) in enumerate(records):
             try:
-                _copy(record, out / f"{number:05d}.mp4", side)
+                _copy(record, out / f"{number:05d}.mp4", side, still=still)
             except EverestError as error:
                 print(f"left out: {error}", file=sys.stderr)
             else:
@@ -67,11 +69,13 @@ def copy_small(data: Sequence[str], out: Path, side: int, *, labelled: bool) -> 
     return len(rows) - 1
 
 
-def _copy(record: ClipRecord, target: Path, side: int) -> None:
+def _copy(record: ClipRecord, target: Path, side: int, *, still: bool) -> None:
     info = probe(record.source)
     start = min(round((record.start_seconds or 0.0) * info.fps), info.num_frames - 1)
     end = info.num_frames if record.end_seconds is None else min(info.num_frames, round(record.end_seconds * info.fps))
-    moments = range(start, max(end, start + 1))
+    moments: Sequence[int] = range(start, max(end, start + 1))
+    if still:
+        moments = [moments[time_tasks.draw(len(moments), record.path.name, start)]] * len(moments)
     parts = (_read(record, moments[place : place + TOGETHER], side) for place in range(0, len(moments), TOGETHER))
     for _ in encode_video(parts, target, Fraction(info.fps).limit_denominator(1000), keyframe_interval=12, crf=10):
         pass
@@ -99,12 +103,14 @@ def main(words: Sequence[str] | None = None) -> int:
         counts = {"footage": copy_small(given.footage, given.out / "footage", given.side, labelled=False)}
         for named in given.labelled:
             name, _, source = named.partition("=")
-            counts[name] = copy_small([source], given.out / "tasks" / name, given.side, labelled=True)
+            for folder, still in (("tasks", False), ("controls", True)):
+                made = copy_small([source], given.out / folder / name, given.side, labelled=True, still=still)
+                counts[f"{folder}/{name}"] = made
         for task in time_tasks.TASKS:
             for folder, still in (("tasks", False), ("controls", True)):
                 shape = time_tasks.Shape(given.frames, given.side, still)
-                made = time_tasks.render(task, given.footage, given.out / folder / task, shape, most=given.most)
-                counts[f"{folder}/{task}"] = made.total()
+                rendered = time_tasks.render(task, given.footage, given.out / folder / task, shape, most=given.most)
+                counts[f"{folder}/{task}"] = rendered.total()
     except EverestError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

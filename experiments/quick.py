@@ -20,6 +20,7 @@ import moving_camera
 import prepare
 import report
 import still_parts
+import tuning
 
 TASKS = ["falls", "speed"]
 
@@ -38,7 +39,9 @@ def run(words: Sequence[str] | None = None) -> int:
         tasks = ["--tasks", *TASKS]
         return [
             ("data", prepare.main, ["--out", str(data), "--most", "1"]),
+            ("tuning", tuning.main, common(data, "--tasks", "speed")),
             ("a", a_pretraining.run, common(data)),
+            ("a, controls", a_pretraining.run, common(data, "--arms", "everest", "--tasks", "speed-control")),
             ("a, equal time", a_pretraining.run, common(data, "--equal", "time", "--tasks", "falls")),
             ("b", b_keep_ratio.run, common(data, *tasks)),
             ("c, data", still_parts.main, [str(data), "--out", str(still), *tasks]),

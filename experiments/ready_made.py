@@ -15,9 +15,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from lists import schedule
 from profiles import Settings
 from results import Results, as_hex
-from trials import as_settings, clips_per_second, losses_of, schedule
+from trials import as_settings, clips_per_second, losses_of
 
 import everest
 from everest.errors import EverestError

@@ -5,13 +5,16 @@
 What stands in the page between ``<!-- table: NAME -->`` and ``<!-- end -->`` is written anew; everything else is left
 alone. A page that is not there yet is begun with all tables. Plots go into the folder ``images`` beside it.
 
-Accuracies are means over seeds with Student's 95 % interval. Differences are taken seed by seed; p is that of a paired
-t test, adjusted for the number of comparisons in the table (Holm); and the interval over videos, a bootstrap, says how
-far another choice of test videos could come out.
+Accuracies are means over seeds with Student's 95 % interval. Differences are taken seed by seed, with the number of
+seeds in which the first was better; the interval over videos, a bootstrap, says how far another choice of test videos
+could come out. Only what was written down before (``questions.py``) is tested: a paired t test over seeds, p adjusted
+for all that an experiment asks (Holm). Accuracies of runs some of which have learnt nothing are two heaps and no bell,
+for which neither Student nor t are made; such runs are counted.
 """
 
 import argparse
 import json
+import math
 import re
 import sys
 from collections import defaultdict
@@ -21,7 +24,9 @@ from statistics import mean, median
 from typing import Any
 
 from costs import gmacs_of
+from lists import CONTROL
 from plots import draw
+from questions import QUESTIONS, Pair, asked_of
 from report_files import of_files, table
 from results import Results, from_hex, holm, over_seeds, paired_over_clips, paired_over_seeds
 from trials import KEYS, PROBES
@@ -31,10 +36,11 @@ from everest.links import write_new
 
 ALL = "100%"  # of the tokens, in b
 PRETRAINING = "pre-training"
-Pair = tuple[tuple[str, str], tuple[str, str]]
-"""Arm and measure, less arm and measure."""
 ENOUGH = 5  # seeds from which on p is printed
 FROZEN = ("1 nearest neighbour", "20 nearest neighbours", "linear")
+SIMPLE = ("frame differences", "spread of change")
+"""Arms without a network."""
+LEARNT = 0.97  # of the logarithm of the number of classes: a loss that ends above that has not moved
 Found = dict[tuple[str, str, str], dict[int, float]]
 """Task, arm, measure -> seed -> accuracy."""
 Marked = dict[tuple[str, str, str], dict[int, list[int]]]
@@ -45,17 +51,24 @@ class Experiment:
     """The results of one script, as tables need them."""
 
     def __init__(self, rows: Sequence[Mapping[str, Any]], groups: Mapping[str, Sequence[str]]) -> None:
-        made_of: dict[str, str] = {}
+        origin: dict[tuple[str, ...], str] = {}
         self.groups: dict[str, Sequence[str]] = {}
         self.found: Found = {}
         self.marked: Marked = {}
+        self.ends: dict[tuple[str, str, str], list[float]] = {}  # of the losses
         self.majority: dict[str, float] = {}
         self.rates: dict[tuple[str, str], list[float]] = defaultdict(list)
         self.kept: dict[tuple[str, str, str], list[Sequence[float]]] = defaultdict(list)
         for row in rows:
             task, arm, seed = row["task"], row["arm"], row["seed"]
-            if made_of.setdefault(task, row["made_of"]) != row["made_of"]:
-                raise DataError(f"{task}: results of different data or profiles; remove those that are not meant")
+            of_rows = {
+                (task, "data or profiles"): row["made_of"],
+                (task, arm, row["how"], "settings"): row["settings"],
+                (task, "hardware"): row.get("hardware", "") if row["equal"] == "time" and arm not in SIMPLE else "",
+            }
+            for name, value in of_rows.items():
+                if value and origin.setdefault(name, value) != value:
+                    raise DataError(f"{', '.join(name[:-1])}: results of different {name[-1]}; remove those not meant")
             self.majority[task] = max(row["majority"], self.majority.get(task, 0.0))
             for measure, value in values_of(row):
                 self.found.setdefault((task, arm, measure), {})[seed] = value
@@ -67,14 +80,22 @@ class Experiment:
                 self.rates[arm, PRETRAINING].append(row["pretrain_rate"])
             if "rate" in row:
                 self.rates[arm, row["how"]].append(row["rate"])
-            if "right" in row:
-                right = from_hex(row["right"], row["num_test"])
-                self.marked.setdefault((task, arm, row["how"]), {})[seed] = right
+            of_measures = {row["how"]: row["right"]} if "right" in row else {}
+            of_measures |= {f"{row['how']}, {name}": right for name, right in row.get("right_by", {}).items()}
+            for measure, right in of_measures.items():
+                self.marked.setdefault((task, arm, measure), {})[seed] = from_hex(right, row["num_test"])
+            if row.get("losses"):
+                self.ends.setdefault((task, arm, row["how"]), []).append(row["losses"][-1])
 
     @property
     def tasks(self) -> list[str]:
         """In the order of the alphabet."""
         return sorted(self.majority)
+
+    @property
+    def compared(self) -> list[str]:
+        """Those in which arms are compared: not the controls, in which there should be nothing to learn."""
+        return [task for task in self.tasks if not task.endswith(CONTROL)]
 
     def arms(self) -> list[str]:
         """In the order in which they came."""
@@ -84,6 +105,11 @@ class Experiment:
         """Ways to fine-tune, then classifiers of frozen features."""
         names = list(dict.fromkeys(measure for _, _, measure in self.found))
         return [name for name in names if not is_frozen(name)] + [name for name in names if is_frozen(name)]
+
+    def is_even(self, task: str) -> bool:
+        """Whether the classes of a task are equally frequent, as those of tasks of time and of ``fights`` are."""
+        share = 1 / self.majority[task]
+        return abs(share - round(share)) < 1e-6
 
     def accuracy(self, task: str, arm: str, measure: str) -> str:
         """Mean and interval over seeds, in percent."""
@@ -101,8 +127,8 @@ class Experiment:
         """Compare two arms, each with its measure, seed by seed.
 
         Returns:
-            The difference in points with its interval; p, or None where there are too few seeds; and the interval over
-            videos. None where no seed has both.
+            The difference in points with its interval, and in how many seeds it is above 0; p, or None where there are
+            too few seeds; and the interval over videos. None where no seed has both.
         """
         first, second = (self.found.get((task, *each), {}) for each in (one, other))
         shared = sorted(first.keys() & second.keys())
@@ -116,7 +142,9 @@ class Experiment:
                 [sum(clip) / len(shared) for clip in zip(*(m[s] for s in shared), strict=True)] for m in marked
             )
             over_videos = str(paired_over_clips(ours, others, self.groups[task]))
-        return str(difference), p if len(shared) >= ENOUGH else None, over_videos
+        wins = sum(first[seed] > second[seed] for seed in shared)
+        text = f"{difference}, {wins} of {len(shared)}" if len(shared) > 1 else f"{difference}"
+        return text, p if len(shared) >= ENOUGH else None, over_videos
 
 
 def is_frozen(measure: str) -> bool:
@@ -146,28 +174,42 @@ def accuracies(experiment: Experiment) -> list[str]:
     return lines
 
 
-def compared(experiment: Experiment, pairs: Sequence[Pair]) -> list[str]:
-    """Compare pairs of arm and measure in all tasks, a row for each pair; p adjusted for all of the table."""
-    found = {
-        (pair, task): difference
-        for pair in pairs
-        for task in experiment.tasks
-        if (difference := experiment.difference(task, *pair)) is not None
-    }
-    tested = {where: p for where, (_, p, _) in found.items() if p is not None}
-    adjusted = dict(zip(tested, holm(list(tested.values())), strict=True))
+def compared(experiment: Experiment, pairs: Sequence[Pair], letter: str = "") -> list[str]:
+    """Compare pairs of arm and measure in all tasks, a row for each pair; with p where the experiment asks for it."""
+    tasks = experiment.compared
+    adjusted = tested(experiment, letter)
     rows = []
     for pair in pairs:
         cells = []
-        for task in experiment.tasks:
-            text, _, videos = found.get((pair, task), ("", None, ""))
+        for task in tasks:
+            text, _, videos = experiment.difference(task, *pair) or ("", None, "")
             p = f", p {max(adjusted[pair, task], 0.001):.3f}" if (pair, task) in adjusted else ""
             cells.append(text + p + (f"; videos {videos.partition(' ')[2].strip('()')}" if videos else ""))
         if any(cells):
             rows.append([*_names(*pair), *cells])
-    return (
-        [*table(["measure", "this", "less that", *experiment.tasks], rows), ""] if rows else ["No seed has both.", ""]
-    )
+    return [*table(["measure", "this", "less that", *tasks], rows), ""] if rows else ["No seed has both.", ""]
+
+
+def tested(experiment: Experiment, letter: str) -> dict[tuple[Pair, str], float]:
+    """Give the adjusted p of all that an experiment asks, by pair and task."""
+    found = {}
+    for pair in QUESTIONS.get(letter, ()):
+        for task in asked_of(experiment.compared):
+            difference = experiment.difference(task, *pair)
+            if difference is not None and difference[1] is not None:
+                found[pair, task] = difference[1]
+    return dict(zip(found, holm(list(found.values())), strict=True))
+
+
+def stuck(experiment: Experiment) -> list[str]:
+    """List the classifiers whose loss never left that of naming all classes alike: their tokens say nothing."""
+    rows = []
+    for (task, arm, how), ends in experiment.ends.items():
+        num_classes = round(1 / experiment.majority[task]) if experiment.is_even(task) else 0
+        num = sum(end > LEARNT * math.log(num_classes) for end in ends) if num_classes else 0
+        if num:
+            rows.append([task, arm, how, f"{num} of {len(ends)}"])
+    return [*table(["task", "", "fine-tuned", "learnt nothing"], rows), ""] if rows else ["All have learnt.", ""]
 
 
 def by_source(experiment: Experiment) -> list[str]:
@@ -200,18 +242,19 @@ def _names(one: tuple[str, str], other: tuple[str, str]) -> tuple[str, str, str]
     return "both", ", ".join(one), ", ".join(other)
 
 
-def against(experiment: Experiment, ours: str) -> list[str]:
-    """Compare an arm with all others: fine-tuned, and of frozen features by the linear classifier of all tokens."""
-    others = [arm for arm in experiment.arms() if arm not in {ours, "frame differences"}]
-    measures = [m for m in experiment.measures() if not is_frozen(m) or m == "frozen, linear"]
-    return compared(experiment, [((ours, m), (arm, m)) for m in measures for arm in others])
+def against(experiment: Experiment, ours: str, letter: str) -> list[str]:
+    """Compare an arm with all others: fine-tuned, and of frozen features, linear and by 20 neighbours."""
+    others = [arm for arm in experiment.arms() if arm not in {ours, *SIMPLE}]
+    endings = (", linear", ", 20 nearest neighbours")
+    measures = [m for m in experiment.measures() if not is_frozen(m) or m.endswith(endings)]
+    return compared(experiment, [((ours, m), (arm, m)) for m in measures for arm in others], letter)
 
 
 def of_choice() -> list[Pair]:
     """What a asks of fine-tuning: changing tokens against random ones and all, and EVEREST against other ways whole."""
     pairs = [((arm, "60 %"), (arm, other)) for arm in ("none", "everest") for other in ("60 % at random", "all tokens")]
     pairs += [(("everest", "60 %"), ("random", "60 % at random")), (("everest", "60 %"), ("videomae", "all tokens"))]
-    return [*pairs, (("everest", "60 %"), ("none", "60 %, three times as long"))]
+    return [*pairs, (("everest", "60 %"), ("none", "60 %, as long as both"))]
 
 
 def keep_ratios(experiment: Experiment, profile: str) -> list[str]:
@@ -230,7 +273,7 @@ def keep_ratios(experiment: Experiment, profile: str) -> list[str]:
     titles = [f"{task}, {name}" for task in experiment.tasks for name in ("changing", "random")]
     pairs = [((arm, how), (arm, f"{how} at random")) for how in hows if how != ALL]
     pairs += [((arm, how), (arm, ALL)) for how in hows if how != ALL]
-    return [*table(["kept", "GMAC", "clips a second", *titles], rows), "", *compared(experiment, pairs)]
+    return [*table(["kept", "GMAC", "clips a second", *titles], rows), "", *compared(experiment, pairs, "b")]
 
 
 def pretrained_ratios(experiment: Experiment) -> list[str]:
@@ -243,7 +286,7 @@ def pretrained_ratios(experiment: Experiment) -> list[str]:
         rows.append([arm, f"{median(rates):.0f}" if rates else "", *cells])
     titles = [f"{task}, {measure}" for task in experiment.tasks for measure in measures]
     pairs = [((arm, m), ("pre-trained with 30%", m)) for m in measures for arm in arms if not arm.endswith(" 30%")]
-    return [*table(["", "clips a second", *titles], rows), "", *compared(experiment, pairs)]
+    return [*table(["", "clips a second", *titles], rows), "", *compared(experiment, pairs, "b")]
 
 
 def adaptive(experiment: Experiment) -> list[str]:
@@ -254,7 +297,7 @@ def adaptive(experiment: Experiment) -> list[str]:
         rows.append([task, how, *cells, f"{median(experiment.rates[arm, how]):.0f}"])
     pairs = [(("everest", f"{r}% on average"), ("everest", f"{r}% of each")) for r in (60, 40)]
     titles = ["task", "", "kept, mean", "least", "most", "clips a second"]
-    return [*table(titles, rows), "", *compared(experiment, pairs)]
+    return [*table(titles, rows), "", *compared(experiment, pairs, "f")]
 
 
 def blocks(folder: Path) -> dict[str, list[str]]:
@@ -268,16 +311,17 @@ def blocks(folder: Path) -> dict[str, list[str]]:
             experiment = Experiment(some, groups)
             name = f"{letter}, {profile}, equal {equal}" if letter == "a" else f"{letter}, {profile}"
             found[f"{name}, accuracy"] = accuracies(experiment)
+            found[f"{name}, learnt nothing"] = stuck(experiment)
             if letter == "a":
-                found[f"{name}, differences"] = against(experiment, "everest")
-                found[f"{name}, choice"] = compared(experiment, of_choice())
+                found[f"{name}, differences"] = against(experiment, "everest", letter)
+                found[f"{name}, choice"] = compared(experiment, of_choice(), letter)
                 found[f"{name}, by source"] = by_source(experiment)
             elif letter == "b":
                 found[f"{name}, fine-tuning"] = keep_ratios(experiment, profile)
                 found[f"{name}, pre-training"] = pretrained_ratios(experiment)
             elif letter in {"c", "d", "e"}:
                 ours = {"c": "evenly spread", "d": "l2 of the embedding", "e": "camera=still"}[letter]
-                found[f"{name}, differences"] = against(experiment, ours)
+                found[f"{name}, differences"] = against(experiment, ours, letter)
             elif letter == "f":
                 found[f"{name}, differences"] = adaptive(experiment)
     return {name: made for name, made in (*found.items(), *of_files(folder)) if made}

@@ -22,7 +22,7 @@ def budget(folder: Path, profile: str) -> list[str]:
     path = folder / f"e_budget-{profile}.json"
     if not path.exists():
         return []
-    found = json.loads(path.read_text())
+    found = json.loads(path.read_text())["found"]
     by_key: dict[tuple[Any, ...], dict[str, Any]] = {}
     for row in found:
         by_key.setdefault((row["task"], row["moves"], row["pixels"], row["clips"]), {})[row["camera"]] = row
@@ -58,7 +58,7 @@ def chosen(folder: Path, profile: str) -> list[str]:
     names = ("inside", "inside_blindly", "after_cut", "after_cut_blindly")
     rows = [
         [row["task"], str(row["clips"]), row["arm"], *(f"{100 * row[name]:.0f} %" for name in names)]
-        for row in json.loads(path.read_text())
+        for row in json.loads(path.read_text())["found"]
     ]
     titles = ["inside the clip", "of all candidates", "pairs after a cut", "of all candidates"]
     return [*table(["task", "clips", "", *titles], rows), ""]
@@ -69,7 +69,7 @@ def agreement(folder: Path, profile: str) -> list[str]:
     path = folder / f"d_agreement-{profile}.json"
     if not path.exists():
         return []
-    found = json.loads(path.read_text())
+    found = json.loads(path.read_text())["found"]
     rows = [
         [row["name"], f"{row['ms_per_clip']:.2f}", *(f"{100 * each['mean']:.1f} %" for each in row["agreement"])]
         for row in found["scorings"]
@@ -78,6 +78,20 @@ def agreement(folder: Path, profile: str) -> list[str]:
     hardware = f"{found['hardware']['name']}, {found['hardware']['threads']} threads"
     where = f"{found['num_clips']} clips of the footage; {found['size']}, {found['checkpoint']}; {hardware}"
     return [*table(["score", "ms a clip", *ratios], rows), "", where, ""]
+
+
+def tuning(folder: Path, profile: str) -> list[str]:
+    """What learning rates were chosen by: accuracy on groups that were held out of the training clips."""
+    path = folder / "tuning.jsonl"
+    keys = ("profile", "stage", "arm", "rate", "task", "made_of")
+    found = [row for row in Results(path, keys) if row["profile"] == profile]
+    tasks = sorted({row["task"] for row in found})
+    rows = []
+    for stage, arm, rate in sorted({(row["stage"], row["arm"], row["rate"]) for row in found}):
+        by_task = {r["task"]: r["accuracy"] for r in found if (r["stage"], r["arm"], r["rate"]) == (stage, arm, rate)}
+        cells = [f"{100 * by_task[task]:.1f}" if task in by_task else "" for task in tasks]
+        rows.append([stage, arm, f"{rate:g}", *cells, f"{100 * mean(by_task.values()):.1f}"])
+    return [*table(["", "", "base learning rate", *tasks, "mean"], rows), ""] if rows else []
 
 
 def ready_made(folder: Path) -> list[str]:
@@ -103,6 +117,7 @@ def of_files(folder: Path) -> Iterator[tuple[str, list[str]]]:
     """Make all tables of measurements, with their names; those of which there are none are empty."""
     yield "ready-made", ready_made(folder)
     for profile in PROFILES:
+        yield f"a, {profile}, tuning", tuning(folder, profile)
         yield f"c, {profile}, chosen", chosen(folder, profile)
         yield f"d, {profile}, agreement", agreement(folder, profile)
         yield f"e, {profile}, budget", budget(folder, profile)

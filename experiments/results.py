@@ -106,13 +106,15 @@ def paired_over_seeds(first: Sequence[float], second: Sequence[float]) -> tuple[
     """Compare two arms seed by seed.
 
     Returns:
-        The difference, first less second, and the probability of one as large where both are equal (paired t test; 1
-        where all differences are zero, 0 where they are all the same and not).
+        The difference, first less second, and the probability of one as large where both are equal: of a paired t test;
+        where all differences are the same, of a sign test, and 1 where they are zero.
     """
     differences = np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64)
     found = over_seeds(differences.tolist())
-    if len(differences) < 2 or not np.ptp(differences):  # all equal: certain if they are not 0
-        return found, float(len(differences) < 2 or not differences.any())
+    if not differences.any():
+        return found, 1.0
+    if not np.ptp(differences):
+        return found, 2.0 ** (1 - len(differences))
     return found, float(stats.ttest_1samp(differences, 0.0).pvalue)
 
 

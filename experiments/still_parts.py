@@ -20,9 +20,9 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from lists import write_table
 from time_tasks import BASE_FPS, TASKS, require_new
 from torch import Tensor
-from trials import write_table
 
 import everest
 from everest.errors import DataError, EverestError

@@ -5,9 +5,6 @@ stopped half way has all arms of some seeds. Pre-trained weights are kept under 
 experiment with the same arm finds them.
 """
 
-import csv
-import hashlib
-import io
 import json
 import sys
 import time
@@ -19,7 +16,20 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from profiles import Profile, Settings
+from lists import (
+    CONTROL,
+    Bench,
+    contents,
+    digest_of,
+    fits_memory,
+    groups_of,
+    made_of,
+    sampling,
+    schedule,
+    tuning_schedule,
+    write_groups,
+)
+from profiles import Settings
 from results import Results, as_hex
 from time_tasks import BASE_FPS, TASKS
 
@@ -27,23 +37,21 @@ import everest
 from everest.bench.hardware import describe_hardware
 from everest.errors import ConfigError, DataError
 from everest.evaluation.devices import choose_device
-from everest.inference.feature_rows import Features
-from everest.inference.probing import ProbeReport
+from everest.inference.feature_rows import Features, read_features
 from everest.inference.probing import probe as probe_features
 from everest.links import write_new
 from everest.training.metrics import read_metrics
 
-Tuning = Settings | Callable[["Bench", str, Path | None], Settings]
+Tuning = Settings | Callable[[Bench, str, Path | None], Settings]
 """Settings of fine-tuning; or what finds them, for a task and the weights it starts from."""
 KEYS = ("profile", "equal", "task", "arm", "how", "seed", "made_of", "settings")
 PROBES = {"frozen": None, "frozen, 60 %": 0.6}
 """Ways to classify frozen features -> the share of tokens that they are of; None: all."""
 UNTRAINED: Settings = {"optim.base_lr": 1e-12}  # one epoch of it leaves weights as they were drawn
 NUM_LOSSES = 20  # of a run, in results
+RATE_CLIPS = 20_000  # to measure a rate by, at most
 TIMES = "times"
-"""Among settings of fine-tuning: how many times as many clips as others see."""
-CONTROL = "-control"
-"""Ends the name of a task whose clips are filled with their middle frame."""
+"""Among settings: how many times as many clips as others see."""
 
 
 @dataclass(frozen=True)
@@ -57,14 +65,16 @@ class Arm:
         probed: Ways to classify frozen features, of :data:`PROBES`; without pre-training those of weights as drawn.
         also: Tells more of a classifier, from bench, task and its run folder, for the results.
         features: Gives features of the training and of the test clips of a task, which are classified instead.
+        num_seeds: Only so many seeds are made of it, from 0 on; None: all.
     """
 
     name: str
     pretraining: Settings | None
     tunings: Mapping[str, Tuning] = field(default_factory=dict)
     probed: tuple[str, ...] = tuple(PROBES)
-    also: Callable[["Bench", str, Path], dict[str, Any]] | None = None
-    features: Callable[["Bench", str], tuple[Features, Features]] | None = None
+    also: Callable[[Bench, str, Path], dict[str, Any]] | None = None
+    features: Callable[[Bench, str], tuple[Features, Features]] | None = None
+    num_seeds: int | None = None
 
     @property
     def hows(self) -> tuple[str, ...]:
@@ -72,123 +82,22 @@ class Arm:
         return (*self.tunings, *self.probed)
 
 
-def as_settings(*parts: Settings) -> list[str]:
+def as_settings(*parts: Mapping[str, object]) -> list[str]:
     """Write settings as the command line takes them, later ones over earlier ones."""
     merged: dict[str, object] = {}
     for part in parts:
-        merged |= part
+        merged.update(part)
     return [f"{key}={str(value).lower() if isinstance(value, bool) else value}" for key, value in merged.items()]
-
-
-@dataclass(frozen=True)
-class Bench:
-    """Where an experiment is made.
-
-    Attributes:
-        data: The folder that ``prepare.py`` has made.
-        out: Results, and the runs they come from.
-        profile: How large everything is.
-        equal: ``steps``; or ``time``: every arm is pre-trained as long as VideoMAE is on this machine.
-        minutes: Of equal time, how long; None: as long as the profile's clips take VideoMAE.
-        chosen: Tasks to do, in this order; none: all.
-        kept: A folder for results; None: in that of the runs.
-    """
-
-    data: Path
-    out: Path
-    profile: Profile
-    equal: str = "steps"
-    minutes: float | None = None
-    chosen: tuple[str, ...] = ()
-    kept: Path | None = None
-
-    @property
-    def results(self) -> Path:
-        """The folder of results."""
-        return self.kept or self.out / "results"
-
-    @property
-    def footage(self) -> Path:
-        """What is learnt from without labels."""
-        return self.data / "footage" / "manifest.csv"
-
-    def tasks(self) -> tuple[str, ...]:
-        """Names of the labelled tasks."""
-        found = tuple(sorted(path.parent.name for path in (self.data / "tasks").glob("*/manifest.csv")))
-        if not found:
-            raise DataError(f"{self.data}/tasks holds no tasks: make them with prepare.py")
-        controls = {f"{path.parent.name}{CONTROL}" for path in (self.data / "controls").glob("*/manifest.csv")}
-        if wrong := set(self.chosen) - set(found) - controls:
-            raise DataError(f"no task {', '.join(sorted(wrong))}; there are {', '.join(found)}")
-        return self.chosen or found
-
-    def manifest(self, task: str) -> Path:
-        """The list of a task."""
-        folder = "controls" if task.endswith(CONTROL) else "tasks"
-        return self.data / folder / task.removesuffix(CONTROL) / "manifest.csv"
-
-
-def write_table(path: Path, names: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Write a list of clips, whole or not at all."""
-    table = io.StringIO()
-    csv.writer(table).writerows([names, *rows])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_new(path, table.getvalue())
-
-
-def digest_of(*given: object) -> str:
-    """Say in short what a result comes from."""
-    return hashlib.sha256(repr(given).encode()).hexdigest()[:12]
-
-
-def contents(manifest: Path) -> str:
-    """Say in short what a list holds: its text and the sizes of its files; clips made anew differ in size."""
-    text = manifest.read_text()
-    rows = csv.DictReader(io.StringIO(text))
-    return digest_of(text, [(manifest.parent / row["path"]).stat().st_size for row in rows])
-
-
-def made_of(bench: Bench, task: str) -> str:
-    """Say in short what results of a task come from: clips with labels, footage, and the profile."""
-    return digest_of(contents(bench.manifest(task)), contents(bench.footage), bench.profile)
-
-
-def write_groups(bench: Bench, task: str, name: str) -> None:
-    """Write down which scene or video each test clip is from, in ``groups``; clips of one are not independent."""
-    path = bench.results / "groups" / f"{name}.json"
-    if path.exists():
-        return
-    with bench.manifest(task).open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row.get("split") == "test"]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_new(path, json.dumps([row.get("group") or row["path"] for row in rows]))
-
-
-def sampling(task: str) -> Settings:
-    """Say which frames a clip of a task takes: of a task of time all that were rendered, else one second.
-
-    Data of ``moving_camera.py`` holds just the frames of a clip, which c and e say in their arms.
-    """
-    if task.removesuffix(CONTROL) in TASKS:
-        return {"clip.fps": BASE_FPS, "evaluation.num_segments": 1}
-    return {"clip.fps": BASE_FPS / 2, "evaluation.num_segments": 3}
-
-
-def schedule(manifest: Path, num_clips: int, most_epochs: int = 100_000) -> dict[str, object]:
-    """Say for how many epochs so many clips come round, and warm up for a tenth of them."""
-    with manifest.open(newline="") as file:
-        num_videos = sum(row.get("split", "") in {"", "train", None} for row in csv.DictReader(file))
-    if not num_videos:
-        raise DataError(f"{manifest} has no clips for training")
-    num_epochs = min(max(1, round(num_clips / num_videos)), most_epochs)
-    return {"optim.epochs": num_epochs, "optim.warmup_epochs": num_epochs / 10}
 
 
 def pretrain(bench: Bench, settings: Settings, seed: int, num_clips: int | None = None) -> Path:
     """Pre-train, or find it done; gives the run folder."""
-    profile = bench.profile
-    times = schedule(bench.footage, profile.pretrain_clips if num_clips is None else num_clips)
-    words = as_settings(profile.clip, {"clip.fps": BASE_FPS}, profile.pretraining, times, settings, {"run.seed": seed})
+    profile, settings = bench.profile, dict(settings)
+    num_clips = profile.pretrain_clips if num_clips is None else num_clips
+    times = schedule(bench.footage, round(num_clips * float(str(settings.pop(TIMES, 1)))))
+    base = {"clip.fps": BASE_FPS, "data.memory_cache": fits_memory(bench.footage)}
+    more = profile.pretraining_of(settings)
+    words = as_settings(profile.clip, base, more, times, settings, {"run.seed": seed})
     out = bench.out / "pretrained" / digest_of(contents(bench.footage), sorted(words))
     everest.pretrain(recipe="demo", data=bench.footage, out=out, settings=words)
     return out
@@ -204,13 +113,12 @@ def classify(bench: Bench, task: str, init: Path | None, settings: Settings, see
     """Fine-tune and evaluate; gives the run folder and what was found."""
     manifest, profile = bench.manifest(task), bench.profile
     settings = dict(settings)
-    times = int(str(settings.pop(TIMES, 1)))
-    epochs = schedule(manifest, times * profile.finetune_clips, most_epochs=times * profile.finetune_epochs)
+    epochs = tuning_schedule(bench, task, float(str(settings.pop(TIMES, 1))))
     words = as_settings(
         profile.clip,
-        {"run.evaluate_every_epochs": 0},
+        {"run.evaluate_every_epochs": 0, "data.memory_cache": fits_memory(manifest)},
         sampling(task),
-        profile.finetuning,
+        profile.finetuning_of(fresh=init is None),
         epochs,
         settings,
         {"run.seed": seed, "selection.seed": seed},
@@ -245,11 +153,18 @@ def probe(bench: Bench, task: str, run: Path, keep_ratio: float | None) -> dict[
         if not table.exists():  # the same weights may be those of two arms
             manifest = bench.manifest(task)
             everest.embed(run, manifest, table, split=split, views=views, keep_ratio=keep_ratio, num_workers=0)
-    return _accuracies(everest.probe(*tables))
+    return classify_features(bench, task, *(read_features(table) for table in tables))
 
 
-def _accuracies(found: ProbeReport) -> dict[str, Any]:
-    return {"majority": found.majority} | {result.name: result.top1 for result in found.results}
+def classify_features(bench: Bench, task: str, train: Features, test: Features) -> dict[str, Any]:
+    """Classify the test clips of a task by features: accuracies, and which clips were right, by classifier."""
+    if [Path(row.path).resolve() for row in test.rows] != list(groups_of(bench, task, "test")):
+        raise DataError(f"{task}: features are not of the test clips in their order; was one not read?")
+    groups = groups_of(bench, task, "train")
+    found = probe_features(train, test, groups=[groups[Path(row.path).resolve()] for row in train.rows])
+    right = {result.name: as_hex([int(each) for each in result.right]) for result in found.results}
+    accuracies = {result.name: result.top1 for result in found.results}
+    return {"majority": found.majority, **accuracies, "right_by": right, "num_test": len(test.rows)}
 
 
 def trials(bench: Bench, arms: Sequence[Arm], seeds: Sequence[int], tasks: Sequence[str]) -> Iterator[dict[str, Any]]:
@@ -258,7 +173,7 @@ def trials(bench: Bench, arms: Sequence[Arm], seeds: Sequence[int], tasks: Seque
     for task, name in names.items():
         write_groups(bench, task, name)
     for seed in seeds:
-        for arm in arms:
+        for arm in (arm for arm in arms if arm.num_seeds is None or seed < arm.num_seeds):
             for task in tasks:
                 for how in arm.hows:
                     where = {"profile": bench.profile.name, "equal": bench.equal, "task": task, "made_of": names[task]}
@@ -277,7 +192,7 @@ def _settings_of(bench: Bench, arm: Arm, how: str, task: str) -> str:
 def num_clips_of(bench: Bench, settings: Settings, reference: Settings | None) -> int:
     """Say on how many clips an arm is pre-trained: as many as all, or as many as its time is enough for.
 
-    Rates are measured once, by training on a tenth of the clips, and kept; nothing else should run meanwhile.
+    Rates are measured once, by training on a tenth of the clips at most, and kept; nothing else should run meanwhile.
 
     Raises:
         ConfigError: Time is to be equal to that of no arm.
@@ -285,21 +200,33 @@ def num_clips_of(bench: Bench, settings: Settings, reference: Settings | None) -
     num_clips = bench.profile.pretrain_clips
     if bench.equal == "steps":
         return num_clips
-    rate = _rate(bench, settings)
+    rate = rate_of(bench, settings)
     if bench.minutes is not None:
         return max(1, round(rate * 60 * bench.minutes))
     if reference is None:
         raise ConfigError("--equal time: this experiment has no arm whose time others are given; add --minutes")
-    return round(num_clips * rate / _rate(bench, reference))
+    return round(num_clips * rate / rate_of(bench, reference))
 
 
-def _rate(bench: Bench, settings: Settings) -> float:
+def rate_of(bench: Bench, settings: Settings) -> float:
     """Clips a second in pre-training."""
+    name = digest_of(contents(bench.footage), bench.profile, sorted(as_settings(settings)))
+    return _kept_rate(
+        bench, name, lambda: pretrain(bench, settings, 0, min(RATE_CLIPS, bench.profile.pretrain_clips // 10))
+    )
+
+
+def tuning_rate_of(bench: Bench, task: str, settings: Settings) -> float:
+    """Clips a second in fine-tuning."""
+    name = digest_of(contents(bench.manifest(task)), bench.profile, sorted(as_settings(settings)))
+    return _kept_rate(bench, name, lambda: classify(bench, task, None, settings | {TIMES: 0.1}, 0)[0])
+
+
+def _kept_rate(bench: Bench, name: str, train: Callable[[], Path]) -> float:
     kept = bench.out / f"rates-{bench.profile.name}.json"
     rates: dict[str, float] = json.loads(kept.read_text()) if kept.exists() else {}
-    name = digest_of(contents(bench.footage), bench.profile, sorted(as_settings(settings)))
     if name not in rates:
-        rates[name] = clips_per_second(pretrain(bench, settings, 0, bench.profile.pretrain_clips // 10))
+        rates[name] = clips_per_second(train())
         write_new(kept, json.dumps(rates))
     return rates[name]
 
@@ -314,7 +241,7 @@ def measure(bench: Bench, arm: Arm, trial: Mapping[str, Any], reference: Setting
     """Make one trial, with the pre-training that it needs."""
     task, how, seed = trial["task"], trial["how"], trial["seed"]
     if arm.features is not None:
-        return _accuracies(probe_features(*arm.features(bench, task)))
+        return classify_features(bench, task, *arm.features(bench, task))
     num_clips = 0 if arm.pretraining is None else num_clips_of(bench, arm.pretraining, reference)
     init = None if arm.pretraining is None else pretrain(bench, arm.pretraining, seed, num_clips)
     known: dict[str, Any] = {"hardware": hardware(), "pretrain_clips": num_clips}

@@ -21,31 +21,21 @@ import c_frames
 import d_scores
 import e_camera
 import f_adaptive
+import tuning
 from c_frames import after_cut, is_inside
 from command import chosen_arms
 from e_camera import foreground, shows_foreground
 from f_adaptive import coverage_for
+from lists import Bench, contents, digest_of, sampling, schedule
 from moving_camera import look_through, pan, shake
 from plots import draw
 from profiles import PROFILES, Profile
-from report import blocks, fill
+from report import Experiment, blocks, compared, fill, stuck
 from results import as_hex, from_hex, holm
-from simple import differences
+from simple import differences, rhythm
 from still_parts import MOST_MOTION, put_among, quiet_parts
-from trials import (
-    TIMES,
-    UNTRAINED,
-    Arm,
-    Bench,
-    as_settings,
-    contents,
-    digest_of,
-    losses_of,
-    num_clips_of,
-    sampling,
-    schedule,
-    trials,
-)
+from time_tasks import scene_in
+from trials import TIMES, UNTRAINED, Arm, as_settings, losses_of, num_clips_of, trials
 
 from everest.api import finetune_config, pretrain_config
 from everest.tokens.others.adaptive import count_by_coverage
@@ -189,6 +179,86 @@ def test_tasks_are_chosen_by_name(tmp_path: Path) -> None:
         a_bench(tmp_path, "walks").tasks()
 
 
+def test_learning_rates_are_chosen_on_training_clips_alone(tmp_path: Path) -> None:
+    bench = a_bench(tmp_path / "data", "speed")
+    rows = [(f"1x/{n:03}-0.mp4", "1x", "test" if n < 10 else "train", f"scene {n // 2}") for n in range(100)]
+    manifest = write(bench.manifest("speed"), [("path", "label", "split", "group"), *rows])
+    for path, *_ in rows:
+        write(manifest.parent / path, [])
+    held_out = tuning.hold_out(bench, tmp_path / "out" / "held-out")
+    with held_out.manifest("speed").open() as file:
+        found = list(csv.DictReader(file))
+    assert [(held_out.manifest("speed").parent / row["path"]).resolve() for row in found] == [
+        manifest.parent / path for path, _, split, _ in rows if split == "train"
+    ]
+    by_split = {split: {row["group"] for row in found if row["split"] == split} for split in ("train", "test")}
+    assert not by_split["train"] & by_split["test"]
+    assert 3 <= len(by_split["test"]) <= 18
+    known = [trial["made_of"] for trial in tuning.trials(held_out)]
+    chosen = replace(held_out, profile=replace(held_out.profile, finetuning_rates={"fresh": 1.0}))
+    assert [trial["made_of"] for trial in tuning.trials(chosen)] == known
+
+
+def test_rates_are_those_that_were_chosen_for_an_arm() -> None:
+    profile = Profile("some", {}, 1, 1, 1, {"a": 1}, {"b": 2}, {"tube": 0.5}, {"fresh": 0.25})
+    assert profile.pretraining_of({"selection.method": "tube"}) == {"a": 1, "optim.base_lr": 0.5}
+    assert profile.pretraining_of({"selection.method": "rero"}) == {"a": 1}
+    assert profile.finetuning_of(fresh=True) == {"b": 2, "optim.base_lr": 0.25}
+    assert profile.finetuning_of(fresh=False) == {"b": 2}
+
+
+def test_an_arm_may_be_made_of_some_seeds_only(tmp_path: Path) -> None:
+    arms = [Arm("all", None, {"all": {}}, probed=()), Arm("few", None, {"all": {}}, probed=(), num_seeds=1)]
+    made = [(trial["arm"], trial["seed"]) for trial in trials(a_bench(tmp_path), arms, [0, 1], ["speed"])]
+    assert made == [("all", 0), ("few", 0), ("all", 1)]
+
+
+def test_how_change_is_spread_over_a_clip_says_nothing_of_its_amount() -> None:
+    frames = noise(1, 4, 6, 3).expand(8, -1, -1, -1)
+    assert rhythm(frames) == [0.0] * 15
+    even = (torch.arange(8)[:, None, None, None] * torch.ones(8, 4, 6, 3)).to(torch.uint8)
+    assert rhythm(even) == pytest.approx(rhythm(even * 5), abs=1e-6)
+    uneven = even.clone()
+    uneven[4:] += 3
+    assert max(rhythm(uneven)[:7]) == rhythm(uneven)[3] > 0.5
+
+
+def test_scenes_are_read_from_names_of_known_data_sets() -> None:
+    assert scene_in("v_ApplyEyeMakeup_g01_c01.avi") == scene_in("v_ApplyEyeMakeup_g01_c02.avi")
+    assert scene_in("v_ApplyEyeMakeup_g01_c01.avi") != scene_in("v_ApplyEyeMakeup_g02_c01.avi")
+    assert scene_in("RATRACE_wave_f_nm_np1_fr_goo_37.avi") == "RATRACE"
+    assert scene_in("my holiday.mp4") == "my holiday.mp4"
+
+
+def test_results_of_different_settings_are_not_mixed() -> None:
+    row = json.loads(result("everest", 0, [1, 0]))
+    Experiment([row, row | {"seed": 1}], {})
+    with pytest.raises(DataError, match="speed, everest, 60 %: results of different settings"):
+        Experiment([row, row | {"seed": 1, "settings": "z"}], {})
+    with pytest.raises(DataError, match="results of different hardware"):
+        Experiment([row | {"equal": "time", "hardware": name, "seed": n} for n, name in enumerate(("one", "two"))], {})
+
+
+def test_only_what_was_asked_before_is_tested() -> None:
+    rows = [
+        json.loads(result(arm, seed, [1, 1, 1, seed % 2] if arm == "everest" else [1, 0, 0, (seed // 2) % 2]))
+        for arm in ("everest", "random", "none")
+        for seed in range(5)
+    ]
+    experiment = Experiment(rows, {})
+    table = compared(experiment, [(("everest", "60 %"), (other, "60 %")) for other in ("random", "none")], "a")
+    assert ", p 0.0" in table[2]
+    assert ", p " not in table[3]
+    assert "5 of 5" in table[3]
+    assert ", p " not in compared(experiment, [(("everest", "60 %"), ("random", "60 %"))], "b")[2]
+
+
+def test_runs_that_learnt_nothing_are_counted() -> None:
+    rows = [json.loads(result("none", seed, [1, 0])) | {"losses": [1.4, end]} for seed, end in enumerate((1.38, 0.9))]
+    assert stuck(Experiment(rows, {}))[2] == "| speed | none | 60 % | 1 of 2 |"  # a majority of 0.25: four classes
+    assert stuck(Experiment(rows[1:], {})) == ["All have learnt.", ""]
+
+
 def test_arms_are_fine_tuned_and_probed() -> None:
     assert Arm("some", {}, {"all": {}}).hows == ("all", "frozen", "frozen, 60 %")
     assert Arm("some", {}, {"all": {}}, probed=()).hows == ("all",)
@@ -205,11 +275,12 @@ def test_every_arm_has_settings_that_fit(experiment: ModuleType, profile: Profil
     times = {"optim.epochs": 10, "optim.warmup_epochs": 1}
     for arm in experiment.ARMS:
         for given in [] if arm.pretraining is None else [arm.pretraining, UNTRAINED]:
-            words = as_settings(profile.clip, profile.pretraining, times, given)
+            settings = {key: value for key, value in given.items() if key != TIMES}
+            words = as_settings(profile.clip, profile.pretraining_of(settings), times, settings)
             assert pretrain_config("demo", words).model.size == profile.clip["model.size"]
-        for tuning in arm.tunings.values():
-            settings = {} if callable(tuning) else {key: value for key, value in tuning.items() if key != TIMES}
-            words = as_settings(profile.clip, sampling("speed"), profile.finetuning, times, settings)
+        for given in arm.tunings.values():
+            settings = {} if callable(given) else {key: value for key, value in given.items() if key != TIMES}
+            words = as_settings(profile.clip, sampling("speed"), profile.finetuning_of(fresh=True), times, settings)
             assert finetune_config("demo", words).clip.num_frames == profile.clip["clip.num_frames"]
 
 
@@ -286,7 +357,7 @@ def test_tables_say_what_results_say(tmp_path: Path) -> None:
     assert "| everest | 87.5 " in text
     assert "| none | 37.5 " in text
     difference = made["a, cpu, equal steps, differences"][2]
-    assert difference == "| 60 % | everest | none | 50.0 (50.0 to 50.0); videos 50.0 to 50.0 |"
+    assert difference == "| 60 % | everest | none | 50.0 (50.0 to 50.0), 2 of 2; videos 50.0 to 50.0 |"
     sources = made["a, cpu, equal steps, by source"]
     assert sources[2] == "|  | fine-tuned | home (2) | street (2) |"
     assert sources[4:6] == [

@@ -4,7 +4,10 @@ import csv
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +16,7 @@ sys.path.append(str(Path(__file__).parents[2] / "experiments"))
 import time_tasks
 
 import everest
+from everest.datasets import ClipRecord
 from everest.video import read_clip
 
 SCRIPT = Path(time_tasks.__file__)
@@ -61,10 +65,60 @@ def test_backwards_is_the_other_way_round_and_speed_takes_every_second_frame(tmp
     assert (slow[0::2] - fast[2:6]).abs().mean() < 1  # frames -4 -2 0 2 of both
 
 
-def test_the_control_shows_one_picture_in_all_classes(tmp_path: Path) -> None:
-    clips = [frames(tmp_path / "still", row) for row in render("direction", tmp_path / "still", "--still")[:2]]
-    assert (clips[0] - clips[1]).abs().max() == 0
-    assert (clips[0] - clips[0][:1]).abs().mean() < 1
+def test_the_control_fills_each_clip_with_one_of_its_own_frames(tmp_path: Path) -> None:
+    moving = render("speed", tmp_path / "moving")
+    places = set()
+    for row, same in zip(moving, render("speed", tmp_path / "still", "--still"), strict=True):
+        clip, still = frames(tmp_path / "moving", row), frames(tmp_path / "still", same)
+        assert row == same
+        assert (still - still[0]).abs().max() < 3  # but for rounding of colours
+        distances = (clip - still[0]).abs().mean(dim=(1, 2, 3))
+        assert distances.min() < 1
+        places.add(int(distances.argmin()))
+    assert len(places) > 1
+
+
+def windows(fps: float, num_frames: int, most: int, name: str, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    monkeypatch.setattr(time_tasks, "probe", lambda _: SimpleNamespace(fps=fps, num_frames=num_frames))
+    return time_tasks.windows_of(ClipRecord(Path(name)), 28, most)
+
+
+@pytest.mark.parametrize(("fps", "step"), [(15.0, 1), (18.0, 1), (23.976, 2), (25.0, 2), (29.97, 2), (60.0, 4)])
+def test_steps_are_whole_frames_and_equal_and_no_window_leaves_its_video(
+    fps: float, step: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    length = 28 * step + 1
+    found = windows(fps, 3 * length + 10, 6, "a.mp4", monkeypatch)
+    assert len(found) == 3
+    shown = []
+    for window in found:
+        assert window.step == step
+        for way in ((1, 1), (2, 1), (4, 1), (1, -1)):
+            places = time_tasks.places(window, way, 8, fastest=4)
+            steps = [second - first for first, second in pairwise(places)]
+            assert steps == [way[0] * way[1] * step] * 7
+            assert min(places) >= window.first
+            assert max(places) < window.first + length
+        assert {time_tasks.places(window, (speed, 1), 8, fastest=4)[4] for speed in (1, 2, 4)} == {
+            time_tasks.places(window, (1, -1), 8, fastest=4)[3]
+        }
+        shown.append(range(window.first, window.first + length))
+    assert all(one.stop <= two.start for one, two in pairwise(shown))
+    assert shown[0].start >= 0
+    assert shown[-1].stop <= 3 * length + 10
+
+
+def test_where_a_window_lies_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = [windows(30.0, 57 + 19, 1, f"{number}.mp4", monkeypatch)[0].first for number in range(400)]
+    assert set(first) == set(range(20))
+    assert windows(30.0, 57, 1, "a.mp4", monkeypatch)[0].first == 0
+    assert windows(30.0, 56, 1, "a.mp4", monkeypatch) == []
+    assert len(windows(30.0, 57 * 9, 4, "a.mp4", monkeypatch)) == 4
+
+
+@pytest.mark.parametrize("fps", [10.0, 11.5, 20.0, 22.0])
+def test_footage_of_other_rates_is_left_out(fps: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert windows(fps, 1000, 4, "a.mp4", monkeypatch) == []
 
 
 def test_a_folder_that_is_used_is_left_alone(tmp_path: Path) -> None:

@@ -155,6 +155,21 @@ class TestSelectFrames:
         assert chosen.counts.tolist() == [[0, 0, 16, 0, 16, 16]]
         assert chosen.pairs.tolist() == [[0, 2, 4, 5]]
 
+    def test_by_chance_what_moves_makes_no_difference(self) -> None:
+        model, blindly = fresh_encoder(), FRAMES.model_copy(update={"by": "chance"})
+        clips = unpatchify(random_patches(batch=1, seed=2), GRID)[:, :, :2].repeat(300, 1, 6, 1, 1)
+        clips[:, :, 10:] += 1.0
+        _, even = model.select_frames(clips, blindly, selected(1.0), random=False)
+        assert even is not None
+        assert even.pairs.unique(dim=0).tolist() == [[0, 1, 3, 4]]
+        _, drawn = model.select_frames(clips, blindly, selected(1.0), generator=torch.Generator().manual_seed(0))
+        assert drawn is not None
+        shares = torch.bincount(drawn.pairs.flatten(), minlength=6) / 300
+        assert (shares - 4 / 6).abs().max() < 0.1
+        _, chosen = model.select_frames(clips, FRAMES, selected(1.0), generator=torch.Generator().manual_seed(0))
+        assert chosen is not None
+        assert (chosen.pairs == 5).any(dim=1).all()
+
     def test_follows_from_the_seed(self) -> None:
         model, clips = fresh_encoder(), candidate_clips(batch=16)
         drawn = []

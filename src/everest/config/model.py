@@ -171,7 +171,10 @@ class FrameSelectionConfig(Config):
     Attributes:
         enabled: Choose frame pairs by their share of selected tokens instead of taking all frames.
         alpha: Candidates per frame that is kept, above 1.
+        by: ``change``, or as a control ``chance``: pairs of the same candidates are drawn uniformly, and taken evenly
+            where nothing is drawn.
     """
 
     enabled: bool = False
     alpha: float = Field(1.5, gt=1.0)
+    by: Literal["change", "chance"] = "change"

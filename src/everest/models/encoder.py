@@ -145,7 +145,9 @@ class Encoder(nn.Module):
         candidates = replace(self.grid, num_slots=clips.shape[2] // size)
         patches = cut(clips[:, :, : candidates.num_slots * size], candidates, mean, std)
         scores, _ = score_as_set(self.patch_embed, patches, candidates, selection)
-        counts = count_per_pair(scores, candidates, selection.keep_ratio)
+        counts = count_per_pair(scores, candidates, selection.keep_ratio)  # [B, n]
+        if config.by == "chance":
+            counts = torch.zeros_like(counts)  # as of a still clip
         noise = draw_uniform(len(counts), counts.shape[1], generator, clips.device) if random else None
         chosen = select_pairs(counts, self.grid.num_slots, noise)
         return take_pairs(clips, chosen.pairs, size), chosen

@@ -181,6 +181,8 @@ class ClipGraph(nn.Module):
         candidates = replace(self.encoder.grid, num_slots=clips.shape[2] // size)
         changes = self._changes(patchify(clips, candidates).float(), candidates)
         counts = count_per_pair(rero_scores(changes), candidates, self.info.selection.keep_ratio)  # [B, n]
+        if self.info.frame_selection.by == "chance":
+            counts = torch.zeros_like(counts)
         pairs = select_pairs(counts, self.encoder.grid.num_slots).pairs  # [B, k]
         numbers = (pairs.unsqueeze(-1) * size + torch.arange(size, device=pairs.device)).flatten(1)  # [B, T]
         return take_pairs(clips, pairs, size), numbers

@@ -1,0 +1,161 @@
+"""Where an experiment is made, and what its lists of clips say: contents, groups, how often clips come round."""
+
+import csv
+import hashlib
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from profiles import Profile, Settings
+from time_tasks import BASE_FPS, TASKS
+
+from everest.errors import DataError
+from everest.links import write_new
+from everest.video import probe
+
+CACHE_BYTES = 4e9
+CONTROL = "-control"
+"""Ends the name of a task whose clips are filled with their middle frame."""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where an experiment is made.
+
+    Attributes:
+        data: The folder that ``prepare.py`` has made.
+        out: Results, and the runs they come from.
+        profile: How large everything is.
+        equal: ``steps``; or ``time``: every arm is pre-trained as long as VideoMAE is on this machine.
+        minutes: Of equal time, how long; None: as long as the profile's clips take VideoMAE.
+        chosen: Tasks to do, in this order; none: all.
+        kept: A folder for results; None: in that of the runs.
+    """
+
+    data: Path
+    out: Path
+    profile: Profile
+    equal: str = "steps"
+    minutes: float | None = None
+    chosen: tuple[str, ...] = ()
+    kept: Path | None = None
+
+    @property
+    def results(self) -> Path:
+        """The folder of results."""
+        return self.kept or self.out / "results"
+
+    @property
+    def footage(self) -> Path:
+        """What is learnt from without labels."""
+        return self.data / "footage" / "manifest.csv"
+
+    def tasks(self) -> tuple[str, ...]:
+        """Names of the labelled tasks."""
+        found = tuple(sorted(path.parent.name for path in (self.data / "tasks").glob("*/manifest.csv")))
+        if not found:
+            raise DataError(f"{self.data}/tasks holds no tasks: make them with prepare.py")
+        controls = {f"{path.parent.name}{CONTROL}" for path in (self.data / "controls").glob("*/manifest.csv")}
+        if wrong := set(self.chosen) - set(found) - controls:
+            raise DataError(f"no task {', '.join(sorted(wrong))}; there are {', '.join(found)}")
+        return self.chosen or found
+
+    def manifest(self, task: str) -> Path:
+        """The list of a task."""
+        folder = "controls" if task.endswith(CONTROL) else "tasks"
+        return self.data / folder / task.removesuffix(CONTROL) / "manifest.csv"
+
+
+def write_table(path: Path, names: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Write a list of clips, whole or not at all."""
+    table = io.StringIO()
+    csv.writer(table).writerows([names, *rows])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_new(path, table.getvalue())
+
+
+def digest_of(*given: object) -> str:
+    """Say in short what a result comes from."""
+    return hashlib.sha256(repr(given).encode()).hexdigest()[:12]
+
+
+def contents(manifest: Path) -> str:
+    """Say in short what a list holds: its text and the sizes of its files; clips made anew differ in size."""
+    text = manifest.read_text()
+    rows = csv.DictReader(io.StringIO(text))
+    return digest_of(text, [(manifest.parent / row["path"]).stat().st_size for row in rows])
+
+
+def made_of(bench: Bench, task: str) -> str:
+    """Say in short what results of a task come from: clips with labels, footage, and the profile."""
+    return digest_of(contents(bench.manifest(task)), contents(bench.footage), bench.profile)
+
+
+def write_groups(bench: Bench, task: str, name: str) -> None:
+    """Write down which scene or video each test clip is from, in ``groups``; clips of one are not independent."""
+    path = bench.results / "groups" / f"{name}.json"
+    if path.exists():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_new(path, json.dumps(list(groups_of(bench, task, "test").values())))
+
+
+def groups_of(bench: Bench, task: str, split: str) -> dict[Path, str]:
+    """Give the scene or video of each clip of a part of a task, in the order of the list."""
+    manifest = bench.manifest(task)
+    with manifest.open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row.get("split") == split]
+    return {(manifest.parent / row["path"]).resolve(): row.get("group") or row["path"] for row in rows}
+
+
+def sampling(task: str) -> Settings:
+    """Say which frames a clip of a task takes: of a task of time all that were rendered, else one second.
+
+    Data of ``moving_camera.py`` holds just the frames of a clip, which c and e say in their arms.
+    """
+    if task.removesuffix(CONTROL) in TASKS:
+        return {"clip.fps": BASE_FPS, "evaluation.num_segments": 1}
+    return {"clip.fps": BASE_FPS / 2, "evaluation.num_segments": 3}
+
+
+@cache
+def fits_memory(manifest: Path) -> bool:
+    """Whether all decoded frames of a list fit into the memory that one process of several may take."""
+    with manifest.open(newline="") as file:
+        paths = {manifest.parent / row["path"] for row in csv.DictReader(file)}
+    infos = (probe(path) for path in paths)
+    return sum(info.num_frames * info.height * info.width * 3 for info in infos) <= CACHE_BYTES
+
+
+def num_videos_of(manifest: Path) -> int:
+    """Count the clips for training.
+
+    Raises:
+        DataError: There are none.
+    """
+    with manifest.open(newline="") as file:
+        num_videos = sum(row.get("split", "") in {"", "train", None} for row in csv.DictReader(file))
+    if not num_videos:
+        raise DataError(f"{manifest} has no clips for training")
+    return num_videos
+
+
+def schedule(manifest: Path, num_clips: int, most_epochs: int = 100_000) -> dict[str, float]:
+    """Say for how many epochs so many clips come round, and warm up for a tenth of them."""
+    num_epochs = min(max(1, round(num_clips / num_videos_of(manifest))), most_epochs)
+    return {"optim.epochs": num_epochs, "optim.warmup_epochs": num_epochs / 10}
+
+
+def tuning_schedule(bench: Bench, task: str, times: float = 1.0) -> dict[str, float]:
+    """Say for how many epochs a classifier is trained, or for so many times as many."""
+    profile = bench.profile
+    most = max(1, round(times * profile.finetune_epochs))
+    return schedule(bench.manifest(task), round(times * profile.finetune_clips), most_epochs=most)
+
+
+def num_tuning_clips(bench: Bench, task: str) -> float:
+    """Say how many clips a classifier is trained on."""
+    return num_videos_of(bench.manifest(task)) * tuning_schedule(bench, task)["optim.epochs"]

@@ -1,0 +1,118 @@
+"""Choose learning rates for every arm alike, on a part of the training clips; no test clip is looked at.
+
+    python experiments/tuning.py --data runs/experiments/data --out runs/experiments
+
+A fifth of the groups of each task's training clips is held out. Each way to pre-train is tried at three rates, seed 0,
+and its frozen features are classified there, of all tokens and of 60 %, by a linear classifier. Then a fresh network
+and what EVEREST's pre-training gave at the middle rate are fine-tuned at five rates. What is best on average over tasks
+goes into ``profiles.py``, for all experiments.
+"""
+
+import argparse
+import csv
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from a_pretraining import EVEREST, RUNNING_CELL, SIXTY, VIDEOMAE, WITH_RANDOM
+from command import bench_of, parser_of
+from lists import Bench, made_of, write_table
+from profiles import Settings
+from results import Results
+from time_tasks import draw
+from trials import PROBES, classify, pretrain, probe
+
+from everest.errors import EverestError
+
+PRETRAINING: dict[str, Settings] = {
+    "everest": EVEREST,
+    "videomae": VIDEOMAE,
+    "random": WITH_RANDOM,
+    "running-cell": RUNNING_CELL,
+}
+PRETRAINING_RATES = (5e-3, 1e-2, 2e-2)
+FINETUNING_RATES = (1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2)
+SHARE = 5  # one group in so many is held out
+KEYS = ("profile", "stage", "arm", "rate", "task", "made_of")
+
+
+def hold_out(bench: Bench, folder: Path) -> Bench:
+    """Write lists of the training clips alone, of which some groups are for testing; the clips stay where they are."""
+    for task in bench.tasks():
+        source = bench.manifest(task)
+        with source.open(newline="") as file:
+            rows = [row for row in csv.DictReader(file) if row["split"] == "train"]
+        target = folder / "tasks" / task / "manifest.csv"
+        path = Path(os.path.relpath(source.parent, target.parent))
+        lines = [
+            (f"{path / row['path']}", row["label"], "train" if draw(SHARE, row["group"]) else "test", row["group"])
+            for row in rows
+        ]
+        write_table(target, ("path", "label", "split", "group"), lines)
+    with bench.footage.open(newline="") as file:
+        footage = [(row["path"], row["split"]) for row in csv.DictReader(file)]
+    target = folder / "footage" / "manifest.csv"
+    path = Path(os.path.relpath(bench.footage.parent, target.parent))
+    write_table(target, ("path", "split"), [(f"{path / clip}", split) for clip, split in footage])
+    return replace(bench, data=folder)
+
+
+def trials(bench: Bench) -> Iterator[dict[str, Any]]:
+    """List what is tried; what was chosen by it makes no other trials of it."""
+    untuned = replace(bench, profile=replace(bench.profile, pretraining_rates={}, finetuning_rates={}))
+    for task in bench.tasks():
+        where = {"profile": bench.profile.name, "task": task, "made_of": made_of(untuned, task)}
+        for arm in PRETRAINING:
+            for rate in PRETRAINING_RATES:
+                yield {**where, "stage": "pre-training", "arm": arm, "rate": rate}
+        for arm in ("none", "everest"):
+            for rate in FINETUNING_RATES:
+                yield {**where, "stage": "fine-tuning", "arm": arm, "rate": rate}
+
+
+def measure(bench: Bench, held_out: Bench, trial: dict[str, Any]) -> float:
+    """Make one trial: accuracy on what is held out."""
+    task, arm, rate = trial["task"], trial["arm"], {"optim.base_lr": trial["rate"]}
+    if trial["stage"] == "pre-training":
+        run = pretrain(bench, PRETRAINING[arm] | rate, 0)
+        return float(mean(probe(held_out, task, run, keep)["linear"] for keep in PROBES.values()))
+    init = None if arm == "none" else pretrain(bench, EVEREST | {"optim.base_lr": PRETRAINING_RATES[1]}, 0)
+    return float(classify(held_out, task, init, SIXTY | rate, 0)[1]["top1"])
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Try all from the command line."""
+    parser = parser_of(__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    given = parser.parse_args(words)
+    try:
+        bench = bench_of(given)
+        results = Results(bench.results / "tuning.jsonl", KEYS)
+        held_out = hold_out(bench, bench.out / "held-out")
+        for trial in trials(held_out):
+            chosen = given.arms is None or trial["arm"] in given.arms
+            if chosen and not results.knows(trial):
+                print(f"{len(results) + 1}: {trial}", file=sys.stderr)
+                results.add({**trial, "accuracy": measure(bench, held_out, trial)})
+    except EverestError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    for stage, arm in dict.fromkeys((row["stage"], row["arm"]) for row in results):
+        rates = sorted({row["rate"] for row in results if (row["stage"], row["arm"]) == (stage, arm)})
+        found = [
+            mean(row["accuracy"] for row in results if (row["stage"], row["arm"], row["rate"]) == (stage, arm, rate))
+            for rate in rates
+        ]
+        print(
+            f"{stage:13}{arm:14}"
+            + "  ".join(f"{rate:g}: {100 * a:.1f} %" for rate, a in zip(rates, found, strict=True))
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
