@@ -4,11 +4,13 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from everest.cli import build_parser, main
 from everest.datasets import load_data
+from everest.models import classify_clips
 
 SMALL = [
     f"--set={setting}"
@@ -135,6 +137,36 @@ def test_evaluation_leaves_a_picture_and_never_overwrites(
     assert code == 2
     assert "holds files" in err
     assert (out / "evaluation.json").read_bytes() == before
+
+
+def test_an_evaluation_that_was_broken_off_goes_on_by_the_same_command(
+    everest: Run, trained: Path, videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "evaluation"
+    words = ("evaluate", trained / "fine", "--data", videos, "--split", "all", "--out", out)
+    looked_at: list[int] = []
+
+    def look(model: Any, clips: Any, info: Any) -> Any:
+        looked_at.append(len(clips))
+        if len(looked_at) == 4:
+            raise KeyboardInterrupt
+        return classify_clips(model, clips, info)
+
+    monkeypatch.setattr("everest.evaluation.kept.EVERY_SECONDS", 0.0)
+    monkeypatch.setattr("everest.evaluation.views.classify_clips", look)
+    code, _, err = everest(*words, "--views", "20x1")
+    assert code == 130
+    assert "the same command with --out goes on from what was found there" in err
+    assert [path.name for path in out.iterdir()] == ["evaluating"]
+    code, _, err = everest(*words, "--views", "10x1")
+    assert code == 2
+    assert "holds the beginning of an evaluation with other views: go on with that one" in err
+    code, printed, _ = everest(*words, "--views", "20x1", "--json")
+    assert code == 0
+    values = json.loads(printed)
+    assert values["num_clips"] == 6
+    assert sum(looked_at[4:]) < 6 * 20
+    assert sorted(path.name for path in out.iterdir()) == ["confusion.png", "evaluation.json"]
 
 
 def test_an_unreadable_video_is_listed_and_never_replaced(

@@ -44,6 +44,7 @@ _ADVICE: dict[Command, str] = {  # after an interruption
     do.data_check: _AGAIN,
     do.data_pack: _AGAIN,
     do.data_flow: _AGAIN,
+    do.evaluate: ", and the same command with --out goes on from what was found there",
     do_predict: ", and the same command with --out goes on from what that file holds",
 }
 
