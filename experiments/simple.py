@@ -13,6 +13,7 @@ from torch import Tensor
 import everest
 from everest.inference.feature_rows import FeatureRow, Features
 
+LEAST = 1e-2  # grey levels, far less than what moves
 Describe = Callable[[Tensor], list[float]]
 """Gives numbers of the frames of a clip: uint8 [T, H, W, C]."""
 
@@ -27,12 +28,13 @@ def differences(frames: Tensor) -> list[float]:
 def rhythm(frames: Tensor) -> list[float]:
     """Say how change and sharpness are spread over a clip, not how much: uint8 [T, H, W, C] to 2 T - 1 numbers.
 
-    A clip of a task of time should not be told by that: where it is, its frames were taken unevenly, or what they were
-    compressed with shows, such as key frames of the footage at fixed places.
+    A linear classifier should not tell a clip of a task of time by that: where it does, frames were taken unevenly, or
+    what they were compressed with shows, such as key frames of the footage at fixed places. (Neighbours also see how
+    evenly something moves, which is no mistake.)
     """
     values = frames.float()
-    changes = (values[1:] - values[:-1]).abs().mean(dim=(1, 2, 3)).log1p()  # [T-1]
-    edges = (values[:, 1:] - values[:, :-1]).abs().mean(dim=(1, 2, 3)).log1p()  # [T]
+    changes = ((values[1:] - values[:-1]).abs().mean(dim=(1, 2, 3)) + LEAST).log()  # [T-1]
+    edges = ((values[:, 1:] - values[:, :-1]).abs().mean(dim=(1, 2, 3)) + LEAST).log()  # [T]
     return [*(changes - changes.mean()).tolist(), *(edges - edges.mean()).tolist()]
 
 

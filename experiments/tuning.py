@@ -26,7 +26,7 @@ from results import Results
 from time_tasks import draw
 from trials import PROBES, classify, pretrain, probe
 
-from everest.errors import EverestError
+from everest.errors import DataError, EverestError
 
 PRETRAINING: dict[str, Settings] = {
     "everest": EVEREST,
@@ -46,10 +46,14 @@ def hold_out(bench: Bench, folder: Path) -> Bench:
         source = bench.manifest(task)
         with source.open(newline="") as file:
             rows = [row for row in csv.DictReader(file) if row["split"] == "train"]
+        groups = sorted({row["group"] for row in rows})
+        held_out = {group for group in groups if not draw(SHARE, group)} or set(groups[:1])
+        if held_out == set(groups):
+            raise DataError(f"{source}: the training clips are of one scene, so none can be held out")
         target = folder / "tasks" / task / "manifest.csv"
         path = Path(os.path.relpath(source.parent, target.parent))
         lines = [
-            (f"{path / row['path']}", row["label"], "train" if draw(SHARE, row["group"]) else "test", row["group"])
+            (f"{path / row['path']}", row["label"], "test" if row["group"] in held_out else "train", row["group"])
             for row in rows
         ]
         write_table(target, ("path", "label", "split", "group"), lines)
