@@ -8,6 +8,7 @@ Shapes: n videos that are known, K classes.
 import json
 import math
 import time
+import uuid
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
@@ -159,7 +160,7 @@ class KeptResults:
         try:
             if self._file is None:
                 self._folder.mkdir(exist_ok=True)
-                path = self._folder / f"{time.time_ns()}-{self._rank}.jsonl"
+                path = self._folder / f"rank-{self._rank}-{uuid.uuid4().hex}.jsonl"  # of this start alone
                 self._file = self._files.enter_context(append_text(path))
                 self._file.write(json.dumps(self._header) + "\n")
             self._file.write(json.dumps(row | {"probabilities": outcome.tolist()}) + "\n")
