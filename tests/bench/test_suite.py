@@ -30,6 +30,7 @@ def test_what_is_worth_most_comes_first() -> None:
     assert {"base finetune, mine:step", "base pretrain, mine:step", "base pretrain, VideoMAE, transformers"} <= set(
         names
     )
+    assert {"base finetune, VideoMAE, transformers", "base finetune, random at equal count"} <= set(names)
     assert not any(name.startswith("small finetune") for name in names)
     assert {"step", "apart", "largest", "profile", "scores"} == {measurement.kind for measurement in plan}
     apart = {measurement.name for measurement in plan if measurement.kind == "apart"}
@@ -83,7 +84,7 @@ def test_one_that_fails_does_not_cost_the_others(tmp_path: Path, monkeypatch: py
 
 
 def test_a_step_in_a_new_process_is_the_same_one() -> None:
-    options = {"size": "tiny", "task": "pretrain", "selection": "rero", "batch": 1, "peer": None, "compile": False}
+    options = {"size": "tiny", "task": "pretrain", "selection": "rero", "batch": 1, "compile": False}
     with pytest.raises(ConfigError, match="invalid choice"):
         suite._apart(options | {"task": "nothing"}, 1, time.perf_counter() + 60)
 

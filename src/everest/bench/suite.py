@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from everest.bench.described import PLAIN, describe_task
+from everest.bench.described import describe_task
 from everest.bench.foreign import FOREIGN_ERRORS
 from everest.bench.hardware import describe_hardware
 from everest.bench.peers import contenders
@@ -31,7 +31,9 @@ from everest.links import write_new
 
 SIZES: tuple[ModelSize, ...] = ("base", "large", "small")
 LARGEST_BATCH = 2**14
-MIN_SECONDS = 10.0
+MIN_SECONDS = 10.0  # that a process of its own has at least
+OURS = "EVEREST"
+COMPARED = (OURS, "EVEREST, plain peer", "VideoMAE, plain peer", "VideoMAE, our path")
 
 OnProgress = Callable[[int, int], None]
 
@@ -63,56 +65,50 @@ def plan_suite(sizes: Iterable[ModelSize], batch: int, peers: Iterable[str] = ()
         peers: Further peers, as ``MODULE:FUNCTION``, in both tasks of the first size.
     """
     sizes = tuple(sizes)
-    plan = [each for size in sizes for each in _compared(size, "pretrain", batch, ())]
+    plan = [each for size in sizes for each in _compared(size, "pretrain", batch)]
     for size in sizes[:1]:
-        plan += _compared(size, "finetune", batch, peers)
-        plan += _others(size, "pretrain", batch, peers)
+        plan += _compared(size, "finetune", batch)
+        plan += [*_others(size, "pretrain", batch, peers), *_others(size, "finetune", batch, peers)]
     for size in sizes:
-        title, ours = _ours(size, "pretrain", batch)
+        ours = _contenders(size, "pretrain", batch)[OURS]
         plan += [
-            Measurement(f"{title}, parts", "profile", ours),
-            Measurement(f"{title}, compiled, second start", "apart", {**ours, "compile": True}),
-            Measurement(f"{title}, exact scores", "step", {**ours, "scoring": "exact"}),
+            Measurement(f"{ours.name}, parts", "profile", ours.options),
+            Measurement(f"{ours.name}, compiled, second start", "apart", {**ours.options, "compile": True}),
+            Measurement(f"{ours.name}, exact scores", "step", {**ours.options, "scoring": "exact"}),
         ]
     for size in sizes[:1]:
-        title, ours = _ours(size, "finetune", batch)
-        plan.append(Measurement(f"{title}, parts", "profile", ours))
+        ours = _contenders(size, "finetune", batch)[OURS]
+        plan.append(Measurement(f"{ours.name}, parts", "profile", ours.options))
     for size in sizes:
-        title, ours = _ours(size, "pretrain", batch)
-        plan.append(Measurement(f"{title}, largest batch", "largest", ours))
+        ours = _contenders(size, "pretrain", batch)[OURS]
+        plan.append(Measurement(f"{ours.name}, largest batch", "largest", ours.options))
     return [*plan, Measurement("scores", "scores")]
 
 
-def _ours(size: ModelSize, task: Task, batch: int) -> tuple[str, dict[str, Any]]:
-    return f"{size} {task}, EVEREST", {"size": size, "task": task, "batch": batch, "selection": "rero"}
+def _contenders(size: ModelSize, task: Task, batch: int, peers: Iterable[str] = ()) -> dict[str, Measurement]:
+    """One step of each of those that are compared, by name; what somebody else wrote runs in a process of its own."""
+    found = {}
+    for who in contenders(task, peers):
+        if who.scoring == "auto":
+            options: dict[str, Any] = {"size": size, "task": task, "batch": batch, "selection": who.selection}
+            options |= {} if who.peer is None else {"peer": who.peer}
+            kind = "apart" if who.peer is not None and ":" in who.peer else "step"
+            found[who.name] = Measurement(f"{size} {task}, {who.name}", kind, options)
+    return found
 
 
-def _compared(size: ModelSize, task: Task, batch: int, peers: Iterable[str]) -> list[Measurement]:
-    """EVEREST and VideoMAE, each as it is and compiled, and the plain peers of both; and those of somebody else."""
-    chosen = [who for who in contenders(task, peers) if who.scoring == "auto"]
-    everything = next(who.selection for who in chosen if who.name == "VideoMAE, our path")
-    title, ours = _ours(size, task, batch)
-    plan = [Measurement(title, "step", ours), Measurement(f"{title}, compiled", "step", {**ours, "compile": True})]
-    for who in chosen:
-        if who.peer is not None and (":" in who.peer or who.peer == PLAIN):
-            options = {"size": size, "task": task, "batch": batch, "selection": who.selection, "peer": who.peer}
-            plan.append(Measurement(f"{size} {task}, {who.name}", "apart" if ":" in who.peer else "step", options))
-    videomae = {**ours, "selection": everything}
-    plan.append(Measurement(f"{size} {task}, VideoMAE, our path", "step", videomae))
-    plan.append(Measurement(f"{size} {task}, VideoMAE, our path, compiled", "step", {**videomae, "compile": True}))
-    return plan
+def _compared(size: ModelSize, task: Task, batch: int) -> Iterator[Measurement]:
+    """EVEREST and VideoMAE, each as it is and compiled, and the plain peers of both."""
+    found = _contenders(size, task, batch)
+    for name in COMPARED:
+        yield found[name]
+        if "peer" not in found[name].options:
+            yield Measurement(f"{found[name].name}, compiled", "step", {**found[name].options, "compile": True})
 
 
 def _others(size: ModelSize, task: Task, batch: int, peers: Iterable[str]) -> list[Measurement]:
     """What else there is to compare with."""
-    known = {each.name for each in _compared(size, task, batch, ())}
-    plan = []
-    for who in contenders(task, peers):
-        options = {"size": size, "task": task, "batch": batch, "selection": who.selection, "peer": who.peer}
-        name = f"{size} {task}, {who.name}"
-        if who.scoring == "auto" and name not in known:
-            plan.append(Measurement(name, "apart" if who.peer is not None and ":" in who.peer else "step", options))
-    return plan
+    return [each for name, each in _contenders(size, task, batch, peers).items() if name not in COMPARED]
 
 
 def bench_suite(
@@ -216,7 +212,7 @@ def _step(options: dict[str, Any], steps: int, _: float) -> dict[str, Any]:
 
 def _apart(options: dict[str, Any], steps: int, deadline: float) -> dict[str, Any]:
     """The same in a new process: it finds what one before has compiled, and what others do there disturbs nothing."""
-    named = {name: value for name, value in options.items() if name != "compile" and value is not None}
+    named = {name: value for name, value in options.items() if name != "compile"}
     words = [word for name, value in named.items() for word in (f"--{name}", str(value))]
     words += ["--compile"] if options.get("compile") else []
     command = [sys.executable, "-m", "everest", "bench", "step", "--json", "--steps", str(steps), *words]
