@@ -11,6 +11,7 @@ from trials import KEYS, PROBES
 
 _RED, _GREY = "#c0392b", "#888888"
 COLOURS = {"all tokens": "#333333", "60 %": _RED, "changing": _RED, "at random": _GREY, "60 % at random": _GREY}
+COLOURS |= {"60 %, as long as both": "#2471a3"}
 
 
 def draw(folder: Path, images: Path) -> list[Path]:
@@ -38,10 +39,11 @@ def _figure(rows: Sequence[Mapping[str, Any]], panel: Any, path: Path) -> Path:
     mpl.use("agg")
     from matplotlib import pyplot as plt
 
-    tasks = sorted({row["task"] for row in rows})
+    tasks, arms = sorted({row["task"] for row in rows}), list(dict.fromkeys(row["arm"] for row in rows))
     figure, axes = plt.subplots(1, len(tasks), figsize=(3.2 * len(tasks), 3.2), squeeze=False, layout="constrained")
     for axis, task in zip(axes[0], tasks, strict=True):
         some = [row for row in rows if row["task"] == task]
+        some.sort(key=lambda row: arms.index(row["arm"]))  # in one order in all panels
         panel(axis, some)
         axis.axhline(100 * some[0]["majority"], color="black", linewidth=0.8, linestyle=":")
         low, high = axis.get_ylim()
@@ -68,9 +70,12 @@ def _arms(axis: Any, rows: Sequence[Mapping[str, Any]]) -> None:
         found, arms, hows = {(how, ""): values for (_, how), values in found.items()}, hows, [""]
     for (arm, how), values in found.items():
         if values:
-            x, colour = arms.index(arm) + 0.25 * (hows.index(how) - (len(hows) - 1) / 2), COLOURS.get(how, _RED)
+            between = min(0.25, 0.8 / len(hows))
+            x, colour = arms.index(arm) + between * (hows.index(how) - (len(hows) - 1) / 2), COLOURS.get(how, _RED)
             axis.plot([x] * len(values), values, "o", color=colour, markersize=4, alpha=0.6, label=how)
-            axis.plot([x - 0.1, x + 0.1], [sum(values) / len(values)] * 2, color=colour, linewidth=2)
+            axis.plot(
+                [x - 0.4 * between, x + 0.4 * between], [sum(values) / len(values)] * 2, color=colour, linewidth=2
+            )
     axis.set_xticks(range(len(arms)), arms, rotation=35, ha="right")
     axis.set_xlim(-0.6, len(arms) - 0.4)
 

@@ -90,11 +90,17 @@ def as_settings(*parts: Mapping[str, object]) -> list[str]:
     return [f"{key}={str(value).lower() if isinstance(value, bool) else value}" for key, value in merged.items()]
 
 
+def times_of(settings: Settings) -> float:
+    """Say how many times as many clips as others see."""
+    return float(str(settings.get(TIMES, 1)))
+
+
 def pretrain(bench: Bench, settings: Settings, seed: int, num_clips: int | None = None) -> Path:
     """Pre-train, or find it done; gives the run folder."""
     profile, settings = bench.profile, dict(settings)
     num_clips = profile.pretrain_clips if num_clips is None else num_clips
-    times = schedule(bench.footage, round(num_clips * float(str(settings.pop(TIMES, 1)))))
+    times = schedule(bench.footage, round(num_clips * times_of(settings)))
+    settings.pop(TIMES, None)
     base = {"clip.fps": BASE_FPS, "data.memory_cache": fits_memory(bench.footage)}
     more = profile.pretraining_of(settings)
     words = as_settings(profile.clip, base, more, times, settings, {"run.seed": seed})
@@ -113,7 +119,8 @@ def classify(bench: Bench, task: str, init: Path | None, settings: Settings, see
     """Fine-tune and evaluate; gives the run folder and what was found."""
     manifest, profile = bench.manifest(task), bench.profile
     settings = dict(settings)
-    epochs = tuning_schedule(bench, task, float(str(settings.pop(TIMES, 1))))
+    epochs = tuning_schedule(bench, task, times_of(settings))
+    settings.pop(TIMES, None)
     words = as_settings(
         profile.clip,
         {"run.evaluate_every_epochs": 0, "data.memory_cache": fits_memory(manifest)},
@@ -209,11 +216,11 @@ def num_clips_of(bench: Bench, settings: Settings, reference: Settings | None) -
 
 
 def rate_of(bench: Bench, settings: Settings) -> float:
-    """Clips a second in pre-training."""
+    """Clips a second in pre-training, however long it is."""
+    settings = {key: value for key, value in settings.items() if key != TIMES}
     name = digest_of(contents(bench.footage), bench.profile, sorted(as_settings(settings)))
-    return _kept_rate(
-        bench, name, lambda: pretrain(bench, settings, 0, min(RATE_CLIPS, bench.profile.pretrain_clips // 10))
-    )
+    num_clips = min(RATE_CLIPS, bench.profile.pretrain_clips // 10)
+    return _kept_rate(bench, name, lambda: pretrain(bench, settings, 0, num_clips))
 
 
 def tuning_rate_of(bench: Bench, task: str, settings: Settings) -> float:
@@ -244,6 +251,7 @@ def measure(bench: Bench, arm: Arm, trial: Mapping[str, Any], reference: Setting
         return classify_features(bench, task, *arm.features(bench, task))
     num_clips = 0 if arm.pretraining is None else num_clips_of(bench, arm.pretraining, reference)
     init = None if arm.pretraining is None else pretrain(bench, arm.pretraining, seed, num_clips)
+    num_clips = round(num_clips * times_of(arm.pretraining or {}))
     known: dict[str, Any] = {"hardware": hardware(), "pretrain_clips": num_clips}
     if init is not None:
         rate = clips_per_second(init)
