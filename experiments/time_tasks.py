@@ -8,8 +8,8 @@ Every window of the footage gives one clip of each class, and frame T // 2 is th
 chance was told by pictures. Clips are written without loss and with key frames only, at one rate and one length, so
 that no file says by its form how it was played. Nor does the order in which frames were taken: steps between them are
 whole frames of the footage and equal within a clip, none is taken twice, and where a window lies is drawn at random, so
-that the key frames of the footage have no fixed place in a class, as far as the video has room. What else its compression tells of direction and
-speed stays; scaling it down takes most of that, and ``simple.py`` measures the rest.
+that the key frames of the footage have no fixed place in a class, as far as the video has room. What else its
+compression tells of direction and speed stays; scaling it down takes most of that, and ``simple.py`` measures the rest.
 
 Shapes: T frames, H height, W width, C channels.
 """
