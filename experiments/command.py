@@ -26,6 +26,7 @@ def parser_of(text: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], help="(default: 0 1 2 3 4)")
     parser.add_argument("--tasks", nargs="+", help="in this order (default: all); speed-control: of stills")
     parser.add_argument("--arms", nargs="+", help="some of those compared (default: all)")
+    parser.add_argument("--hows", nargs="+", help='some of what is measured of them: "60 %%" ... (default: all)')
     parser.add_argument("--equal", choices=("steps", "time"), default="steps", help="of pre-training (default: steps)")
     parser.add_argument("--minutes", type=float, help="of pre-training where time is equal (default: VideoMAE's)")
     return parser
@@ -49,6 +50,26 @@ def chosen_arms(arms: Sequence[Arm], names: Sequence[str] | None) -> list[Arm]:
     if wrong := set(names or ()) - set(known):
         raise ConfigError(f"no arm {', '.join(sorted(wrong))}; there are {', '.join(known)}")
     return [known[name] for name in names or known]
+
+
+def only(arms: Sequence[Arm], hows: Sequence[str] | None) -> list[Arm]:
+    """Leave of arms what is measured in these ways; None: all.
+
+    Raises:
+        ConfigError: None of the arms is measured in a way.
+    """
+    known = list(dict.fromkeys(how for arm in arms for how in arm.hows))
+    if wrong := set(hows or ()) - set(known):
+        raise ConfigError(f"no way {', '.join(sorted(wrong))} to measure these arms; there are {', '.join(known)}")
+    wanted = set(hows or known)
+    return [
+        replace(
+            arm,
+            tunings={how: tuning for how, tuning in arm.tunings.items() if how in wanted},
+            probed=tuple(how for how in arm.probed if how in wanted),
+        )
+        for arm in arms
+    ]
 
 
 def run_from(
@@ -75,7 +96,7 @@ def run_from(
     try:
         bench = bench_of(given)
         results = Results(bench.results / f"{letter}.jsonl", KEYS)
-        run_all(bench, chosen_arms(arms, given.arms), results, given.seeds, reference=reference)
+        run_all(bench, only(chosen_arms(arms, given.arms), given.hows), results, given.seeds, reference=reference)
         if once is not None and 0 in given.seeds:  # another process may do the other seeds
             _measure_once(bench, *once)
     except EverestError as error:

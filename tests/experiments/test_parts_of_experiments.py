@@ -23,7 +23,7 @@ import e_camera
 import f_adaptive
 import tuning
 from c_frames import after_cut, is_inside
-from command import chosen_arms
+from command import chosen_arms, only
 from e_camera import foreground, shows_foreground
 from f_adaptive import coverage_for
 from lists import Bench, contents, digest_of, sampling, schedule
@@ -269,6 +269,16 @@ def test_arms_are_fine_tuned_and_probed() -> None:
     assert chosen_arms([some, other], ["other"]) == [other]
     with pytest.raises(ConfigError, match="no arm third; there are some, other"):
         chosen_arms([some, other], ["third"])
+
+
+def test_a_part_of_what_is_measured_can_be_asked_for() -> None:
+    some, none = Arm("some", {}, {"all": {}, "half": {"a": 1}}), Arm("none", None, probed=("frozen",))
+    assert only([some, none], None) == [some, none]
+    parts = only([some, none], ["half", "frozen"])
+    assert [part.hows for part in parts] == [("half", "frozen"), ("frozen",)]
+    assert parts[0].tunings["half"] == {"a": 1}
+    with pytest.raises(ConfigError, match="no way quarter to measure these arms; there are all, half, frozen, "):
+        only([some, none], ["quarter"])
 
 
 @pytest.mark.parametrize("profile", PROFILES.values(), ids=lambda profile: profile.name)
