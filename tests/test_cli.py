@@ -364,7 +364,8 @@ def test_memory_that_does_not_suffice_is_one_line(everest: Run, monkeypatch: pyt
     assert everest("bench", "step") == (
         2,
         "",
-        "error: the memory does not suffice: take a smaller batch, clip or model\n",
+        "error: the memory does not suffice: take a smaller batch, clip or model; in training, "
+        "data.batch_size=N takes more passes for the same step, and run.activation_checkpointing=true keeps less\n",
     )
 
     def fail(**_: object) -> None:

@@ -84,7 +84,10 @@ def _run(options: argparse.Namespace) -> int:
 def _explain(error: Exception) -> str:
     """Say what an error that is not ours means to whoever started the program; nothing where it may be a defect."""
     if is_out_of_memory(error):
-        return "the memory does not suffice: take a smaller batch, clip or model"
+        return (
+            "the memory does not suffice: take a smaller batch, clip or model; in training, data.batch_size=N takes "
+            "more passes for the same step, and run.activation_checkpointing=true keeps less"
+        )
     if is_lost_connection(error):
         return "another process has ended, and said why unless it was killed"
     if isinstance(error, OSError) and error.errno in _NO_ROOM:

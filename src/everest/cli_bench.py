@@ -106,6 +106,9 @@ def _add_step(step: argparse.ArgumentParser, macs: argparse.ArgumentParser) -> N
     step.add_argument("--steps", type=int, default=5, metavar="N", help="timed steps (default: 5)")
     step.add_argument("--data", metavar="PATH", help=f"take clips from {_DATA} (default: made-up clips)")
     step.add_argument("--compile", action="store_true", help="use torch.compile")
+    step.add_argument(
+        "--activation-checkpointing", action="store_true", help="keep less for the backward pass, and compute it again"
+    )
     step.add_argument("--profile", action="store_true", help="say where the time of a step goes, part by part")
 
 

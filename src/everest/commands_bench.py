@@ -10,6 +10,7 @@ from everest.commands import EXIT_FAILURES, EXIT_OK, print_result
 from everest.errors import ConfigError
 
 _SCORED = ("scoring", "distance", "camera")  # how tokens are scored
+_WAYS = ("compile", "activation_checkpointing")  # to compute a step
 
 
 def bench_step(options: Namespace) -> int:
@@ -20,9 +21,9 @@ def bench_step(options: Namespace) -> int:
 
     if options.profile:
         return _bench_profile(options)
-    wanted = ("size", "task", "selection", "batch", "device", "precision", "steps", "compile", "peer", *_SCORED)
+    wanted = ("size", "task", "selection", "batch", "device", "precision", "steps", "peer", *_SCORED)
     manifest = None if options.data is None else load_data(options.data)
-    values = measure(**_asked(options, *wanted), **_network(options), manifest=manifest)
+    values = measure(**_asked(options, *wanted, *_WAYS), **_network(options), manifest=manifest)
     print_result(options, values, format_step(values))
     return EXIT_OK
 
@@ -33,8 +34,10 @@ def _bench_profile(options: Namespace) -> int:
     from everest.bench.profile import format_profile, profile_step
     from everest.bench.tasks import build_step
 
-    if options.peer is not None or options.compile:
-        raise ConfigError("a profile is of our own model as it is: give neither --peer nor --compile")
+    if options.peer is not None or any(getattr(options, way) for way in _WAYS):
+        raise ConfigError(
+            "a profile is of our own model as it is: give no --peer, --compile or --activation-checkpointing"
+        )
     if options.arch != "vit":
         raise ConfigError(f"a profile is of our own model: give no --arch, or leave --profile out ({options.arch})")
     info = describe_task(**_asked(options, "size", "task", "selection", *_SCORED), **_network(options))

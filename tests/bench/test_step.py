@@ -117,7 +117,7 @@ def test_the_pace_of_the_hardware_is_plausible() -> None:
         ({"warmup": -1}, "no or some steps of warm-up"),
         ({"device": "tpu"}, "cannot measure on device 'tpu'"),
         ({"peer": "fancy"}, "no peer 'fancy'"),
-        ({"peer": "plain", "compile": True}, "not compiled"),
+        ({"peer": "plain", "compile": True}, "measure it without compile"),
         ({"size": "bsae"}, "unknown size 'bsae': did you mean 'base'"),
         ({"selection": "rerro"}, "unknown selection 'rerro': did you mean 'rero'"),
         ({"task": "sleep"}, "unknown task 'sleep': accepted: finetune, pretrain"),

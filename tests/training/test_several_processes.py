@@ -27,7 +27,8 @@ small = ["model.size=tiny", "clip.num_frames=4", "clip.height=32", "clip.width=3
 small += ["data.num_workers=0", "run.tensorboard=false", "run.device=cpu", "optim.warmup_epochs=1"]
 small += ["run.log_every_steps=1", "run.save_every_epochs=4", "optim.clip_grad_norm=1"]
 for way in ways:
-    settings = [*small, f"run.shard_weights={str(way == 'divided').lower()}"]
+    is_divided = str(way == "divided").lower()
+    settings = [*small, f"run.shard_weights={is_divided}", f"run.activation_checkpointing={is_divided}"]
     everest.pretrain(
         recipe="demo", data=sys.path[0] + "/clips.csv", out=out / way / "pretrain", resume="auto",
         settings=[*settings, "data.batch_size=4", "model.drop_path=0.2", "optim.epochs=5"],

@@ -5,9 +5,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from everest.models.recomputing import RecomputingBlock
+
 
 def activation_bytes(step: Callable[[], object], model: nn.Module) -> int:
-    """Run a step and add up what autograd keeps.
+    """Run a step and add up what autograd keeps, and what enters blocks that compute the rest again.
 
     Every piece of memory counts once, however often it is kept, and counts whole where a part of it is kept; parameters
     and buffers of the model do not count.
@@ -25,6 +27,16 @@ def activation_bytes(step: Callable[[], object], model: nn.Module) -> int:
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        step()
+    def keep_inputs(block: nn.Module, given: tuple[object, ...]) -> None:
+        for each in given if isinstance(block, RecomputingBlock) and block.recompute else ():
+            if isinstance(each, Tensor):
+                keep(each)
+
+    hooks = [module.register_forward_pre_hook(keep_inputs) for module in model.modules()]
+    try:
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            step()
+    finally:
+        for hook in hooks:
+            hook.remove()
     return sum(kept.values())

@@ -33,6 +33,7 @@ def bench_step(
     warmup: int | None = None,
     peer: Peer | None = None,
     compile: bool = False,
+    activation_checkpointing: bool = False,
     manifest: Manifest | None = None,
     seed: int = 0,
     **options: Unpack[TaskOptions],
@@ -52,6 +53,7 @@ def bench_step(
         warmup: Steps before them; None: 1 on the CPU, 5 on a GPU.
         peer: ``plain`` or ``transformers`` instead of our model, or ``MODULE:FUNCTION`` for a step of somebody else's.
         compile: Compile the transformer blocks.
+        activation_checkpointing: Let them compute again in the backward pass what they would keep.
         manifest: Where clips are taken from, evenly; None: made-up clips.
         seed: Of weights, clips and selection.
         **options: As :func:`~everest.bench.described.describe_task` takes them; teachers have fresh weights.
@@ -75,8 +77,8 @@ def bench_step(
         raise ConfigError(f"time at least one step, after no or some steps of warm-up, given: {given}")
     info = describe_task(size, task, selection, **options)
     clips = None if manifest is None else read_clips(manifest, info.clip, batch, seed)
-    places = {"device": device, "precision": precision}
-    step = build_step(info, batch, **places, peer=peer, compile=compile, seed=seed, clips=clips)
+    ways: dict[str, Any] = {"compile": compile, "activation_checkpointing": activation_checkpointing}
+    step = build_step(info, batch, device=device, precision=precision, peer=peer, **ways, seed=seed, clips=clips)
     warmup = default_warmup(step.device) if warmup is None else warmup
     first_seconds, seconds, losses, peak_bytes = _time(step, steps, warmup)
     # Only now, so that neither is part of the peak.
@@ -86,7 +88,7 @@ def bench_step(
     first, _, third = quantiles(seconds, n=4, method="inclusive") if steps > 1 else (per_step,) * 3
     return {
         **asked_for(info, peer),
-        **{"compile": compile, "batch": batch},
+        **{**ways, "batch": batch},
         "manifest_digest": None if manifest is None else manifest.digest,
         "tokens": {"total": step.tokens.total, "visible": step.tokens.visible, "target": step.tokens.target},
         "num_parameters": step.num_parameters,

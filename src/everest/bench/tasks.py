@@ -33,8 +33,8 @@ from everest.errors import ConfigError
 from everest.models import Classifier, MaskedModel, build_classifier, build_masked_model, grid_of, select_input
 from everest.models.dropping import drawing, find_dropping
 from everest.tokens import count_tokens
+from everest.training.blocks import prepare_blocks
 from everest.training.engine import choose_dtype
-from everest.training.loop import compile_blocks
 from everest.training.losses import finetuning_loss, pretraining_loss
 from everest.training.optim import build_optimizer
 from everest.video import normalize
@@ -126,6 +126,7 @@ def build_step(
     precision: str = "auto",
     peer: Peer | None = None,
     compile: bool = False,
+    activation_checkpointing: bool = False,
     seed: int = 0,
     clips: Tensor | None = None,
 ) -> TrainingStep:
@@ -139,6 +140,7 @@ def build_step(
         peer: ``plain`` or ``transformers`` instead of our model, or ``MODULE:FUNCTION`` for a step of somebody else's;
             see :func:`~everest.bench.foreign.load_foreign`.
         compile: Compile the transformer blocks, as training can.
+        activation_checkpointing: Compute again in the backward pass what the blocks would keep, as training can.
         seed: Of weights, clips and selection.
         clips: Its clips, uint8, shape [B, 3, T, H, W]; None: made-up ones.
 
@@ -148,8 +150,8 @@ def build_step(
     if batch < 1:
         raise ConfigError(f"a step needs at least one clip, given: {batch}")
     expect_no_peer(info, peer)
-    if compile and peer is not None:
-        raise ConfigError(f"the {peer} peer is not compiled: measure it without compile")
+    if peer is not None and (compile or activation_checkpointing):
+        raise ConfigError(f"the {peer} peer runs as it is: measure it without compile and activation checkpointing")
     place = _find_device(device)
     dtype = choose_dtype(precision, place)
     if peer == TRANSFORMERS:  # it knows no other
@@ -161,8 +163,7 @@ def build_step(
     if peer is not None and ":" in peer:
         return _foreign_step(peer, info, batch, place, dtype, tokens, seed)
     model = build_model(info, peer).to(place).train()
-    if compile:
-        compile_blocks(model)
+    prepare_blocks(model, compile=compile, activation_checkpointing=activation_checkpointing)
     optim = OptimConfig(layer_decay=0.75 if info.task == "finetune" else 1.0, label_smoothing=LABEL_SMOOTHING)
     if peer == TRANSFORMERS:
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.05, fused=True)

@@ -154,6 +154,8 @@ class RunConfig(Config):
         device: ``auto`` takes an accelerator where there is one.
         precision: ``auto`` takes bfloat16 on accelerators that have it and float32 elsewhere.
         compile: Use torch.compile for encoder and decoder.
+        activation_checkpointing: Keep only what enters each block for the backward pass, and compute the rest again:
+            less memory for more time, and nothing else changes.
         save_every_epochs: Epochs from one checkpoint to the next; the last is always saved.
         save_every_minutes: A checkpoint is saved when the last one is so old; None turns it off.
         save_every_steps: Optimiser steps from one checkpoint to the next; None turns it off.
@@ -171,6 +173,7 @@ class RunConfig(Config):
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     compile: bool = False
+    activation_checkpointing: bool = False
     shard_weights: bool = False
     save_every_epochs: int = Field(10, ge=1)
     save_every_minutes: float | None = Field(10.0, gt=0.0)

@@ -22,8 +22,7 @@ from everest.datasets import Batch, TrainLoader
 from everest.draws import ClipDraws, seed_of_step
 from everest.errors import RunError, RunInterruptedError
 from everest.models.dropping import drawing, find_dropping
-from everest.models.layers import Block
-from everest.models.supervised import SupervisedBlock
+from everest.training.blocks import prepare_blocks
 from everest.training.boundary import Boundary
 from everest.training.ema import Ema
 from everest.training.engine import Engine
@@ -109,8 +108,9 @@ class Trainer:
         self.config, self.loader, self.engine, self.folder = config, loader, engine, folder
         self.model = model.to(engine.device)
         self.ema = None if config.optim.ema_decay is None else Ema(self.model, config.optim.ema_decay)
-        if config.run.compile:
-            compile_blocks(self.model)
+        prepare_blocks(
+            self.model, compile=config.run.compile, activation_checkpointing=config.run.activation_checkpointing
+        )
         depth = len(self.model.encoder.blocks)  # type: ignore[union-attr, arg-type]
         self._plain = PlainCopy(self.model) if engine.is_sharded else None
         self._wrapped = engine.prepare(self.model)
@@ -383,10 +383,3 @@ class Trainer:
             num_steps=self.num_steps,
             num_warmup_steps=self._num_warmup_steps,
         )
-
-
-def compile_blocks(model: nn.Module) -> None:
-    """Compile every transformer block in place: they share one graph, so it is compiled once for each shape."""
-    for module in model.modules():
-        if isinstance(module, Block | SupervisedBlock):
-            module.compile(dynamic=False)

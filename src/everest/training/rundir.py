@@ -63,6 +63,7 @@ MACHINE_KEYS = frozenset(
 # rounding. A step of passes of another data.batch_size is of the same clips, and the global batch is not free.
 FREE_KEYS = MACHINE_KEYS | {
     "run.shard_weights",
+    "run.activation_checkpointing",
     "data.batch_size",
     "data.max_failed_share",
     "run.save_every_epochs",

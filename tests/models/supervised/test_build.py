@@ -10,7 +10,7 @@ from everest.models import Classifier, Encoder, build_classifier, build_masked_m
 from everest.models.dropping import SkipPath
 from everest.models.supervised import build_supervised_encoder
 from everest.models.supervised.places import TokenPlaces
-from everest.training.loop import compile_blocks
+from everest.training.blocks import compile_blocks
 from everest.training.optim import parameter_groups
 
 CLIPS = {

@@ -1,0 +1,26 @@
+"""How the transformer blocks of a model compute in training: compiled, or with less memory."""
+
+from torch import nn
+
+from everest.models.recomputing import RecomputingBlock, recompute_blocks
+
+
+def prepare_blocks(model: nn.Module, *, compile: bool = False, activation_checkpointing: bool = False) -> None:
+    """Let the transformer blocks of a model compute as a run asks for, in place.
+
+    Args:
+        model: On its device.
+        compile: See :func:`compile_blocks`.
+        activation_checkpointing: See :func:`~everest.models.recomputing.recompute_blocks`.
+    """
+    if activation_checkpointing:
+        recompute_blocks(model)
+    if compile:
+        compile_blocks(model)
+
+
+def compile_blocks(model: nn.Module) -> None:
+    """Compile every transformer block in place: they share one graph, so it is compiled once for each shape."""
+    for module in model.modules():
+        if isinstance(module, RecomputingBlock):
+            module.compile(dynamic=False)
