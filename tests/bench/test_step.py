@@ -85,7 +85,9 @@ def test_a_measurement_is_complete(capsys: pytest.CaptureFixture[str]) -> None:
     reached = values["step_gflop"] / values["seconds_per_step"]
     assert values["share_of_matrix_rate"] == pytest.approx(reached / values["matrix_rate_gflops"])
     assert 0 < values["share_of_matrix_rate"] < 1
-    assert values["hardware"]["environment"]["packages"]["torch"] is not None
+    packages = values["hardware"]["environment"]["packages"]
+    assert packages["torch"] is not None
+    assert {"transformers", "triton"} < packages.keys()
     text = format_step(values)
     assert f"{values['seconds_per_step']:.3f} s a step" in text
     assert "1 encoded and 1 predicted of 8" in text

@@ -63,12 +63,14 @@ def test_a_machine_that_tells_nothing_gives_none(tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("PATH", str(tmp_path))  # no git
     monkeypatch.delattr(environment.os, "sysconf")
     monkeypatch.setattr(torch.cuda, "device_count", no_driver)
+    monkeypatch.setattr(torch.backends.cudnn, "version", no_driver)
     monkeypatch.setattr(environment, "_PACKAGES", {"absent": "no-such-distribution"})
     record = describe_environment()
     assert record["git"] is None
     assert record["everest_git"] is None
     assert record["memory_gib"] is None
     assert record["gpus"] == []
+    assert record["cudnn"] is None
     assert record["packages"] == {"absent": None}
 
 

@@ -9,11 +9,13 @@ from typing import Any
 
 import torch
 
-from everest.training.environment import describe_environment
+from everest.training.environment import describe_environment, distribution_version
 
 CPU_MATRIX, GPU_MATRIX = 2048, 8192
-COPIED_BYTES = 2**28
 """Rows and columns of the matrices multiplied: large enough to fill the device, small enough to take no time."""
+CPU_COPY, GPU_COPY = 2**28, 2**31
+"""Bytes that are copied: enough that starting a copy takes no part of its time, a millisecond on a GPU."""
+_PEERS = ("transformers", "triton")  # what else computes a step that is measured
 
 
 def describe_hardware(device: torch.device) -> dict[str, Any]:
@@ -21,9 +23,11 @@ def describe_hardware(device: torch.device) -> dict[str, Any]:
 
     Returns:
         ``name`` of the device, ``threads`` of torch, and the fields of
-        :func:`everest.training.environment.describe_environment` under ``environment``.
+        :func:`everest.training.environment.describe_environment` under ``environment``, with the versions of
+        transformers and Triton among its ``packages``.
     """
     environment = describe_environment()
+    environment["packages"] |= {name: distribution_version(name) for name in _PEERS}
     on_gpu = device.type == "cuda"
     name = torch.cuda.get_device_name(device) if on_gpu else environment["cpu"]["model"]
     return {"name": name, "threads": torch.get_num_threads(), "environment": environment}
@@ -63,7 +67,8 @@ def copy_rate_gbytes(device: torch.device, *, repeats: int = 5) -> float:
     Returns:
         10^9 bytes per second, read and written.
     """
-    source = torch.ones(COPIED_BYTES // 4, device=device)
+    num_bytes = GPU_COPY if device.type == "cuda" else CPU_COPY
+    source = torch.ones(num_bytes // 4, device=device)
     target = torch.empty_like(source)
     seconds = []
     for _ in range(repeats + 1):
@@ -72,7 +77,7 @@ def copy_rate_gbytes(device: torch.device, *, repeats: int = 5) -> float:
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         seconds.append(time.perf_counter() - started)
-    return 2 * COPIED_BYTES / median(seconds[1:]) / 1e9
+    return 2 * num_bytes / median(seconds[1:]) / 1e9
 
 
 def reset_peak_memory(device: torch.device) -> None:

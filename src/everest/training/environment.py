@@ -29,8 +29,8 @@ def describe_environment() -> dict[str, Any]:
     Returns:
         Plain values that JSON can hold: ``date`` (UTC), ``python``, ``platform``, ``packages`` (name to version),
         ``cpu`` (model, cores, usable cores, torch threads), ``memory_gib``, ``gpus`` (names), ``cuda`` (version of the
-        torch build), ``git`` (of the working folder) and ``everest_git`` (of EVEREST's own source, where that is in
-        a repository). A git entry has ``commit`` and ``dirty``: whether tracked files were changed.
+        torch build), ``cudnn`` (version), ``git`` (of the working folder) and ``everest_git`` (of EVEREST's own source,
+        where that is in a repository). A git entry has ``commit`` and ``dirty``: whether tracked files were changed.
     """
     here, package = Path.cwd(), Path(__file__).parent
     # A package installed inside some other project's folder is not that project's source.
@@ -49,6 +49,7 @@ def describe_environment() -> dict[str, Any]:
         "memory_gib": _memory_gib(),
         "gpus": _gpu_names(),
         "cuda": torch.version.cuda,
+        "cudnn": _cudnn_version(),
         "git": _git_state(here),
         "everest_git": _git_state(package) if is_source else None,
     }
@@ -56,7 +57,7 @@ def describe_environment() -> dict[str, Any]:
 
 def package_versions() -> dict[str, str | None]:
     """Give the versions of EVEREST and of what its results depend on."""
-    return {name: _version(distribution) for name, distribution in _PACKAGES.items()}
+    return {name: distribution_version(distribution) for name, distribution in _PACKAGES.items()}
 
 
 def memory_used(device: torch.device) -> dict[str, float]:
@@ -84,7 +85,8 @@ def cpu_model() -> str | None:
     return platform.processor() or platform.machine() or None
 
 
-def _version(distribution: str) -> str | None:
+def distribution_version(distribution: str) -> str | None:
+    """Give the version of an installed package; None where there is none."""
     try:
         return version(distribution)
     except PackageNotFoundError:
@@ -111,6 +113,14 @@ def _gpu_names() -> list[str]:
         return [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     except (RuntimeError, AssertionError):  # a driver that does not answer
         return []
+
+
+def _cudnn_version() -> int | None:
+    try:
+        found: int | None = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
+    except RuntimeError:  # another one is loaded than torch was built with
+        return None
+    return found
 
 
 def _git_state(folder: Path) -> dict[str, Any] | None:
