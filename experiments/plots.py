@@ -11,7 +11,7 @@ from trials import KEYS, PROBES
 
 _RED, _GREY = "#c0392b", "#888888"
 COLOURS = {"all tokens": "#333333", "60 %": _RED, "changing": _RED, "at random": _GREY, "60 % at random": _GREY}
-COLOURS |= {"60 %, as long as both": "#2471a3"}
+COLOURS |= {"60 %, as long as both": "#2471a3", "60 %, a fifth as long": "#e59866"}
 
 
 def draw(folder: Path, images: Path) -> list[Path]:
