@@ -40,7 +40,7 @@ def _figure(rows: Sequence[Mapping[str, Any]], panel: Any, path: Path) -> Path:
     from matplotlib import pyplot as plt
 
     tasks, arms = sorted({row["task"] for row in rows}), list(dict.fromkeys(row["arm"] for row in rows))
-    figure, axes = plt.subplots(1, len(tasks), figsize=(3.2 * len(tasks), 3.2), squeeze=False, layout="constrained")
+    figure, axes = plt.subplots(1, len(tasks), figsize=(3.2 * len(tasks), 3.6), squeeze=False, layout="constrained")
     for axis, task in zip(axes[0], tasks, strict=True):
         some = [row for row in rows if row["task"] == task]
         some.sort(key=lambda row: arms.index(row["arm"]))  # in one order in all panels
@@ -54,7 +54,8 @@ def _figure(rows: Sequence[Mapping[str, Any]], panel: Any, path: Path) -> Path:
     labelled = {label: handle for handle, label in shown}
     names = [name for name in labelled if name]
     if len(names) > 1:
-        figure.legend([labelled[n] for n in names], names, loc="outside lower center", ncols=len(names), frameon=False)
+        columns = min(len(names), 1 + len(tasks))  # what is wider than the panels would be cut off
+        figure.legend([labelled[n] for n in names], names, loc="outside lower center", ncols=columns, frameon=False)
     figure.savefig(path, dpi=110)
     plt.close(figure)
     return path

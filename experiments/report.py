@@ -55,7 +55,7 @@ class Experiment:
         self.groups: dict[str, Sequence[str]] = {}
         self.found: Found = {}
         self.marked: Marked = {}
-        self.ends: dict[tuple[str, str, str], list[float]] = {}  # of the losses
+        self.ends: dict[tuple[str, str, str], list[tuple[float, float]]] = {}  # of losses; accuracy less that by luck
         self.majority: dict[str, float] = {}
         self.rates: dict[tuple[str, str], list[float]] = defaultdict(list)
         self.kept: dict[tuple[str, str, str], list[Sequence[float]]] = defaultdict(list)
@@ -85,7 +85,8 @@ class Experiment:
             for measure, right in of_measures.items():
                 self.marked.setdefault((task, arm, measure), {})[seed] = from_hex(right, row["num_test"])
             if row.get("losses"):
-                self.ends.setdefault((task, arm, row["how"]), []).append(row["losses"][-1])
+                above = row["top1"] - by_luck(row["majority"], row["num_test"])
+                self.ends.setdefault((task, arm, row["how"]), []).append((row["losses"][-1], above))
 
     @property
     def tasks(self) -> list[str]:
@@ -147,6 +148,11 @@ class Experiment:
         return text, p if len(shared) >= ENOUGH else None, over_videos
 
 
+def by_luck(share: float, num: int) -> float:
+    """Say what the most frequent class of so many clips comes to by luck: its share, and two standard errors."""
+    return share + 2 * math.sqrt(share * (1 - share) / num)
+
+
 def is_frozen(measure: str) -> bool:
     """Whether a measure is of frozen features."""
     return measure.startswith("frozen")
@@ -202,25 +208,26 @@ def tested(experiment: Experiment, letter: str) -> dict[tuple[Pair, str], float]
 
 
 def stuck(experiment: Experiment) -> list[str]:
-    """List the classifiers whose loss never left that of naming all classes alike: their tokens say nothing."""
+    """List the classifiers that name all classes alike: by their loss, and by what they say of test clips."""
     rows = []
     for (task, arm, how), ends in experiment.ends.items():
         num_classes = round(1 / experiment.majority[task]) if experiment.is_even(task) else 0
-        num = sum(end > LEARNT * math.log(num_classes) for end in ends) if num_classes else 0
+        num = sum(end > LEARNT * math.log(num_classes) and above <= 0 for end, above in ends) if num_classes else 0
         if num:
             rows.append([task, arm, how, f"{num} of {len(ends)}"])
     return [*table(["task", "", "fine-tuned", "learnt nothing"], rows), ""] if rows else ["All have learnt.", ""]
 
 
-def by_source(experiment: Experiment) -> list[str]:
-    """Accuracy of each kind of footage apart, of tasks that are made of several."""
+def by_source(experiment: Experiment, letter: str) -> list[str]:
+    """Accuracy of each kind of footage apart, of tasks that are made of several, in what the experiment asks about."""
+    asked = {measure for pair in QUESTIONS[letter] for _, measure in pair}
     lines = []
     for task in experiment.tasks:
         sources = [group.partition("/")[0] for group in experiment.groups.get(task, ())]
         names = sorted(set(sources))
         rows = []
         for (its_task, arm, how), marked in experiment.marked.items():
-            if its_task == task and len(names) > 1:
+            if its_task == task and how in asked and len(names) > 1:
                 cells = []
                 for name in names:
                     places = [place for place, source in enumerate(sources) if source == name]
@@ -315,7 +322,7 @@ def blocks(folder: Path) -> dict[str, list[str]]:
             if letter == "a":
                 found[f"{name}, differences"] = against(experiment, "everest", letter)
                 found[f"{name}, choice"] = compared(experiment, of_choice(), letter)
-                found[f"{name}, by source"] = by_source(experiment)
+                found[f"{name}, by source"] = by_source(experiment, letter)
             elif letter == "b":
                 found[f"{name}, fine-tuning"] = keep_ratios(experiment, profile)
                 found[f"{name}, pre-training"] = pretrained_ratios(experiment)

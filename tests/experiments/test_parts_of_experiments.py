@@ -256,9 +256,12 @@ def test_only_what_was_asked_before_is_tested() -> None:
 
 
 def test_runs_that_learnt_nothing_are_counted() -> None:
-    rows = [json.loads(result("none", seed, [1, 0])) | {"losses": [1.4, end]} for seed, end in enumerate((1.38, 0.9))]
+    known = [json.loads(result("none", seed, [1, 0, 0, 0])) for seed in range(2)]
+    rows = [row | {"losses": [1.4, end]} for row, end in zip(known, (1.38, 0.9), strict=True)]
     assert stuck(Experiment(rows, {}))[2] == "| speed | none | 60 % | 1 of 2 |"  # a majority of 0.25: four classes
     assert stuck(Experiment(rows[1:], {})) == ["All have learnt.", ""]
+    right = json.loads(result("none", 0, [1] * 4)) | {"losses": [1.4, 1.38]}
+    assert stuck(Experiment([right], {})) == ["All have learnt.", ""]  # by little, and rightly
 
 
 def test_arms_are_fine_tuned_and_probed() -> None:
