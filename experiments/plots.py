@@ -21,6 +21,8 @@ def draw(folder: Path, images: Path) -> list[Path]:
         panel = _ratios if letter == "b" else _arms
         path = folder / f"{letter}.jsonl"
         rows = [row for row in Results(path, KEYS) if is_drawn(row)]
+        if letter != "b" and len({row["arm"] for row in rows}) == 1:  # ways to fine-tune it beside each other
+            rows = [{**row, "arm": row["how"], "how": ""} for row in rows]
         if rows:
             images.mkdir(parents=True, exist_ok=True)
             written.append(_figure(rows, panel, images / f"results-{letter}.png"))
@@ -67,8 +69,6 @@ def _arms(axis: Any, rows: Sequence[Mapping[str, Any]]) -> None:
     found: dict[tuple[str, str], list[float]] = {(arm, how): [] for arm in arms for how in hows}
     for row in rows:
         found[row["arm"], row["how"]].append(100 * row["top1"])
-    if len(arms) == 1:  # ways to fine-tune beside each other
-        found, arms, hows = {(how, ""): values for (_, how), values in found.items()}, hows, [""]
     for (arm, how), values in found.items():
         if values:
             between = min(0.25, 0.8 / len(hows))
