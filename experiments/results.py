@@ -14,6 +14,7 @@ from everest.errors import DataError
 from everest.links import append_text
 
 Key = tuple[tuple[str, Any], ...]
+ROUNDING = 1e-9  # differences of accuracies that are no differences
 
 
 class Results:
@@ -111,9 +112,9 @@ def paired_over_seeds(first: Sequence[float], second: Sequence[float]) -> tuple[
     """
     differences = np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64)
     found = over_seeds(differences.tolist())
-    if not differences.any():
+    if np.abs(differences).max() < ROUNDING:
         return found, 1.0
-    if not np.ptp(differences):
+    if np.ptp(differences) < ROUNDING:
         return found, 2.0 ** (1 - len(differences))
     return found, float(stats.ttest_1samp(differences, 0.0).pvalue)
 
