@@ -18,7 +18,7 @@ def small() -> Iterator[None]:
         make_networks_small(patch)
         make_trainings_small(patch)
         patch.setattr(hardware, "CPU_MATRIX", 64)
-        patch.setattr(hardware, "COPIED_BYTES", 2**20)
+        patch.setattr(hardware, "CPU_COPY", 2**20)
         patch.setattr(peers, "_measure", measured_here)
         yield
     torch.set_num_threads(threads)
