@@ -14,7 +14,7 @@ from everest.config import Arch, ClipConfig, ModelConfig, SelectionConfig
 from everest.draws import ClipDraws, seeds_of_clips
 from everest.models import Classifier, build_classifier
 from everest.models.dropping import drawing, find_dropping
-from everest.models.recomputing import RecomputingBlock, recompute_blocks
+from everest.models.recomputing import BlockBase, recompute_blocks
 from everest.tokens import select_tokens
 
 CLIP = ClipConfig(num_frames=4, height=32, width=32)
@@ -58,7 +58,7 @@ def test_gradients_are_those_of_keeping_everything(arch: Arch) -> None:
 def test_blocks_run_twice_and_only_while_learning() -> None:
     model = classifier()
     recompute_blocks(model)
-    blocks = [module for module in model.modules() if isinstance(module, RecomputingBlock)]
+    blocks = [module for module in model.modules() if isinstance(module, BlockBase)]
     calls: list[nn.Module] = []
     for block in blocks:
         block.register_forward_pre_hook(lambda module, _: calls.append(module))
@@ -77,7 +77,7 @@ def test_compiled_blocks_can_compute_again() -> None:
     plain, fast = classifier(drop_path=0.0), classifier(drop_path=0.0)
     recompute_blocks(fast)
     for module in fast.modules():
-        if isinstance(module, RecomputingBlock):
+        if isinstance(module, BlockBase):
             module.compile(backend="aot_eager", dynamic=False)
     assert step_of(plain)().item() == pytest.approx(step_of(fast)().item(), rel=1e-5)
     for one, other in zip(plain.parameters(), fast.parameters(), strict=True):

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from everest.models.recomputing import RecomputingBlock
+from everest.models.recomputing import BlockBase
 
 
 def activation_bytes(step: Callable[[], object], model: nn.Module) -> int:
@@ -28,7 +28,7 @@ def activation_bytes(step: Callable[[], object], model: nn.Module) -> int:
         return tensor
 
     def keep_inputs(block: nn.Module, given: tuple[object, ...]) -> None:
-        for each in given if isinstance(block, RecomputingBlock) and block.recompute else ():
+        for each in given if isinstance(block, BlockBase) and block.recompute else ():
             if isinstance(each, Tensor):
                 keep(each)
 

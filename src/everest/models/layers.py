@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from everest.models.dropping import SkipPath
 from everest.models.lean import gelu_linear, norm_linear
 from everest.models.mixing import mix
-from everest.models.recomputing import RecomputingBlock
+from everest.models.recomputing import BlockBase
 from everest.models.varlen import Lengths, attend
 
 NORM_EPSILON = 1e-6
@@ -64,7 +64,7 @@ class Mlp(nn.Module):
         return gelu_linear(inside, self.fc2.weight, self.fc2.bias)
 
 
-class Block(RecomputingBlock):
+class Block(BlockBase):
     """Attention and MLP, each added to its input.
 
     Args:

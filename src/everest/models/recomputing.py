@@ -12,8 +12,8 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 
-class RecomputingBlock(nn.Module):
-    """Base of the transformer blocks of all networks.
+class BlockBase(nn.Module):
+    """Base of the transformer blocks of all networks: what is compiled, divided and computed again one at a time.
 
     Attributes:
         recompute: Keep only the inputs for the backward pass; :func:`recompute_blocks` turns it on.
@@ -31,5 +31,5 @@ class RecomputingBlock(nn.Module):
 def recompute_blocks(model: nn.Module) -> None:
     """Let every block of a model compute again what it would keep."""
     for module in model.modules():
-        if isinstance(module, RecomputingBlock):
+        if isinstance(module, BlockBase):
             module.recompute = True

@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from everest.models.recomputing import RecomputingBlock, recompute_blocks
+from everest.models.recomputing import BlockBase, recompute_blocks
 
 
 def prepare_blocks(model: nn.Module, *, compile: bool = False, activation_checkpointing: bool = False) -> None:
@@ -22,5 +22,5 @@ def prepare_blocks(model: nn.Module, *, compile: bool = False, activation_checkp
 def compile_blocks(model: nn.Module) -> None:
     """Compile every transformer block in place: they share one graph, so it is compiled once for each shape."""
     for module in model.modules():
-        if isinstance(module, RecomputingBlock):
+        if isinstance(module, BlockBase):
             module.compile(dynamic=False)

@@ -22,7 +22,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.optim import Optimizer
 
-from everest.models.recomputing import RecomputingBlock
+from everest.models.recomputing import BlockBase
 
 _WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 
@@ -39,7 +39,7 @@ def shard(model: nn.Module, device: torch.device, world_size: int) -> nn.Module:
     warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
     mesh = init_device_mesh(device.type, (world_size,))
     for module in model.modules():
-        if isinstance(module, RecomputingBlock):
+        if isinstance(module, BlockBase):
             fully_shard(module, mesh=mesh)
     return cast(nn.Module, fully_shard(model, mesh=mesh))
 

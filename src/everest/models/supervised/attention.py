@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from everest.models.dropping import SkipPath
 from everest.models.layers import NORM_EPSILON, Mlp, Projections
-from everest.models.recomputing import RecomputingBlock
+from everest.models.recomputing import BlockBase
 from everest.models.supervised.places import TokenPlaces
 
 
@@ -44,7 +44,7 @@ class GroupedAttention(Projections):
         return mixed.transpose(1, 2).reshape(*outer, -1, width)
 
 
-class SupervisedBlock(RecomputingBlock):
+class SupervisedBlock(BlockBase):
     """Base of the blocks here: training can compile them, as those of the plain ViT.
 
     Args:
