@@ -7,12 +7,12 @@ change (EVEREST). Each is pre-trained on the training part of the footage, witho
 with all tokens and with the 60 % that change most, and its frozen features, of all tokens and of 60 %, classified by
 neighbours and by a linear classifier. 60 % drawn at random are tried as well, without pre-training and after EVEREST's
 and that on random tokens: is it the choice that helps, or having fewer? Without pre-training 60 % are also trained for
-as long as EVEREST's pre-training and fine-tuning together: is it more than time that pre-training gives? All are
-fine-tuned a fifth as long as well: does a better start show where there is less time to catch up? VideoMAE's tubes and
-random tokens are pre-trained three times as long as well, of one seed: are they only slower? And of no network at all,
-the same classifiers look at how much the frames of a clip differ, and at how change is spread over it, which should
-tell nothing (``simple.py``). ``--equal steps`` gives every arm as many steps; ``--equal time`` as many seconds as
-VideoMAE's take.
+as long as EVEREST's pre-training and fine-tuning together: is it more than time that pre-training gives? All are fine-
+tuned a fifth as long as well: does a better start show where there is less time to catch up? Tasks with few labels
+(``fewer_labels.py``) ask the same of labels. VideoMAE's tubes and random tokens are pre-trained three times as long as
+well, of one seed: are they only slower? And of no network at all, the same classifiers look at how much the frames of a
+clip differ, and at how change is spread over it, which should tell nothing (``simple.py``). ``--equal steps`` gives
+every arm as many steps; ``--equal time`` as many seconds as VideoMAE's take.
 """
 
 from collections.abc import Sequence

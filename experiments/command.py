@@ -24,7 +24,9 @@ def parser_of(text: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--results", type=Path, help="a folder for results (default: OUT/results)")
     parser.add_argument("--profile", choices=list(PROFILES), default="cpu", help="how large (default: cpu)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], help="(default: 0 1 2 3 4)")
-    parser.add_argument("--tasks", nargs="+", help="in this order (default: all); speed-control: of stills")
+    parser.add_argument(
+        "--tasks", nargs="+", help="in this order (default: all); X-control: of stills; X-few: few labels"
+    )
     parser.add_argument("--arms", nargs="+", help="some of those compared (default: all)")
     parser.add_argument("--hows", nargs="+", help='some of what is measured of them: "60 %%" ... (default: all)')
     parser.add_argument("--equal", choices=("steps", "time"), default="steps", help="of pre-training (default: steps)")

@@ -18,7 +18,11 @@ from everest.video import probe
 
 CACHE_BYTES = 4e9
 CONTROL = "-control"
-"""Ends the name of a task whose clips are filled with their middle frame."""
+"""Ends the name of a task whose clips are filled with one of their frames."""
+FEW = "-few"
+"""Ends the name of a task of which few of the training clips are labelled (``fewer_labels.py``)."""
+BESIDE = {CONTROL: "controls", FEW: "few"}
+"""Ending of a task's name -> folder, where it is not among the tasks."""
 
 
 @dataclass(frozen=True)
@@ -58,15 +62,24 @@ class Bench:
         found = tuple(sorted(path.parent.name for path in (self.data / "tasks").glob("*/manifest.csv")))
         if not found:
             raise DataError(f"{self.data}/tasks holds no tasks: make them with prepare.py")
-        controls = {f"{path.parent.name}{CONTROL}" for path in (self.data / "controls").glob("*/manifest.csv")}
-        if wrong := set(self.chosen) - set(found) - controls:
+        beside = {
+            f"{path.parent.name}{ending}"
+            for ending, folder in BESIDE.items()
+            for path in (self.data / folder).glob("*/manifest.csv")
+        }
+        if wrong := set(self.chosen) - set(found) - beside:
             raise DataError(f"no task {', '.join(sorted(wrong))}; there are {', '.join(found)}")
         return self.chosen or found
 
     def manifest(self, task: str) -> Path:
         """The list of a task."""
-        folder = "controls" if task.endswith(CONTROL) else "tasks"
-        return self.data / folder / task.removesuffix(CONTROL) / "manifest.csv"
+        folder = next((folder for ending, folder in BESIDE.items() if task.endswith(ending)), "tasks")
+        return self.data / folder / whole_of(task) / "manifest.csv"
+
+
+def whole_of(task: str) -> str:
+    """Name the task that a control, or one with few labels, is made of."""
+    return task.removesuffix(CONTROL).removesuffix(FEW)
 
 
 def write_table(path: Path, names: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -116,7 +129,7 @@ def sampling(task: str) -> Settings:
 
     Data of ``moving_camera.py`` holds just the frames of a clip, which c and e say in their arms.
     """
-    if task.removesuffix(CONTROL) in TASKS:
+    if whole_of(task) in TASKS:
         return {"clip.fps": BASE_FPS, "evaluation.num_segments": 1}
     return {"clip.fps": BASE_FPS / 2, "evaluation.num_segments": 3}
 
@@ -150,8 +163,10 @@ def schedule(manifest: Path, num_clips: int, most_epochs: int = 100_000) -> dict
 
 
 def tuning_schedule(bench: Bench, task: str, times: float = 1.0) -> dict[str, float]:
-    """Say for how many epochs a classifier is trained, or for so many times as many."""
+    """Say for how many epochs a classifier is trained, or for so many times as many; with few labels as many steps."""
     profile = bench.profile
+    if task.endswith(FEW):
+        return schedule(bench.manifest(task), round(times * num_tuning_clips(bench, whole_of(task))))
     most = max(1, round(times * profile.finetune_epochs))
     return schedule(bench.manifest(task), round(times * profile.finetune_clips), most_epochs=most)
 

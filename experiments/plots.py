@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from costs import gmacs_of
-from lists import CONTROL
+from lists import BESIDE
 from results import Results, over_seeds
 from trials import KEYS, PROBES
 
@@ -30,9 +30,9 @@ def draw(folder: Path, images: Path) -> list[Path]:
 
 
 def is_drawn(row: Mapping[str, Any]) -> bool:
-    """Leave out what has plots of its own or none: other profiles, equal time, frozen features, controls."""
+    """Leave out what has plots of its own or none: other profiles, equal time, frozen features, tasks beside others."""
     plain = row["profile"] in {"cpu", "quick"} and row["equal"] == "steps"
-    return plain and row["how"] not in PROBES and not row["task"].endswith(CONTROL)
+    return plain and row["how"] not in PROBES and not row["task"].endswith(tuple(BESIDE))
 
 
 def _figure(rows: Sequence[Mapping[str, Any]], panel: Any, path: Path) -> Path:

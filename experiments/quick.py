@@ -16,6 +16,7 @@ import c_frames
 import d_scores
 import e_camera
 import f_adaptive
+import fewer_labels
 import moving_camera
 import prepare
 import report
@@ -42,6 +43,8 @@ def run(words: Sequence[str] | None = None) -> int:
             ("tuning", tuning.main, common(data, "--tasks", "speed")),
             ("a", a_pretraining.run, common(data)),
             ("a, controls", a_pretraining.run, common(data, "--arms", "everest", "--tasks", "speed-control")),
+            ("a, lists of few labels", fewer_labels.main, [str(data), "--tasks", "speed"]),
+            ("a, few labels", a_pretraining.run, common(data, "--tasks", "speed-few", "--hows", "60 %")),
             ("a, equal time", a_pretraining.run, common(data, "--equal", "time", "--tasks", "falls")),
             ("b", b_keep_ratio.run, common(data, *tasks)),
             ("c, data", still_parts.main, [str(data), "--out", str(still), *tasks]),

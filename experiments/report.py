@@ -17,159 +17,30 @@ import json
 import math
 import re
 import sys
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean, median
-from typing import Any
 
 from costs import gmacs_of
-from lists import CONTROL
+from found import PRETRAINING, SIMPLE, Experiment, is_frozen
+from lists import FEW, whole_of
 from plots import draw
 from questions import QUESTIONS, Pair, asked_of
 from report_files import of_files, table
-from results import Results, from_hex, holm, over_seeds, paired_over_clips, paired_over_seeds
-from trials import KEYS, PROBES
+from results import Results, holm
+from trials import KEYS
 
 from everest.errors import DataError, EverestError
 from everest.links import write_new
 
 ALL = "100%"  # of the tokens, in b
-PRETRAINING = "pre-training"
-ENOUGH = 5  # seeds from which on p is printed
-FROZEN = ("1 nearest neighbour", "20 nearest neighbours", "linear")
-SIMPLE = ("frame differences", "spread of change")
-"""Arms without a network."""
 LEARNT = 0.97  # of the logarithm of the number of classes: a loss that ends above that has not moved
-Found = dict[tuple[str, str, str], dict[int, float]]
-"""Task, arm, measure -> seed -> accuracy."""
-Marked = dict[tuple[str, str, str], dict[int, list[int]]]
-"""The same of which test clips were right."""
-
-
-class Experiment:
-    """The results of one script, as tables need them."""
-
-    def __init__(self, rows: Sequence[Mapping[str, Any]], groups: Mapping[str, Sequence[str]]) -> None:
-        origin: dict[tuple[str, ...], str] = {}
-        self.groups: dict[str, Sequence[str]] = {}
-        self.found: Found = {}
-        self.marked: Marked = {}
-        self.ends: dict[tuple[str, str, str], list[tuple[float, float]]] = {}  # of losses; accuracy less that by luck
-        self.majority: dict[str, float] = {}
-        self.rates: dict[tuple[str, str], list[float]] = defaultdict(list)
-        self.kept: dict[tuple[str, str, str], list[Sequence[float]]] = defaultdict(list)
-        for row in rows:
-            task, arm, seed = row["task"], row["arm"], row["seed"]
-            of_rows = {
-                (task, "data or profiles"): row["made_of"],
-                (task, arm, row["how"], "settings"): row["settings"],
-                (task, "hardware"): row.get("hardware", "") if row["equal"] == "time" and arm not in SIMPLE else "",
-            }
-            for name, value in of_rows.items():
-                if value and origin.setdefault(name, value) != value:
-                    raise DataError(f"{', '.join(name[:-1])}: results of different {name[-1]}; remove those not meant")
-            self.majority[task] = max(row["majority"], self.majority.get(task, 0.0))
-            for measure, value in values_of(row):
-                self.found.setdefault((task, arm, measure), {})[seed] = value
-            if row["made_of"] in groups:
-                self.groups[task] = groups[row["made_of"]]
-            if "kept" in row:
-                self.kept[task, arm, row["how"]].append(row["kept"])
-            if "pretrain_rate" in row:
-                self.rates[arm, PRETRAINING].append(row["pretrain_rate"])
-            if "rate" in row:
-                self.rates[arm, row["how"]].append(row["rate"])
-            of_measures = {row["how"]: row["right"]} if "right" in row else {}
-            of_measures |= {f"{row['how']}, {name}": right for name, right in row.get("right_by", {}).items()}
-            for measure, right in of_measures.items():
-                self.marked.setdefault((task, arm, measure), {})[seed] = from_hex(right, row["num_test"])
-            if row.get("losses"):
-                above = row["top1"] - by_luck(row["majority"], row["num_test"])
-                self.ends.setdefault((task, arm, row["how"]), []).append((row["losses"][-1], above))
-
-    @property
-    def tasks(self) -> list[str]:
-        """In the order of the alphabet."""
-        return sorted(self.majority)
-
-    @property
-    def compared(self) -> list[str]:
-        """Those in which arms are compared: not the controls, in which there should be nothing to learn."""
-        return [task for task in self.tasks if not task.endswith(CONTROL)]
-
-    def arms(self) -> list[str]:
-        """In the order in which they came."""
-        return list(dict.fromkeys(arm for _, arm, _ in self.found))
-
-    def measures(self) -> list[str]:
-        """Ways to fine-tune, then classifiers of frozen features."""
-        names = list(dict.fromkeys(measure for _, _, measure in self.found))
-        return [name for name in names if not is_frozen(name)] + [name for name in names if is_frozen(name)]
-
-    def is_even(self, task: str) -> bool:
-        """Whether the classes of a task are equally frequent, as those of tasks of time and of ``fights`` are."""
-        share = 1 / self.majority[task]
-        return abs(share - round(share)) < 1e-6
-
-    def accuracy(self, task: str, arm: str, measure: str) -> str:
-        """Mean and interval over seeds, in percent."""
-        found = self.found.get((task, arm, measure))
-        return f"{over_seeds(list(found.values()))}" if found else ""
-
-    def seeds(self) -> str:
-        """How many seeds there are of an arm: one number, or the fewest and the most."""
-        numbers = [len(found) for found in self.found.values()]
-        return str(min(numbers)) if min(numbers) == max(numbers) else f"{min(numbers)} to {max(numbers)}"
-
-    def difference(
-        self, task: str, one: tuple[str, str], other: tuple[str, str]
-    ) -> tuple[str, float | None, str] | None:
-        """Compare two arms, each with its measure, seed by seed.
-
-        Returns:
-            The difference in points with its interval, and in how many seeds it is above 0; p, or None where there are
-            too few seeds; and the interval over videos. None where no seed has both.
-        """
-        first, second = (self.found.get((task, *each), {}) for each in (one, other))
-        shared = sorted(first.keys() & second.keys())
-        if not shared:
-            return None
-        difference, p = paired_over_seeds([first[s] for s in shared], [second[s] for s in shared])
-        over_videos = ""
-        marked = [self.marked.get((task, *each), {}) for each in (one, other)]
-        if task in self.groups and all(seed in each for each in marked for seed in shared):
-            ours, others = (
-                [sum(clip) / len(shared) for clip in zip(*(m[s] for s in shared), strict=True)] for m in marked
-            )
-            over_videos = str(paired_over_clips(ours, others, self.groups[task]))
-        wins = sum(first[seed] > second[seed] for seed in shared)
-        text = f"{difference}, {wins} of {len(shared)}" if len(shared) > 1 else f"{difference}"
-        return text, p if len(shared) >= ENOUGH else None, over_videos
-
-
-def by_luck(share: float, num: int) -> float:
-    """Say what the most frequent class of so many clips comes to by luck: its share, and two standard errors."""
-    return share + 2 * math.sqrt(share * (1 - share) / num)
-
-
-def is_frozen(measure: str) -> bool:
-    """Whether a measure is of frozen features."""
-    return measure.startswith("frozen")
-
-
-def values_of(row: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    """List the accuracies of a result by what was measured."""
-    if row["how"] in PROBES:
-        yield from ((f"{row['how']}, {name}", row[name]) for name in FROZEN if name in row)  # few clips: no 20
-    else:
-        yield row["how"], row["top1"]
 
 
 def accuracies(experiment: Experiment) -> list[str]:
     """All accuracies: a table for each task, arms by measures."""
     lines = []
-    for task in experiment.tasks:
+    for task in (task for task in experiment.tasks if not task.endswith(FEW)):
         chance = f"always the most frequent class: {100 * experiment.majority[task]:.1f} %"
         lines += [f"**{task}** ({chance}; seeds: {experiment.seeds()})", ""]
         for frozen in (False, True):
@@ -180,9 +51,11 @@ def accuracies(experiment: Experiment) -> list[str]:
     return lines
 
 
-def compared(experiment: Experiment, pairs: Sequence[Pair], letter: str = "") -> list[str]:
-    """Compare pairs of arm and measure in all tasks, a row for each pair; with p where the experiment asks for it."""
-    tasks = experiment.compared
+def compared(
+    experiment: Experiment, pairs: Sequence[Pair], letter: str = "", tasks: Sequence[str] | None = None
+) -> list[str]:
+    """Compare pairs of arm and measure, a row for each pair and a column for each task; with p where that is asked."""
+    tasks = experiment.compared if tasks is None else tasks
     adjusted = tested(experiment, letter)
     rows = []
     for pair in pairs:
@@ -264,6 +137,22 @@ def of_choice() -> list[Pair]:
     return [*pairs, (("everest", "60 %"), ("none", "60 %, as long as both"))]
 
 
+def few_labels(experiment: Experiment) -> list[str]:
+    """Accuracy with a fifth of the labels beside that with all of them, and EVEREST against all others with few."""
+    tasks = [task for task in experiment.tasks if task.endswith(FEW)]
+    measures = list(dict.fromkeys(measure for task, _, measure in experiment.found if task in tasks))
+    rows = [
+        [arm, measure, *(experiment.accuracy(each, arm, measure) for task in tasks for each in (task, whole_of(task)))]
+        for measure in measures
+        for arm in experiment.arms()
+        if any((task, arm, measure) in experiment.found for task in tasks)
+    ]
+    titles = [f"{whole_of(task)}, {labels}" for task in tasks for labels in ("a fifth of the labels", "all")]
+    others = [arm for arm in experiment.arms() if arm not in {"everest", *SIMPLE}]
+    pairs = [(("everest", measure), (arm, measure)) for measure in measures for arm in others]
+    return [*table(["", "measure", *titles], rows), "", *compared(experiment, pairs, tasks=tasks)]
+
+
 def keep_ratios(experiment: Experiment, profile: str) -> list[str]:
     """Fine-tuning by keep ratio: cost, accuracy with what changes and with random tokens."""
     arm = next((arm for _, arm, measure in experiment.found if "random" in measure), "")
@@ -323,6 +212,8 @@ def blocks(folder: Path) -> dict[str, list[str]]:
                 found[f"{name}, differences"] = against(experiment, "everest", letter)
                 found[f"{name}, choice"] = compared(experiment, of_choice(), letter)
                 found[f"{name}, by source"] = by_source(experiment, letter)
+                if any(task.endswith(FEW) for task in experiment.tasks):
+                    found[f"{name}, few labels"] = few_labels(experiment)
             elif letter == "b":
                 found[f"{name}, fine-tuning"] = keep_ratios(experiment, profile)
                 found[f"{name}, pre-training"] = pretrained_ratios(experiment)

@@ -17,7 +17,6 @@ from statistics import mean
 from typing import Any
 
 from lists import (
-    CONTROL,
     Bench,
     contents,
     digest_of,
@@ -27,6 +26,7 @@ from lists import (
     sampling,
     schedule,
     tuning_schedule,
+    whole_of,
     write_groups,
 )
 from profiles import Settings
@@ -151,7 +151,7 @@ def losses_of(run: Path) -> list[float]:
 
 def probe(bench: Bench, task: str, run: Path, keep_ratio: float | None) -> dict[str, Any]:
     """Classify the frozen features of an encoder: of a task of time one clip, else three of a second each."""
-    views = "1x1" if task.removesuffix(CONTROL) in TASKS else "3x1"
+    views = "1x1" if whole_of(task) in TASKS else "3x1"
     tables = [
         bench.out / "probed" / f"{run.name}-{made_of(bench, task)}-{keep_ratio}-{split}.npz"
         for split in ("train", "test")

@@ -1,4 +1,4 @@
-"""What experiments are made of: windows that move, still footage, shares of change, tables."""
+"""What experiments are made of: windows that move, still footage, shares of change, lists, arms."""
 
 import csv
 import json
@@ -26,12 +26,10 @@ from c_frames import after_cut, is_inside
 from command import chosen_arms, only
 from e_camera import foreground, shows_foreground
 from f_adaptive import coverage_for
-from lists import Bench, contents, digest_of, sampling, schedule
+from fewer_labels import labelled, shorten
+from lists import Bench, contents, digest_of, sampling, schedule, tuning_schedule
 from moving_camera import look_through, pan, shake
-from plots import draw
 from profiles import PROFILES, Profile
-from report import Experiment, blocks, compared, fill, stuck
-from results import as_hex, from_hex, holm
 from simple import differences, rhythm
 from still_parts import MOST_MOTION, put_among, quiet_parts
 from time_tasks import scene_in
@@ -47,18 +45,6 @@ GRID = TokenGrid.of_clip(num_frames=4, height=16, width=16, tubelet_size=2, patc
 
 def noise(*shape: int) -> torch.Tensor:
     return torch.randint(0, 256, shape, generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-
-
-@pytest.mark.parametrize("num", [0, 1, 4, 7, 33])
-def test_hits_are_written_and_read(num: int) -> None:
-    right = [place % 3 == 0 for place in range(num)]
-    assert from_hex(as_hex([int(each) for each in right]), num) == [int(each) for each in right]
-
-
-def test_p_is_adjusted_as_holm_did() -> None:
-    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert holm([0.9, 0.8]) == [1.0, 1.0]
-    assert holm([]) == []
 
 
 def test_a_window_that_moves_by_whole_pixels_cuts_pixels_out() -> None:
@@ -199,6 +185,37 @@ def test_learning_rates_are_chosen_on_training_clips_alone(tmp_path: Path) -> No
     assert [trial["made_of"] for trial in tuning.trials(chosen)] == known
 
 
+def test_a_fifth_of_every_class_is_labelled_scene_by_scene() -> None:
+    rows = [{"group": f"scene {n // 3}", "label": f"{n % 3}"} for n in range(90)]
+    scenes = labelled(rows)
+    assert len(scenes) == 6
+    assert labelled([*reversed(rows)]) == scenes
+    assert scenes < labelled(rows, share=2)
+    large = [{"group": "scene 0", "label": "0"}, *({"group": "scene 1", "label": "1"} for _ in range(9))]
+    with pytest.raises(DataError, match="no scene is small enough for a 5th of 0, 1"):
+        labelled(large)
+
+
+def test_few_labels_are_trained_on_for_as_many_steps(tmp_path: Path) -> None:
+    bench = a_bench(tmp_path, "speed-few")
+    rows = [(f"1x/{n:03}-0.mp4", "1x", "test" if n < 10 else "train", f"scene {n}") for n in range(110)]
+    whole = write(bench.manifest("speed"), [("path", "label", "split", "group"), *rows])
+    assert shorten(tmp_path, "speed") == {"train": 20, "test": 10}
+    assert bench.tasks() == ("speed-few",)
+    assert sampling("speed-few") == sampling("speed")
+    with bench.manifest("speed-few").open() as file:
+        found = list(csv.DictReader(file))
+    paths = [(bench.manifest("speed-few").parent / row["path"]).resolve() for row in found]
+    assert set(paths) < {whole.parent / path for path, *_ in rows}
+    assert paths[:10] == [whole.parent / path for path, *_ in rows[:10]]
+    bench = replace(bench, profile=replace(bench.profile, finetune_clips=100_000, finetune_epochs=30))
+    assert tuning_schedule(bench, "speed")["optim.epochs"] == 30
+    assert tuning_schedule(bench, "speed-few")["optim.epochs"] == 150
+    assert tuning_schedule(bench, "speed-few", 0.2)["optim.epochs"] == 30
+    with pytest.raises(DataError, match="is there already"):
+        shorten(tmp_path, "speed")
+
+
 def test_rates_are_those_that_were_chosen_for_an_arm() -> None:
     profile = Profile("some", {}, 1, 1, 1, {"a": 1}, {"b": 2}, {"tube": 0.5}, {"fresh": 0.25})
     assert profile.pretraining_of({"selection.method": "tube"}) == {"a": 1, "optim.base_lr": 0.5}
@@ -230,38 +247,6 @@ def test_scenes_are_read_from_names_of_known_data_sets() -> None:
     assert scene_in("v_ApplyEyeMakeup_g01_c01.avi") != scene_in("v_ApplyEyeMakeup_g02_c01.avi")
     assert scene_in("RATRACE_wave_f_nm_np1_fr_goo_37.avi") == "RATRACE"
     assert scene_in("my holiday.mp4") == "my holiday.mp4"
-
-
-def test_results_of_different_settings_are_not_mixed() -> None:
-    row = json.loads(result("everest", 0, [1, 0]))
-    Experiment([row, row | {"seed": 1}], {})
-    with pytest.raises(DataError, match="speed, everest, 60 %: results of different settings"):
-        Experiment([row, row | {"seed": 1, "settings": "z"}], {})
-    with pytest.raises(DataError, match="results of different hardware"):
-        Experiment([row | {"equal": "time", "hardware": name, "seed": n} for n, name in enumerate(("one", "two"))], {})
-
-
-def test_only_what_was_asked_before_is_tested() -> None:
-    rows = [
-        json.loads(result(arm, seed, [1, 1, 1, seed % 2] if arm == "everest" else [1, 0, 0, (seed // 2) % 2]))
-        for arm in ("everest", "random", "none")
-        for seed in range(5)
-    ]
-    experiment = Experiment(rows, {})
-    table = compared(experiment, [(("everest", "60 %"), (other, "60 %")) for other in ("random", "none")], "a")
-    assert ", p 0.0" in table[2]
-    assert ", p " not in table[3]
-    assert "5 of 5" in table[3]
-    assert ", p " not in compared(experiment, [(("everest", "60 %"), ("random", "60 %"))], "b")[2]
-
-
-def test_runs_that_learnt_nothing_are_counted() -> None:
-    known = [json.loads(result("none", seed, [1, 0, 0, 0])) for seed in range(2)]
-    rows = [row | {"losses": [1.4, end]} for row, end in zip(known, (1.38, 0.9), strict=True)]
-    assert stuck(Experiment(rows, {}))[2] == "| speed | none | 60 % | 1 of 2 |"  # a majority of 0.25: four classes
-    assert stuck(Experiment(rows[1:], {})) == ["All have learnt.", ""]
-    right = json.loads(result("none", 0, [1] * 4)) | {"losses": [1.4, 1.38]}
-    assert stuck(Experiment([right], {})) == ["All have learnt.", ""]  # by little, and rightly
 
 
 def test_arms_are_fine_tuned_and_probed() -> None:
@@ -328,62 +313,3 @@ def test_differences_of_frames_know_no_picture() -> None:
     assert differences(frames) == [0.0] * 28
     brighter = torch.arange(8, dtype=torch.uint8)[:, None, None, None].expand(8, 4, 6, 3)
     assert differences(brighter)[:7] == pytest.approx([math.log1p(step) for step in range(1, 8)])
-
-
-def write_groups(folder: Path, groups: list[str]) -> None:
-    (folder / "groups").mkdir()
-    (folder / "groups" / "x.json").write_text(json.dumps(groups))
-
-
-def result(arm: str, seed: int, right: list[int]) -> str:
-    known = {
-        "profile": "cpu",
-        "equal": "steps",
-        "task": "speed",
-        "arm": arm,
-        "how": "60 %",
-        "seed": seed,
-        "made_of": "x",
-        "settings": "y",
-    }
-    found = {"top1": sum(right) / len(right), "majority": 0.25, "right": as_hex(right), "num_test": len(right)}
-    return json.dumps(known | found) + "\n"
-
-
-def test_every_experiment_has_its_plot(tmp_path: Path) -> None:
-    for letter in "acf":
-        rows = [result(arm, seed, [1, 0, 1, 0]) for seed in (0, 1) for arm in ("none", "everest")[letter == "f" :]]
-        (tmp_path / f"{letter}.jsonl").write_text("".join(rows))
-    (tmp_path / "d.jsonl").write_text(result("none", 0, [1]).replace('"cpu"', '"gpu"'))  # not to be mixed with others
-    written = draw(tmp_path, tmp_path / "images")
-    assert [path.name for path in written] == ["results-a.png", "results-c.png", "results-f.png"]
-    assert all(path.read_bytes().startswith(b"\x89PNG") for path in written)
-
-
-def test_tables_say_what_results_say(tmp_path: Path) -> None:
-    lines = [
-        result("everest", seed, [1, 1, 1, seed % 2]) + result("none", seed, [1, 0, 0, seed % 2]) for seed in (0, 1)
-    ]
-    (tmp_path / "a.jsonl").write_text("".join(lines))
-    write_groups(tmp_path, ["home/a", "home/a", "street/b", "street/b"])
-    made = blocks(tmp_path)
-    text = "\n".join(made["a, cpu, equal steps, accuracy"])
-    assert "**speed** (always the most frequent class: 25.0 %; seeds: 2)" in text
-    assert "| everest | 87.5 " in text
-    assert "| none | 37.5 " in text
-    difference = made["a, cpu, equal steps, differences"][2]
-    assert difference == "| 60 % | everest | none | 50.0 (50.0 to 50.0), 2 of 2; videos 50.0 to 50.0 |"
-    sources = made["a, cpu, equal steps, by source"]
-    assert sources[2] == "|  | fine-tuned | home (2) | street (2) |"
-    assert sources[4:6] == [
-        "| everest | 60 % | 100.0 | 75.0 |",
-        "| none | 60 % | 50.0 | 25.0 |",
-    ]
-    page = "# Mine\n\n<!-- table: a, cpu, equal steps, accuracy -->\nold\n<!-- end -->\n\nThe end.\n"
-    filled = fill(page, made)
-    assert "old" not in filled
-    assert text in filled
-    assert filled.endswith("The end.\n")
-    assert fill(filled, made) == filled
-    with pytest.raises(DataError, match="asks for the table 'z'; there are: a, cpu"):
-        fill("<!-- table: z -->\n<!-- end -->", made)
