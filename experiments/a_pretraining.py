@@ -16,6 +16,7 @@ every arm as many steps; ``--equal time`` as many seconds as VideoMAE's take.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -34,19 +35,25 @@ SIXTY: Settings = {"selection.method": "rero", "selection.keep_ratio": 0.6}
 AT_RANDOM: Settings = {"selection.method": "random_equal", "selection.keep_ratio": 0.6}
 
 
-def as_long(bench: Bench, task: str, _: Path | None) -> Settings:
-    """Fine-tune a fresh network for as many seconds as others are pre-trained and fine-tuned."""
-    if bench.minutes is not None:
-        seconds = 60 * bench.minutes
-    else:
-        seconds = bench.profile.pretrain_clips / rate_of(bench, EVEREST if bench.equal == "steps" else VIDEOMAE)
-    times_before = seconds * tuning_rate_of(bench, task, SIXTY) / num_tuning_clips(bench, task)
-    return SIXTY | {TIMES: round(1 + times_before, 1)}
+@dataclass(frozen=True)
+class AsLong:
+    """Fine-tunes a fresh network for as many seconds as others are pre-trained and fine-tuned."""
+
+    rule: str = "seconds by rates, clips by whole batches"
+
+    def __call__(self, bench: Bench, task: str, _: Path | None) -> Settings:
+        """Say how."""
+        if bench.minutes is not None:
+            seconds = 60 * bench.minutes
+        else:
+            seconds = bench.profile.pretrain_clips / rate_of(bench, EVEREST if bench.equal == "steps" else VIDEOMAE)
+        times_before = seconds * tuning_rate_of(bench, task, SIXTY) / num_tuning_clips(bench, task)
+        return SIXTY | {TIMES: round(1 + times_before, 1)}
 
 
 _BOTH = {"all tokens": ALL, "60 %": SIXTY, "60 %, a fifth as long": SIXTY | {TIMES: 0.2}}
 ARMS = (
-    Arm("none", None, _BOTH | {"60 % at random": AT_RANDOM, "60 %, as long as both": as_long}),
+    Arm("none", None, _BOTH | {"60 % at random": AT_RANDOM, "60 %, as long as both": AsLong()}),
     Arm("everest", EVEREST, _BOTH | {"60 % at random": AT_RANDOM}),
     Arm("videomae", VIDEOMAE, _BOTH),
     Arm("random", WITH_RANDOM, _BOTH | {"60 % at random": AT_RANDOM}),

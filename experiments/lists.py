@@ -166,11 +166,18 @@ def tuning_schedule(bench: Bench, task: str, times: float = 1.0) -> dict[str, fl
     """Say for how many epochs a classifier is trained, or for so many times as many; with few labels as many steps."""
     profile = bench.profile
     if task.endswith(FEW):
-        return schedule(bench.manifest(task), round(times * num_tuning_clips(bench, whole_of(task))))
+        num_steps = times * num_tuning_clips(bench, whole_of(task)) / profile.tuning_batch
+        num_epochs = max(1, round(num_steps / steps_of_epoch(bench, task)))
+        return {"optim.epochs": num_epochs, "optim.warmup_epochs": num_epochs / 10}
     most = max(1, round(times * profile.finetune_epochs))
     return schedule(bench.manifest(task), round(times * profile.finetune_clips), most_epochs=most)
 
 
+def steps_of_epoch(bench: Bench, task: str) -> int:
+    """Count the whole batches of an epoch of fine-tuning, one at least: training leaves out what is over."""
+    return max(1, num_videos_of(bench.manifest(task)) // bench.profile.tuning_batch)
+
+
 def num_tuning_clips(bench: Bench, task: str) -> float:
-    """Say how many clips a classifier is trained on."""
-    return num_videos_of(bench.manifest(task)) * tuning_schedule(bench, task)["optim.epochs"]
+    """Say how many clips a classifier is trained on, each as often as it comes round."""
+    return steps_of_epoch(bench, task) * bench.profile.tuning_batch * tuning_schedule(bench, task)["optim.epochs"]

@@ -33,6 +33,11 @@ class Profile:
     pretraining_rates: Mapping[str, float] = field(default_factory=dict)
     finetuning_rates: Mapping[str, float] = field(default_factory=dict)
 
+    @property
+    def tuning_batch(self) -> int:
+        """Clips of a step of fine-tuning."""
+        return int(str((self.clip | self.finetuning)["optim.global_batch_size"]))
+
     def pretraining_of(self, settings: Mapping[str, object]) -> Settings:
         """Give the further settings of a way to pre-train."""
         rate = self.pretraining_rates.get(str(settings.get("selection.method")))
@@ -66,6 +71,7 @@ _CPU_BATCH: Settings = {"data.batch_size": 128, "optim.global_batch_size": 128, 
 # What was best in tuning.py, if by little; where two were equal, the middle one.
 _CPU_PRETRAINING = {"rero": 2e-2, "tube": 5e-3, "random_equal": 1e-2, "running_cell": 1e-2}
 _CPU_FINETUNING = {"fresh": 1.6e-2, "pre-trained": 1e-3}
+_QUICK_BATCH: Settings = {"data.batch_size": 16, "optim.global_batch_size": 16}
 _GPU: Settings = {
     "model.size": "small",
     "model.patch_size": 16,
@@ -84,7 +90,7 @@ PROFILES = {
     profile.name: profile
     for profile in (
         Profile("cpu", _RUN | _CPU, 200_000, 60_000, 100, {}, _CPU_BATCH, _CPU_PRETRAINING, _CPU_FINETUNING),
-        Profile("quick", _RUN | _CPU, 200, 200, 100, {"data.batch_size": 16}, {"data.batch_size": 16}),
+        Profile("quick", _RUN | _CPU, 200, 200, 100, {"data.batch_size": 16}, _QUICK_BATCH),
         Profile("gpu", _RUN | _GPU, 400_000, 15_000, 100, _GPU_PRETRAINING, _GPU_FINETUNING),
     )
 }

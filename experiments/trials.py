@@ -6,6 +6,7 @@ experiment with the same arm finds them.
 """
 
 import json
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -43,7 +44,8 @@ from everest.links import write_new
 from everest.training.metrics import read_metrics
 
 Tuning = Settings | Callable[[Bench, str, Path | None], Settings]
-"""Settings of fine-tuning; or what finds them, for a task and the weights it starts from."""
+"""Settings of fine-tuning; or what finds them, for a task and the weights it starts from. By what ``rule`` it does so
+may be an attribute, whose change makes results anew."""
 KEYS = ("profile", "equal", "task", "arm", "how", "seed", "made_of", "settings")
 PROBES = {"frozen": None, "frozen, 60 %": 0.6}
 """Ways to classify frozen features -> the share of tokens that they are of; None: all."""
@@ -137,7 +139,7 @@ def classify(bench: Bench, task: str, init: Path | None, settings: Settings, see
         raise DataError(f"{task}: {'no test split' if found is None else found.failures[0]}")
     right = [int(clip.probabilities.argmax() == clip.label) for clip in found.predictions]
     known = {"top1": found.top1, "majority": found.majority, "losses": losses_of(out)}
-    known["rate"] = round(clips_per_second(out), 1)
+    known |= {"rate": round(clips_per_second(out), 1), "epochs": epochs["optim.epochs"]}
     return out, {**known, "right": as_hex(right), "num_test": len(right)}
 
 
@@ -189,9 +191,11 @@ def trials(bench: Bench, arms: Sequence[Arm], seeds: Sequence[int], tasks: Seque
 
 
 def _settings_of(bench: Bench, arm: Arm, how: str, task: str) -> str:
-    """Say in short what a trial does beside its data and its profile; of settings that are found out, only that."""
+    """Say in short what a trial does beside its data and its profile; of settings that are found out, by what rule."""
     tuning = arm.tunings.get(how)
-    done = PROBES.get(how) if how in PROBES else "found out" if callable(tuning) else sorted((tuning or {}).items())
+    done: object = PROBES.get(how)
+    if how not in PROBES:
+        done = getattr(tuning, "rule", "found out") if callable(tuning) else sorted((tuning or {}).items())
     given = None if arm.pretraining is None else sorted(arm.pretraining.items())
     return digest_of(given, done, sorted(sampling(task).items()), bench.minutes)
 
@@ -233,7 +237,9 @@ def _kept_rate(bench: Bench, name: str, train: Callable[[], Path]) -> float:
     kept = bench.out / f"rates-{bench.profile.name}.json"
     rates: dict[str, float] = json.loads(kept.read_text()) if kept.exists() else {}
     if name not in rates:
-        rates[name] = clips_per_second(train())
+        run = train()
+        rates[name] = clips_per_second(run)
+        shutil.rmtree(run)  # or who takes the rate out of the list, to measure it again, would be given the same one
         write_new(kept, json.dumps(rates))
     return rates[name]
 

@@ -31,8 +31,10 @@ def bench_step(options: Namespace) -> int:
 def _bench_profile(options: Namespace) -> int:
     """Say where the time of a training step goes."""
     from everest.bench.described import describe_task
+    from everest.bench.footage import read_clips
     from everest.bench.profile import format_profile, profile_step
     from everest.bench.tasks import build_step
+    from everest.datasets import load_data
 
     if options.peer is not None or any(getattr(options, way) for way in _WAYS):
         raise ConfigError(
@@ -41,7 +43,8 @@ def _bench_profile(options: Namespace) -> int:
     if options.arch != "vit":
         raise ConfigError(f"a profile is of our own model: give no --arch, or leave --profile out ({options.arch})")
     info = describe_task(**_asked(options, "size", "task", "selection", *_SCORED), **_network(options))
-    step = build_step(info, options.batch, device=options.device, precision=options.precision)
+    clips = None if options.data is None else read_clips(load_data(options.data), info.clip, options.batch, seed=0)
+    step = build_step(info, options.batch, device=options.device, precision=options.precision, clips=clips)
     values = profile_step(step, steps=options.steps)
     print_result(options, values, format_profile(values))
     return EXIT_OK

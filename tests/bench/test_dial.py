@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from everest.bench.dial import bench_dial, format_dial
+from everest.bench.macs import count_task
 from everest.config import CheckpointInfo, EvaluationConfig
 from everest.datasets import ClipRecord, Manifest, load_data
 from everest.errors import ConfigError, DataError
@@ -45,6 +46,8 @@ def test_every_ratio_is_measured_on_the_same_videos() -> None:
     assert values["num_clips"] == len(FEW) == len(done)
     macs = [row["gmacs"] for row in values["rows"]]
     assert macs == sorted(macs, reverse=True)
+    counted = [count_task(with_keep_ratio(info, row["keep_ratio"]))["gmacs"] for row in values["rows"]]
+    assert macs == pytest.approx(counted, rel=1e-6)  # attention as well
     assert values["rows"][1]["times_trained"] == 1.0
     assert all(row["ms_per_view"] > 0 for row in values["rows"])
     assert json.loads(json.dumps(values)) == values

@@ -10,7 +10,7 @@ from everest.bench import peers
 from everest.bench.described import describe_task
 from everest.bench.foreign import load_foreign
 from everest.bench.peers import Contender, bench_peers, contenders, format_peers
-from everest.bench.step import bench_step
+from everest.bench.step import bench_step, format_step
 from everest.bench.tasks import build_step
 from everest.cli import main
 from everest.errors import ConfigError
@@ -57,6 +57,7 @@ def measured(seconds: list[float], **values: Any) -> dict[str, Any]:
         "gmacs": 1.0,
         "step_gflop": 5.0,
         "share_of_matrix_rate": 0.5,
+        "matrix_rate_gflops": 100.0,
     }
     return {"seconds": seconds} | common | numbers | values
 
@@ -66,6 +67,8 @@ def test_a_step_of_somebody_else_is_timed_and_counted(theirs: str) -> None:
     assert values["seconds_per_step"] > 0
     assert values["step_gflop"] == pytest.approx(2e-9 * 2 * 50 * 20 * 2)  # forward, and backward for the weights only
     assert values["loss"][0] > 0
+    assert (values["num_parameters"], values["activations_gb"]) == (None, None)  # what is theirs is not known
+    assert "activations" not in format_step(values)
     silent = bench_step(size="tiny", batch=2, device="cpu", steps=1, peer=f"{theirs}:silent", **SHAPE)
     assert silent["loss"][0] != silent["loss"][0]  # none was given
 
@@ -110,7 +113,7 @@ def test_rounds_alternate_and_medians_are_of_all_steps(monkeypatch: pytest.Monke
             return measured([2.0, 4.0] if len(order) == 1 else [3.0, 5.0])
         if contender.peer == "transformers":
             return "is not installed"
-        return measured([7.0, 7.0], peak_memory_gb=1.0 + (len(order) > 7))
+        return measured([7.0, 7.0], peak_memory_gb=1.0 + (len(order) > 7), matrix_rate_gflops=70.0)
 
     monkeypatch.setattr(peers, "_measure", answer)
     values = bench_peers(size="tiny", task="finetune", batch=7, steps=2, rounds=2)
@@ -125,6 +128,7 @@ def test_rounds_alternate_and_medians_are_of_all_steps(monkeypatch: pytest.Monke
     table = format_peers(values)
     assert "not measured: is not installed" in table
     assert "x2.00" in table
+    assert "at 70 to 100 GFLOP/s" in table
 
 
 def test_without_everest_there_is_no_table(monkeypatch: pytest.MonkeyPatch) -> None:

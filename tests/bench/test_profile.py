@@ -7,7 +7,7 @@ from everest.bench.described import describe_task
 from everest.bench.macs import count_macs
 from everest.bench.profile import STAGES, format_profile, profile_step
 from everest.bench.tasks import build_step
-from everest.bench.timeline import Timeline, Work
+from everest.bench.timeline import Timeline, Work, _flop
 from everest.cli import main
 from everest.errors import ConfigError
 
@@ -43,6 +43,8 @@ def test_taken_apart_the_step_is_the_same(task: str, selection: str, scored: dic
         expected = whole.run()
         torch.manual_seed(5)
         assert parts.run(Names()) == expected
+    assert whole.model is not None
+    assert parts.model is not None
     for a, b in zip(whole.model.parameters(), parts.model.parameters(), strict=True):
         assert torch.equal(a, b)
 
@@ -102,6 +104,21 @@ def test_the_command_prints_the_table(capsys: pytest.CaptureFixture[str]) -> Non
     assert main([*arguments, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["total"]["ms"] > 0
     assert main([*arguments, "--peer", "plain"]) == 2
+    assert main([*arguments, "--data", "no-such-list.csv"]) == 2  # clips are taken from there
+    assert main([*arguments, "--data", "bundled"]) == 0
+
+
+def test_attention_of_clips_in_one_row_counts_backward_twice() -> None:
+    import torch.nn.attention.varlen  # registers the operations
+
+    q = torch.empty(12, 2, 8)
+    starts = torch.tensor([0, 5, 12])
+    forward, backward = torch.ops.torch_attn._varlen_attn, torch.ops.torch_attn._varlen_attn_backward
+    counted = _flop(forward.default, (q, q, q, starts, starts, 7, 7), {}, (q, q, q))
+    assert counted == 2 * 2 * 2 * 8 * (5**2 + 7**2)
+    lse = torch.empty(2, 12)
+    given = (q, q, q, q, q, lse, starts, starts, 7, 7, False, lse)
+    assert _flop(backward.default, given, {}, (q, q, q)) == pytest.approx(2 * counted)
 
 
 def test_what_cannot_be_profiled_is_refused() -> None:

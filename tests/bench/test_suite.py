@@ -1,6 +1,7 @@
 """The suite measures in the order of worth, writes down what it has, and survives what goes wrong."""
 
 import json
+import os
 import time
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,7 @@ def test_what_is_worth_most_comes_first() -> None:
         for name in ("EVEREST", "EVEREST, plain peer", "VideoMAE, plain peer", "VideoMAE, our path, compiled")
     ]
     assert max(place[name] for name in compared) < place["base finetune, EVEREST"]  # all sizes first
+    assert place["base pretrain, mine:step"] < place["small pretrain, EVEREST"]  # not left out
     assert {"base finetune, mine:step", "base pretrain, mine:step", "base pretrain, VideoMAE, transformers"} <= set(
         names
     )
@@ -67,6 +69,28 @@ def test_what_there_is_no_time_for_is_named(tmp_path: Path) -> None:
     assert not values["results"]
     assert values["left_out"] == [measurement.name for measurement in plan_suite(("tiny",), 1)]
     assert "no time was left for: tiny pretrain, EVEREST;" in format_suite(values)
+
+
+def test_what_would_last_too_long_is_not_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now, compiled = [0.0], []
+
+    def take(seconds: float) -> dict[str, object]:
+        now[0] += seconds
+        compiled.append(os.environ["TORCHINDUCTOR_CACHE_DIR"])
+        return {}
+
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "/what/was/there")
+    monkeypatch.setattr(suite.time, "perf_counter", lambda: now[0])
+    for kind in suite._DO:
+        monkeypatch.setitem(suite._DO, kind, lambda options, *_: take(40.0 if options.get("compile") else 5.0))
+    plan = [suite.Measurement(name, "step", {"compile": True} if name.isupper() else {}) for name in "aBcDe"]
+    monkeypatch.setattr(suite, "plan_suite", lambda *_: plan)
+    values = bench_suite(tmp_path / "gpu.json", sizes=("tiny",), batch=1, device="cpu", steps=1, minutes=1.0)
+    assert [row["name"] for row in values["results"]] == ["a", "B", "c", "e"]
+    assert values["left_out"] == ["D"]  # 10 seconds are left, and B took 40
+    assert len({*compiled}) == 1
+    assert not Path(compiled[0]).exists()
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == "/what/was/there"
 
 
 def test_one_that_fails_does_not_cost_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,7 +27,7 @@ from command import chosen_arms, only
 from e_camera import foreground, shows_foreground
 from f_adaptive import coverage_for
 from fewer_labels import labelled, shorten
-from lists import Bench, contents, digest_of, sampling, schedule, tuning_schedule
+from lists import Bench, contents, digest_of, num_tuning_clips, sampling, schedule, tuning_schedule
 from moving_camera import look_through, pan, shake
 from profiles import PROFILES, Profile
 from simple import differences, rhythm
@@ -210,8 +210,10 @@ def test_few_labels_are_trained_on_for_as_many_steps(tmp_path: Path) -> None:
     assert paths[:10] == [whole.parent / path for path, *_ in rows[:10]]
     bench = replace(bench, profile=replace(bench.profile, finetune_clips=100_000, finetune_epochs=30))
     assert tuning_schedule(bench, "speed")["optim.epochs"] == 30
-    assert tuning_schedule(bench, "speed-few")["optim.epochs"] == 150
-    assert tuning_schedule(bench, "speed-few", 0.2)["optim.epochs"] == 30
+    assert num_tuning_clips(bench, "speed") == 30 * 96  # six whole batches of 16 in 100 clips
+    assert tuning_schedule(bench, "speed-few")["optim.epochs"] == 180  # one batch in 20 clips
+    assert num_tuning_clips(bench, "speed-few") == num_tuning_clips(bench, "speed")
+    assert tuning_schedule(bench, "speed-few", 0.2)["optim.epochs"] == 36
     with pytest.raises(DataError, match="is there already"):
         shorten(tmp_path, "speed")
 
@@ -313,3 +315,26 @@ def test_differences_of_frames_know_no_picture() -> None:
     assert differences(frames) == [0.0] * 28
     brighter = torch.arange(8, dtype=torch.uint8)[:, None, None, None].expand(8, 4, 6, 3)
     assert differences(brighter)[:7] == pytest.approx([math.log1p(step) for step in range(1, 8)])
+
+
+def test_another_rule_makes_results_anew(tmp_path: Path) -> None:
+    def of(tuning: object) -> str:
+        arm = Arm("none", None, {"as long": tuning}, probed=())  # type: ignore[dict-item]
+        return str(next(trials(a_bench(tmp_path), [arm], [0], ["speed"]))["settings"])
+
+    rules = [of(a_pretraining.AsLong()), of(a_pretraining.AsLong("another rule")), of(lambda *_: {})]
+    assert len({*rules}) == 3
+    assert rules[0] == of(a_pretraining.AsLong())
+
+
+def test_fresh_networks_are_trained_as_long_as_others_altogether(tmp_path: Path) -> None:
+    bench = a_bench(tmp_path)
+    bench = replace(bench, profile=replace(bench.profile, pretrain_clips=1000, finetune_epochs=10, finetune_clips=999))
+    bench.out.mkdir()
+    names = {
+        digest_of(contents(bench.footage), bench.profile, sorted(as_settings(a_pretraining.EVEREST))): 50.0,
+        digest_of(contents(bench.manifest("speed")), bench.profile, sorted(as_settings(a_pretraining.SIXTY))): 80.0,
+    }
+    (bench.out / "rates-quick.json").write_text(json.dumps(names))
+    found = a_pretraining.AsLong()(bench, "speed", None)
+    assert found[TIMES] == 1 + 20 * 80 / 160  # 20 seconds of pre-training; ten epochs of one batch of 16

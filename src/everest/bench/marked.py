@@ -49,12 +49,12 @@ def marked_finetuning_loss(  # noqa: PLR0917 - as the other one, and the setting
     marks: Marks,
 ) -> Tensor:
     """Classify; see :func:`~everest.training.losses.finetuning_loss`."""
-    targets = soft_targets(batch.labels, len(info.class_names), config.optim.label_smoothing)
     clips = batch.frames.to(generator.device, non_blocking=True)
     marks.mark("transfer")
+    targets = soft_targets(batch.labels, len(info.class_names), config.optim.label_smoothing)
     clips, targets = mix_clips(
         clips,
-        targets.to(generator.device),
+        targets.to(generator.device, non_blocking=True),
         mixup_alpha=config.augment.mixup_alpha,
         cutmix_alpha=config.augment.cutmix_alpha,
         draws=generator,

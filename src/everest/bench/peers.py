@@ -88,8 +88,9 @@ def bench_peers(
     Returns:
         Values that JSON can hold: ``rows``, each with ``name``, ``seconds_per_step`` (median over all rounds) with
         quartiles, ``clips_per_second``, ``peak_memory_gb`` (largest of the rounds), ``activations_gb``, ``gmacs`` of a
-        clip, ``gflop`` of a step, ``share_of_matrix_rate`` (median), ``tokens`` and ``times_everest`` (its seconds over
-        those of EVEREST), or with ``problem`` where it could not be measured; ``hardware``; and what was asked for.
+        clip, ``gflop`` of a step, ``share_of_matrix_rate`` and ``matrix_rate_gflops`` (medians), ``tokens`` and
+        ``times_everest`` (its seconds over those of EVEREST), or with ``problem`` where it could not be measured;
+        ``hardware``; and what was asked for.
 
     Raises:
         ConfigError: EVEREST itself cannot be measured so.
@@ -164,10 +165,12 @@ def format_peers(values: dict[str, Any]) -> str:
             f"{row['peak_memory_gb']:7.2f}{row['gflop']:8.0f}{row['share_of_matrix_rate']:9.0%}"
             f"{times:>9}"
         )
+    rates = [row["matrix_rate_gflops"] for row in values["rows"] if "problem" not in row]
     lines.append(
         f"{values['size']} {values['task']}, batch {values['batch']}, {values['precision']} on "
         f"{values['hardware']['name']}; {values['rounds']} rounds of {values['steps']} steps; the last column is the "
-        "time of a step over that of EVEREST"
+        "time of a step over that of EVEREST\nlarge matrix products beside them ran at "
+        f"{min(rates):.0f} to {max(rates):.0f} GFLOP/s: where these differ much, something else was running"
     )
     return "\n".join(lines)
 
@@ -205,6 +208,7 @@ def _row(contender: Contender, results: list[dict[str, Any]], batch: int, base: 
         "gmacs": results[0]["gmacs"],
         "gflop": results[0]["step_gflop"],
         "share_of_matrix_rate": median(values["share_of_matrix_rate"] for values in results),
+        "matrix_rate_gflops": median(values["matrix_rate_gflops"] for values in results),
         "tokens": results[0]["tokens"],
         "times_everest": middle / base,
     }

@@ -18,8 +18,9 @@ from everest.errors import ConfigError
 from everest.models import Classifier, MaskedModel
 
 STAGES = {
+    "draws": "seeds of the clips, what drop path leaves out",
     "transfer": "uint8 clips to the device",
-    "mix": "mixup and cutmix",
+    "mix": "labels smoothed, mixup and cutmix",
     "patchify": "clips cut into tubelets",
     "score": "all tokens and their changes embedded, without gradient",
     "select": "tokens chosen by their scores; what is known of them gathered",

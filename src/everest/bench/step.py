@@ -62,7 +62,8 @@ def bench_step(
         Values that JSON can hold: ``seconds`` of each step, their median ``seconds_per_step`` and quartiles
         ``seconds_q1`` and ``seconds_q3``; ``first_step_seconds`` (with what is compiled in it); ``clips_per_second``,
         ``peak_memory_bytes`` and ``peak_memory_gb`` (10^9 bytes), ``activations_gb`` (what one forward pass keeps for
-        the backward pass, without parameters), ``tokens`` of a clip, ``num_parameters``, the first and last ``loss``;
+        the backward pass, without parameters), ``tokens`` of a clip, ``num_parameters`` (both None of somebody else's
+        step, which does not tell its parameters), the first and last ``loss``;
         ``gmacs`` (multiply-adds of a clip's forward pass, where they can be told from the rest) and ``step_gflop``
         (counted work of the step: 10^9 operations, two for each multiply-add),
         ``matrix_rate_gflops`` (of a large matrix product in the same run) and ``share_of_matrix_rate``; ``hardware``
@@ -83,7 +84,7 @@ def bench_step(
     first_seconds, seconds, losses, peak_bytes = _time(step, steps, warmup)
     # Only now, so that neither is part of the peak.
     per_step, (gmacs, step_gflop) = median(seconds), _count(step, info, peer, batch)
-    kept_bytes = activation_bytes(step.run, step.model)
+    kept_bytes = None if step.model is None else activation_bytes(step.run, step.model)
     rate = matrix_rate_gflops(step.device, step.dtype)
     first, _, third = quantiles(seconds, n=4, method="inclusive") if steps > 1 else (per_step,) * 3
     return {
@@ -105,7 +106,7 @@ def bench_step(
         "clips_per_second": batch / per_step,
         "peak_memory_bytes": peak_bytes,
         "peak_memory_gb": peak_bytes / 1e9,
-        "activations_gb": kept_bytes / 1e9,
+        "activations_gb": None if kept_bytes is None else kept_bytes / 1e9,
         "loss": [losses[0], losses[-1]],
         "gmacs": gmacs,
         "step_gflop": step_gflop,
@@ -125,13 +126,14 @@ def format_step(values: dict[str, Any]) -> str:
     tokens = values["tokens"]
     spread = f"quartiles {values['seconds_q1']:.3f} to {values['seconds_q3']:.3f}, {values['steps']} steps"
     where = "of the process" if values["device"] == "cpu" else "of tensors"
+    kept = values["activations_gb"]
     return "\n".join(
         [
             f"{name_of(values)}: batch {values['batch']}, {values['precision']} on {values['hardware']['name']}"
             f" ({values['device']}, {values['hardware']['threads']} threads)",
             f"time: {values['seconds_per_step']:.3f} s a step ({spread}), {values['clips_per_second']:.2f} clips/s",
-            f"memory: {values['peak_memory_gb']:.2f} GB at the peak, {where}; {values['activations_gb']:.2f} GB of "
-            "activations kept for the backward pass",
+            f"memory: {values['peak_memory_gb']:.2f} GB at the peak, {where}"
+            + ("" if kept is None else f"; {kept:.2f} GB of activations kept for the backward pass"),
             f"tokens: {tokens['visible']} encoded and {tokens['target']} predicted of {tokens['total']}",
             f"pace: {values['step_gflop']:.0f} GFLOP a step, {values['share_of_matrix_rate']:.0%} of the "
             f"{values['matrix_rate_gflops']:.0f} GFLOP/s of a large matrix product here",

@@ -72,9 +72,9 @@ class TrainingStep:
         batch: Clips of the step.
         run: Does one optimiser step and returns its loss; when it returns, the device has finished. Reports the end
             of each part to the marks it may be given.
-        model: What is trained.
+        model: What is trained; None where only somebody else's step knows.
         tokens: Of one clip.
-        num_parameters: Of the model.
+        num_parameters: Of the model; None where it is not known.
         device: Where it runs.
         dtype: What matrix products compute in.
     """
@@ -82,15 +82,16 @@ class TrainingStep:
     info: CheckpointInfo
     batch: int
     run: Run
-    model: AnyModel
+    model: AnyModel | None
     tokens: TokenNumbers
-    num_parameters: int
+    num_parameters: int | None
     device: torch.device
     dtype: torch.dtype
 
     def __repr__(self) -> str:
-        millions = f"{self.num_parameters / 1e6:.1f} M parameters"
-        return f"TrainingStep({type(self.model).__name__}, {millions}, {self.tokens}, {self.device}, {self.dtype})"
+        name = "somebody else's" if self.model is None else type(self.model).__name__
+        millions = "" if self.num_parameters is None else f"{self.num_parameters / 1e6:.1f} M parameters, "
+        return f"TrainingStep({name}, {millions}{self.tokens}, {self.device}, {self.dtype})"
 
 
 def expect_no_peer(info: CheckpointInfo, peer: Peer | None) -> None:
@@ -206,6 +207,7 @@ def _make_run(
         step = next(count)
         draws = ClipDraws(seeds_of_clips(seed, step, numbers), seed_of_step(seed, step), place)
         with drawing(dropping, draws):
+            _mark(marks, "draws")
             with torch.autocast(place.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
                 loss = loss_of(data, draws, marks)
             loss.backward()  # type: ignore[no-untyped-call]
@@ -272,7 +274,7 @@ def _foreign_step(  # noqa: PLR0917 - what build_step has found out
         loss = loss.detach() if isinstance(loss, Tensor) else loss
         return float(loss) if isinstance(loss, Tensor | float | int) else math.nan
 
-    return TrainingStep(info, batch, run, nn.Identity(), tokens, 0, place, dtype)
+    return TrainingStep(info, batch, run, None, tokens, None, place, dtype)
 
 
 def _unmarked(function: Callable[[Batch, torch.Generator], Tensor], generator: torch.Generator) -> MarkedLoss:

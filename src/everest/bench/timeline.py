@@ -23,6 +23,7 @@ _ATTENTION_BACKWARD = {
     _aten._scaled_dot_product_efficient_attention_backward: 1,
     _aten._scaled_dot_product_cudnn_attention_backward: 1,
 }
+_VARLEN_BACKWARD = "torch_attn._varlen_attn_backward"  # known by its name: it is there once attention was used so
 _FREE = {_aten.detach, _aten.empty, _aten.empty_like, _aten.empty_strided, _aten.new_empty, _aten._unsafe_view}
 
 
@@ -103,7 +104,8 @@ def _flop(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) ->
     if packet in _ATTENTION:
         return _attention_flop(*args[:3])
     count: Callable[..., int] | None = flop_registry.get(packet)
-    return 0.0 if count is None else float(count(*args, **kwargs, out_val=out))
+    share = 2 / 2.5 if str(packet) == _VARLEN_BACKWARD else 1.0  # logits, computed again, are counted there
+    return 0.0 if count is None else share * count(*args, **kwargs, out_val=out)
 
 
 def _attention_flop(query: Tensor, key: Tensor, value: Tensor) -> float:

@@ -153,7 +153,7 @@ class RunConfig(Config):
             do not fit into one GPU; else each has all of them (DDP).
         device: ``auto`` takes an accelerator where there is one.
         precision: ``auto`` takes bfloat16 on accelerators that have it and float32 elsewhere.
-        compile: Use torch.compile for encoder and decoder.
+        compile: Use torch.compile for the blocks of encoder and decoder.
         activation_checkpointing: Keep only what enters each block for the backward pass, and compute the rest again:
             less memory for more time, and nothing else changes.
         save_every_epochs: Epochs from one checkpoint to the next; the last is always saved.

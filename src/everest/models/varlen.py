@@ -51,7 +51,7 @@ def _attend_at_once(q: Tensor, k: Tensor, v: Tensor, lengths: Lengths) -> Tensor
 
 def per_token(values: Tensor, lengths: Lengths) -> Tensor:
     """Give every token the value of its clip: [B] to [1, S, 1]."""
-    each = torch.tensor(lengths, device=values.device)
+    each = torch.tensor(lengths).to(values.device, non_blocking=True)
     return values.repeat_interleave(each, output_size=sum(lengths))[None, :, None]
 
 

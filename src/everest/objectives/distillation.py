@@ -12,6 +12,7 @@ from everest.config import CheckpointInfo, ObjectiveConfig
 from everest.datasets import Batch
 from everest.errors import ConfigError, SelectionError
 from everest.models import ModelInput, Prediction
+from everest.models.constants import constant
 from everest.models.tubelets import Tubelets
 from everest.objectives.averages import average
 from everest.objectives.teachers import Kind, Teacher, load_teacher
@@ -95,7 +96,7 @@ class DistillationObjective:
         """Put some clips together from their tubelets, values 0 to 1: [B, N, P] to [b, 3, T, H, W]."""
         if isinstance(patches, Tubelets):
             return unpatchify(patches.pixels[part], self._grid).float().div_(255)
-        mean, std = (torch.tensor(v, device=patches.device).reshape(3, 1, 1, 1) for v in (self._mean, self._std))
+        mean, std = (constant(v, patches.device).reshape(3, 1, 1, 1) for v in (self._mean, self._std))
         return unpatchify(patches[part], self._grid) * std + mean
 
 

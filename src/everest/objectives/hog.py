@@ -69,7 +69,7 @@ def _windows(patches: Tensor | Tubelets, target: Tensor, grid: TokenGrid) -> Ten
     taken = windows[clip, slot, :, place // w, place % w]  # [B, M, 3, p + 2, p + 2]
     if not isinstance(patches, Tubelets):
         return taken
-    scale = torch.tensor(patches.std).mul(255).reciprocal().to(taken.device)[:, None, None]
+    scale = torch.tensor(patches.std).mul(255).reciprocal().to(taken.device, non_blocking=True)[:, None, None]
     return taken * scale  # the mean does not matter to differences
 
 

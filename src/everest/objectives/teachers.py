@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from everest.errors import WeightsError
 from everest.models import Encoder, load_model
+from everest.models.constants import constant
 from everest.tokens import TokenGrid, TokenSelection, patchify
 
 Kind = Literal["image", "video"]
@@ -72,7 +73,7 @@ class Teacher(nn.Module):
         Returns:
             Features before the last norm, shape [B, N, D].
         """
-        mean, std = (torch.tensor(values, device=clips.device).reshape(3, 1, 1, 1) for values in (self.mean, self.std))
+        mean, std = (constant(values, clips.device).reshape(3, 1, 1, 1) for values in (self.mean, self.std))
         if self.kind == "video":
             features: Tensor = self.network((clips - mean) / std)
             return features

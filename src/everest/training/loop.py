@@ -317,7 +317,7 @@ class Trainer:
         timer = StepTimer()
         while self.step < last_step:
             try:
-                loss, tokens, grad_norm, lr = self._run_step(loss_function, batches, timer)
+                loss, tokens_here, grad_norm, lr = self._run_step(loss_function, batches, timer)
             except RunInterruptedError:  # before a pass: the step is dropped
                 self._optimizer.zero_grad(set_to_none=True)
                 self._between_steps(log)
@@ -325,7 +325,8 @@ class Trainer:
             self.step += 1
             if self.step % self.config.run.log_every_steps == 0 or self.step == last_step:
                 numbers = {"loss": self.engine.mean(loss).item(), "grad_norm": grad_norm.item(), "lr": lr}
-                numbers |= {"tokens_per_clip": self.engine.mean(tokens).item()}
+                tokens = self.engine.mean(torch.tensor(tokens_here, device=self.engine.device))
+                numbers |= {"tokens_per_clip": tokens.item()}
                 numbers |= timer.rates(self.engine.world_size)
                 healthy, spike = self._health.report(numbers["wait_share"])
                 numbers |= healthy
@@ -340,8 +341,11 @@ class Trainer:
 
     def _run_step(
         self, loss_function: LossFunction, batches: Iterator[Batch], timer: StepTimer
-    ) -> tuple[Tensor, Tensor, Tensor, float]:
-        """One optimiser step; returns loss, tokens of a clip, gradient norm and learning rate."""
+    ) -> tuple[Tensor, float, Tensor, float]:
+        """One optimiser step; returns loss, tokens of a clip, gradient norm and learning rate.
+
+        Nothing in it may wait for a GPU: steps are asked for ahead of it.
+        """
         passes = self.loader.plan.accumulation_steps
         total = torch.zeros((), device=self.engine.device)
         tokens = 0.0
@@ -367,7 +371,7 @@ class Trainer:
         lr = self._learning_rate()
         set_learning_rate(self._optimizer, lr)
         self._health.update(Computed(self.step, lr, taken, losses, grad_norm))
-        return total, torch.tensor(tokens, device=self.engine.device), grad_norm, lr
+        return total, tokens, grad_norm, lr
 
     def _draws_of(self, batch: Batch) -> ClipDraws:
         """What is random in a pass: it belongs to the clips, so it is the same on any number of processes."""

@@ -55,7 +55,7 @@ def finetuning_loss(model: Classifier, info: CheckpointInfo, config: FinetuneCon
         targets = soft_targets(batch.labels, len(info.class_names), config.optim.label_smoothing)
         clips, targets = mix_clips(
             _to_device(batch, draws),
-            targets.to(draws.device),
+            targets.to(draws.device, non_blocking=True),
             mixup_alpha=config.augment.mixup_alpha,
             cutmix_alpha=config.augment.cutmix_alpha,
             draws=draws,

@@ -121,8 +121,9 @@ def _partner(number: int, num_clips: int, clips_per_video: int) -> int:
 
 def _blend(values: Tensor, partners: list[int], shares: list[float]) -> Tensor:
     """Mix rows with those of their partners: [B, ...] to the same."""
-    own = torch.tensor(shares, device=values.device, dtype=values.dtype).reshape(-1, *(1,) * (values.ndim - 1))
-    return torch.lerp(values[torch.tensor(partners, device=values.device)], values, own)
+    own = torch.tensor(shares, dtype=values.dtype).reshape(-1, *(1,) * (values.ndim - 1))
+    own, others = (x.to(values.device, non_blocking=True) for x in (own, torch.tensor(partners)))
+    return torch.lerp(values[others], values, own)
 
 
 def _seeds(draws: torch.Generator | ClipDraws, num_clips: int) -> tuple[int, list[int]]:
