@@ -4,7 +4,8 @@
 
 The data is made by ``still_parts.py``: each clip is a third of what it was put into, the rest is still footage. Five
 arms: frames evenly spread; frames chosen among 1.3, 1.5 and 2 times as many, in pre-training and in fine-tuning; and,
-of twice as many, as many drawn blindly, so that it is not for their uneven steps that chosen ones do better or worse.
+of 1.5 times as many, as many drawn blindly, so that it is not for their uneven steps that chosen ones do better or
+worse: of each clip anew in training, and in evaluation once for all clips, another time with each seed.
 
 Where a clip meets still footage there is a cut, and a cut is change too. So ``c_chosen-PROFILE.json`` says which frames
 of the test clips the encoders of seed 0 take: inside the clip, and just after a cut, beside what choosing blindly would
@@ -45,7 +46,7 @@ def arm(name: str, frames: Settings) -> Arm:
 ARMS = (
     arm("evenly spread", {}),
     *(arm(f"alpha {alpha}", choosing(alpha)) for alpha in ALPHAS),
-    arm("alpha 2.0, by chance", choosing(2.0) | {"frame_selection.by": "chance"}),
+    arm("alpha 1.5, by chance", choosing(1.5) | {"frame_selection.by": "chance"}),
 )
 
 

@@ -1,4 +1,4 @@
-"""Is it better to give each clip as many tokens as its motion asks for, at the same cost on average?
+"""Is it better to give each clip as many tokens as its motion asks for, as many on average?
 
     python experiments/f_adaptive.py --data runs/experiments/data --out runs/experiments
 

@@ -88,9 +88,11 @@ class Experiment:
         return abs(share - round(share)) < 1e-6
 
     def accuracy(self, task: str, arm: str, measure: str) -> str:
-        """Mean and interval over seeds, in percent."""
-        found = self.found.get((task, arm, measure))
-        return f"{over_seeds(list(found.values()))}" if found else ""
+        """Mean and interval over seeds, in percent, and how many these are where they are two or more but not all."""
+        found = self.found.get((task, arm, measure), {})
+        most = max(len(each) for each in self.found.values())
+        number = f" [{len(found)}]" if 1 < len(found) < most else ""
+        return f"{over_seeds(list(found.values()))}{number}" if found else ""
 
     def seeds(self) -> str:
         """How many seeds there are of an arm: one number, or the fewest and the most."""

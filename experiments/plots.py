@@ -11,7 +11,12 @@ from trials import KEYS, PROBES
 
 _RED, _GREY = "#c0392b", "#888888"
 COLOURS = {"all tokens": "#333333", "60 %": _RED, "changing": _RED, "at random": _GREY, "60 % at random": _GREY}
-COLOURS |= {"60 %, as long as both": "#2471a3", "60 %, a fifth as long": "#e59866"}
+COLOURS |= {
+    "frozen": "#333333",
+    "frozen, 60 %": _RED,
+    "60 %, as long as both": "#2471a3",
+    "60 %, a fifth as long": "#e59866",
+}
 
 
 def draw(folder: Path, images: Path) -> list[Path]:
@@ -23,16 +28,18 @@ def draw(folder: Path, images: Path) -> list[Path]:
         rows = [row for row in Results(path, KEYS) if is_drawn(row)]
         if letter != "b" and len({row["arm"] for row in rows}) == 1:  # ways to fine-tune it beside each other
             rows = [{**row, "arm": row["how"], "how": ""} for row in rows]
-        if rows:
-            images.mkdir(parents=True, exist_ok=True)
-            written.append(_figure(rows, panel, images / f"results-{letter}.png"))
+        frozen = [{**row, "top1": row["linear"]} for row in Results(path, KEYS) if is_drawn(row, frozen=True)]
+        for some, kind, name in ((rows, panel, letter), (frozen if letter == "a" else [], _arms, f"{letter}-frozen")):
+            if some:
+                images.mkdir(parents=True, exist_ok=True)
+                written.append(_figure(some, kind, images / f"results-{name}.png"))
     return written
 
 
-def is_drawn(row: Mapping[str, Any]) -> bool:
-    """Leave out what has plots of its own or none: other profiles, equal time, frozen features, tasks beside others."""
+def is_drawn(row: Mapping[str, Any], *, frozen: bool = False) -> bool:
+    """Leave out other profiles, equal time and tasks beside others; frozen features have a plot of their own."""
     plain = row["profile"] in {"cpu", "quick"} and row["equal"] == "steps"
-    return plain and row["how"] not in PROBES and not row["task"].endswith(tuple(BESIDE))
+    return plain and (row["how"] in PROBES) == frozen and not row["task"].endswith(tuple(BESIDE))
 
 
 def _figure(rows: Sequence[Mapping[str, Any]], panel: Any, path: Path) -> Path:

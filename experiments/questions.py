@@ -20,6 +20,7 @@ QUESTIONS: Mapping[str, Sequence[Pair]] = {
         (("everest", "60 %"), ("none", "60 %, as long as both")),
         (("none", "60 %"), ("none", "60 % at random")),
     ),
+    "a, few labels": ((("everest", "60 %"), ("random", "60 %")), (("everest", "60 %"), ("none", "60 %"))),
     "b": (
         ((_THIRTY, "60%"), (_THIRTY, "60% at random")),
         ((_THIRTY, "40%"), (_THIRTY, "40% at random")),
@@ -27,7 +28,7 @@ QUESTIONS: Mapping[str, Sequence[Pair]] = {
     ),
     "c": (
         (("evenly spread", "60%"), ("alpha 1.5", "60%")),
-        (("alpha 2.0", "60%"), ("alpha 2.0, by chance", "60%")),
+        (("alpha 1.5", "60%"), ("alpha 1.5, by chance", "60%")),
     ),
     "d": (
         (("l2 of the embedding", "60%"), ("pixels", "60%")),
@@ -42,5 +43,10 @@ QUESTIONS: Mapping[str, Sequence[Pair]] = {
 
 
 def asked_of(tasks: Sequence[str]) -> list[str]:
-    """Say which tasks decide: those named above, or all where there are none of them."""
-    return [task for task in tasks if task in DECIDING] or list(tasks)
+    """Say which tasks decide, or all where there are none of those above.
+
+    In other forms they decide as well, such as seen by a camera that pans; by one that stands still there is nothing
+    that e asks.
+    """
+    decide = [task for task in tasks if task.partition("-")[0] in DECIDING and not task.endswith("-still")]
+    return decide or list(tasks)

@@ -5,7 +5,8 @@
 What stands in the page between ``<!-- table: NAME -->`` and ``<!-- end -->`` is written anew; everything else is left
 alone. A page that is not there yet is begun with all tables. Plots go into the folder ``images`` beside it.
 
-Accuracies are means over seeds with Student's 95 % interval. Differences are taken seed by seed, with the number of
+Accuracies are means over seeds with Student's 95 % interval; one seed has none, and numbers of seeds in between stand
+in brackets. Differences are taken seed by seed, with the number of
 seeds in which the first was better; the interval over videos, a bootstrap, says how far another choice of test videos
 could come out. Only what was written down before (``questions.py``) is tested: a paired t test over seeds, p adjusted
 for all that an experiment asks (Holm). Accuracies of runs some of which have learnt nothing are two heaps and no bell,
@@ -56,7 +57,7 @@ def compared(
 ) -> list[str]:
     """Compare pairs of arm and measure, a row for each pair and a column for each task; with p where that is asked."""
     tasks = experiment.compared if tasks is None else tasks
-    adjusted = tested(experiment, letter)
+    adjusted = tested(experiment, letter, tasks)
     rows = []
     for pair in pairs:
         cells = []
@@ -69,11 +70,11 @@ def compared(
     return [*table(["measure", "this", "less that", *tasks], rows), ""] if rows else ["No seed has both.", ""]
 
 
-def tested(experiment: Experiment, letter: str) -> dict[tuple[Pair, str], float]:
-    """Give the adjusted p of all that an experiment asks, by pair and task."""
+def tested(experiment: Experiment, letter: str, tasks: Sequence[str]) -> dict[tuple[Pair, str], float]:
+    """Give the adjusted p of all that an experiment asks of some tasks, by pair and task."""
     found = {}
     for pair in QUESTIONS.get(letter, ()):
-        for task in asked_of(experiment.compared):
+        for task in asked_of(tasks):
             difference = experiment.difference(task, *pair)
             if difference is not None and difference[1] is not None:
                 found[pair, task] = difference[1]
@@ -150,7 +151,7 @@ def few_labels(experiment: Experiment) -> list[str]:
     titles = [f"{whole_of(task)}, {labels}" for task in tasks for labels in ("a fifth of the labels", "all")]
     others = [arm for arm in experiment.arms() if arm not in {"everest", *SIMPLE}]
     pairs = [(("everest", measure), (arm, measure)) for measure in measures for arm in others]
-    return [*table(["", "measure", *titles], rows), "", *compared(experiment, pairs, tasks=tasks)]
+    return [*table(["", "measure", *titles], rows), "", *compared(experiment, pairs, "a, few labels", tasks)]
 
 
 def keep_ratios(experiment: Experiment, profile: str) -> list[str]:
@@ -172,27 +173,31 @@ def keep_ratios(experiment: Experiment, profile: str) -> list[str]:
     return [*table(["kept", "GMAC", "clips a second", *titles], rows), "", *compared(experiment, pairs, "b")]
 
 
-def pretrained_ratios(experiment: Experiment) -> list[str]:
-    """Pre-training by keep ratio: its rate, and what fine-tuning with 60 % and frozen features come to."""
+def pretrained_ratios(experiment: Experiment, profile: str) -> list[str]:
+    """Pre-training by keep ratio: its cost and rate, and what fine-tuning with 60 % and frozen features come to."""
     arms, measures = experiment.arms(), ("60%", "frozen, linear")
     rows = []
     for arm in arms:
         rates = experiment.rates[arm, PRETRAINING]
+        cost = f"{gmacs_of(profile, float(arm.split()[-1].rstrip('%')) / 100, 'pretrain'):.3f}"
         cells = [experiment.accuracy(task, arm, m) for task in experiment.tasks for m in measures]
-        rows.append([arm, f"{median(rates):.0f}" if rates else "", *cells])
+        rows.append([arm, cost, f"{median(rates):.0f}" if rates else "", *cells])
     titles = [f"{task}, {measure}" for task in experiment.tasks for measure in measures]
     pairs = [((arm, m), ("pre-trained with 30%", m)) for m in measures for arm in arms if not arm.endswith(" 30%")]
-    return [*table(["", "clips a second", *titles], rows), "", *compared(experiment, pairs, "b")]
+    return [*table(["", "GMAC", "clips a second", *titles], rows), "", *compared(experiment, pairs, "b")]
 
 
 def adaptive(experiment: Experiment) -> list[str]:
-    """What adaptive selection has kept of the test clips, and how fast it trained."""
+    """What adaptive selection has kept of the test clips, and how fast it and the fixed one trained."""
     rows = []
-    for (task, arm, how), kept in experiment.kept.items():
-        cells = [f"{100 * mean(each[n] for each in kept):.0f} %" for n in range(3)]
+    for task, arm, how in experiment.found:
+        kept = experiment.kept.get((task, arm, how))
+        cells = (
+            [f"{100 * mean(each[n] for each in kept):.0f} %" for n in range(3)] if kept else [how.split()[0], "", ""]
+        )
         rows.append([task, how, *cells, f"{median(experiment.rates[arm, how]):.0f}"])
     pairs = [(("everest", f"{r}% on average"), ("everest", f"{r}% of each")) for r in (60, 40)]
-    titles = ["task", "", "kept, mean", "least", "most", "clips a second"]
+    titles = ["task", "", "kept, mean", "least", "most", "clips a second, both tasks"]
     return [*table(titles, rows), "", *compared(experiment, pairs, "f")]
 
 
@@ -216,7 +221,7 @@ def blocks(folder: Path) -> dict[str, list[str]]:
                     found[f"{name}, few labels"] = few_labels(experiment)
             elif letter == "b":
                 found[f"{name}, fine-tuning"] = keep_ratios(experiment, profile)
-                found[f"{name}, pre-training"] = pretrained_ratios(experiment)
+                found[f"{name}, pre-training"] = pretrained_ratios(experiment, profile)
             elif letter in {"c", "d", "e"}:
                 ours = {"c": "evenly spread", "d": "l2 of the embedding", "e": "camera=still"}[letter]
                 found[f"{name}, differences"] = against(experiment, ours, letter)

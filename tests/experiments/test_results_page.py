@@ -27,6 +27,6 @@ def test_tables_are_those_of_the_results(name: str) -> None:
 def test_every_table_is_on_a_page_and_every_plot() -> None:
     pages = "".join((ROOT / "docs" / name).read_text() for name in PAGES)
     assert set(re.findall(r"<!-- table: (.+?) -->", pages)) == set(blocks(RESULTS))
-    plots = {f"images/results-{path.stem}.png" for path in RESULTS.glob("?.jsonl")}
-    assert set(re.findall(r"images/results-\w\.png", pages)) == plots
+    plots = {f"images/results-{path.stem}.png" for path in RESULTS.glob("?.jsonl")} | {"images/results-a-frozen.png"}
+    assert set(re.findall(r"images/results-[\w-]+\.png", pages)) == plots
     assert all((ROOT / "docs" / plot).is_file() for plot in plots)

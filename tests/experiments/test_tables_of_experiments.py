@@ -9,8 +9,10 @@ import pytest
 from everest.errors import DataError
 
 sys.path.append(str(Path(__file__).parents[2] / "experiments"))
+from costs import gmacs_of
 from found import Experiment
 from plots import draw
+from questions import asked_of
 from report import blocks, compared, fill, stuck
 from results import as_hex, from_hex, holm
 
@@ -106,8 +108,12 @@ def test_every_experiment_has_its_plot(tmp_path: Path) -> None:
         rows = [result(arm, seed, [1, 0, 1, 0]) for seed in (0, 1) for arm in ("none", "everest")[letter == "f" :]]
         (tmp_path / f"{letter}.jsonl").write_text("".join(rows))
     (tmp_path / "d.jsonl").write_text(result("none", 0, [1]).replace('"cpu"', '"gpu"'))  # not to be mixed with others
+    probed = json.loads(result("everest", 0, [1])) | {"how": "frozen", "linear": 0.5}
+    with (tmp_path / "a.jsonl").open("a") as file:
+        file.write(json.dumps(probed) + "\n")
     written = draw(tmp_path, tmp_path / "images")
-    assert [path.name for path in written] == ["results-a.png", "results-c.png", "results-f.png"]
+    names = ["results-a.png", "results-a-frozen.png", "results-c.png", "results-f.png"]
+    assert [path.name for path in written] == names
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in written)
 
 
@@ -138,3 +144,19 @@ def test_tables_say_what_results_say(tmp_path: Path) -> None:
     assert fill(filled, made) == filled
     with pytest.raises(DataError, match="asks for the table 'z'; there are: a, cpu"):
         fill("<!-- table: z -->\n<!-- end -->", made)
+
+
+def test_what_decides_is_known_in_other_forms_too() -> None:
+    of_e = [f"{task}-{kind}" for task in ("falls", "fights", "speed") for kind in ("still", "pan", "shake")]
+    assert asked_of(of_e) == ["fights-pan", "fights-shake", "speed-pan", "speed-shake"]
+    assert asked_of(["direction", "falls", "fights", "speed"]) == ["fights", "speed"]
+    assert asked_of(["fights-few", "speed-few"]) == ["fights-few", "speed-few"]
+    assert asked_of(["ucf101", "hmdb51"]) == ["ucf101", "hmdb51"]
+
+
+def test_less_to_encode_costs_less_in_both_stages() -> None:
+    for task in ("pretrain", "finetune"):
+        costs = [gmacs_of("cpu", ratio, task) for ratio in (0.5, 0.3, 0.2)]  # type: ignore[arg-type]
+        assert costs == sorted(costs, reverse=True)
+        assert costs[0] > costs[2] > 0
+    assert gmacs_of("cpu", 1.0) > gmacs_of("cpu", 0.6)

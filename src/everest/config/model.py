@@ -171,8 +171,8 @@ class FrameSelectionConfig(Config):
     Attributes:
         enabled: Choose frame pairs by their share of selected tokens instead of taking all frames.
         alpha: Candidates per frame that is kept, above 1.
-        by: ``change``, or as a control ``chance``: pairs of the same candidates are drawn uniformly, and taken evenly
-            where nothing is drawn.
+        by: ``change``, or as a control ``chance``: pairs of the same candidates are drawn uniformly, of each clip in
+            training, and once for all clips by ``selection.seed`` in evaluation.
     """
 
     enabled: bool = False

@@ -28,6 +28,15 @@ from everest.tokens import (
 )
 
 
+def blind_noise(selection: SelectionConfig, counts: Tensor) -> Tensor:
+    """Draw noise for ``select_pairs`` once for all clips, by the seed of the selection: counts [B, n] to [B, n].
+
+    On the CPU, so that it is the same on every device.
+    """
+    noise = torch.rand(counts.shape[1], generator=torch.Generator().manual_seed(selection.seed))
+    return noise.to(counts.device).expand(counts.shape)
+
+
 class Encoder(nn.Module):
     """Embeds, places and encodes visible tokens, and scores all tokens for those who select.
 
@@ -134,7 +143,8 @@ class Encoder(nn.Module):
             mean: Per channel, of values scaled to 0..1.
             std: Per channel, of values scaled to 0..1.
             generator: Source of randomness on the device of the clips.
-            random: Draw pairs by their counts; False takes the pairs with the largest counts.
+            random: Draw pairs by their counts; False takes the pairs with the largest counts, and of those that are
+                chosen by chance the same ones for every clip.
 
         Returns:
             Clips of shape [B, 3, T, H, W], and which pairs they are made of.
@@ -148,6 +158,9 @@ class Encoder(nn.Module):
         counts = count_per_pair(scores, candidates, selection.keep_ratio)  # [B, n]
         if config.by == "chance":
             counts = torch.zeros_like(counts)  # as of a still clip
-        noise = draw_uniform(len(counts), counts.shape[1], generator, clips.device) if random else None
+        if random:
+            noise: Tensor | None = draw_uniform(len(counts), counts.shape[1], generator, clips.device)
+        else:
+            noise = blind_noise(selection, counts) if config.by == "chance" else None
         chosen = select_pairs(counts, self.grid.num_slots, noise)
         return take_pairs(clips, chosen.pairs, size), chosen

@@ -101,7 +101,8 @@ def draw_for_all(info: CheckpointInfo, grid: TokenGrid, device: torch.device) ->
 def _choose_frames(
     encoder: Encoder, clips: Tensor, info: CheckpointInfo, generator: Draws
 ) -> tuple[Tensor, FrameSelection | None]:
-    random = info.task == "pretrain"
+    by_chance = info.frame_selection.by == "chance" and generator is not None  # in training
+    random = info.task == "pretrain" or by_chance
     return encoder.select_frames(
         clips,
         info.frame_selection,

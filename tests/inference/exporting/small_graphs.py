@@ -17,11 +17,13 @@ def selection(method: str = "rero", ratio: float = 0.5, **more: Any) -> Selectio
     return SelectionConfig(method=method, keep_ratio=ratio, encode_ratio=ratio, **more)  # type: ignore[arg-type]
 
 
-def classifier_with(config: SelectionConfig, alpha: float | None = None) -> tuple[Classifier, CheckpointInfo]:
+def classifier_with(
+    config: SelectionConfig, alpha: float | None = None, **frames_by: Any
+) -> tuple[Classifier, CheckpointInfo]:
     """A classifier with one block, and how it is used."""
     torch.manual_seed(0)
     model = jitter(Classifier(encoder(final_norm=False, depth=1), width=24, num_classes=len(CLASS_NAMES))).eval()
-    frames = FrameSelectionConfig() if alpha is None else FrameSelectionConfig(enabled=True, alpha=alpha)
+    frames = FrameSelectionConfig() if alpha is None else FrameSelectionConfig(enabled=True, alpha=alpha, **frames_by)
     info = CheckpointInfo(
         task="finetune", model=MODEL, clip=CLIP, selection=config, frame_selection=frames, class_names=CLASS_NAMES
     )

@@ -63,6 +63,15 @@ def test_frames_are_chosen_inside(scoring: str) -> None:
     torch.testing.assert_close(given["logits"], wanted["logits"], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_frames_that_chance_chooses_are_those_of_evaluation(seed: int) -> None:
+    model, info = classifier_with(selection(seed=seed), alpha=1.5, by="chance")
+    given = dict(zip(ClipGraph(model, info).outputs, ClipGraph(model, info)(moving(num_frames=12)), strict=True))
+    wanted = Reference(model, info)(moving(num_frames=12))
+    assert torch.equal(given["chosen_frames"], wanted["chosen_frames"])
+    torch.testing.assert_close(given["logits"], wanted["logits"], rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("config", "told"),
     [

@@ -18,6 +18,7 @@ from everest.config import VARYING, CheckpointInfo, num_sampled_frames
 from everest.errors import ConfigError
 from everest.models import Classifier
 from everest.models.autoencoder import MaskedModel
+from everest.models.encoder import blind_noise
 from everest.models.pipeline import draw_for_all
 from everest.models.scoring import project, project_pixels
 from everest.tokens import (
@@ -94,6 +95,7 @@ class ClipGraph(nn.Module):
     fixed: Tensor
     shift: Tensor
     scale: Tensor
+    pairs: Tensor
     directions: Tensor
 
     def __init__(self, model: Classifier | MaskedModel, info: CheckpointInfo) -> None:
@@ -111,6 +113,10 @@ class ClipGraph(nn.Module):
         self._buffer("scale", torch.tensor([1 / (s * 255) for s in info.std]).repeat_interleave(each))  # [P]
         if info.selection.method != "rero":
             self._buffer("fixed", draw_for_all(info, grid, torch.device("cpu")).visible)  # [1, V]
+        if info.frame_selection.by == "chance":
+            counts = torch.zeros(1, num_sampled_frames(info) // grid.tubelet_size, dtype=torch.int64)
+            noise = blind_noise(info.selection, counts)
+            self._buffer("pairs", select_pairs(counts, grid.num_slots, noise).pairs)  # [1, k]
         if info.selection.scoring == "projection":
             self._buffer("directions", project(self._weight.detach()))  # [k, P]
         elif info.selection.scoring == "random_projection":
@@ -178,12 +184,13 @@ class ClipGraph(nn.Module):
     def _choose_frames(self, clips: Tensor) -> tuple[Tensor, Tensor]:
         """Make clips of the most informative pairs: [B, 3, T', H, W] to [B, 3, T, H, W] and frame numbers [B, T]."""
         size = self.encoder.grid.tubelet_size
-        candidates = replace(self.encoder.grid, num_slots=clips.shape[2] // size)
-        changes = self._changes(patchify(clips, candidates).float(), candidates)
-        counts = count_per_pair(rero_scores(changes), candidates, self.info.selection.keep_ratio)  # [B, n]
         if self.info.frame_selection.by == "chance":
-            counts = torch.zeros_like(counts)
-        pairs = select_pairs(counts, self.encoder.grid.num_slots).pairs  # [B, k]
+            pairs = self.pairs.expand(clips.shape[0], -1)  # [B, k]
+        else:
+            candidates = replace(self.encoder.grid, num_slots=clips.shape[2] // size)
+            changes = self._changes(patchify(clips, candidates).float(), candidates)
+            counts = count_per_pair(rero_scores(changes), candidates, self.info.selection.keep_ratio)  # [B, n]
+            pairs = select_pairs(counts, self.encoder.grid.num_slots).pairs  # [B, k]
         numbers = (pairs.unsqueeze(-1) * size + torch.arange(size, device=pairs.device)).flatten(1)  # [B, T]
         return take_pairs(clips, pairs, size), numbers
 
