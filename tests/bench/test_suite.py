@@ -34,7 +34,7 @@ def test_what_is_worth_most_comes_first() -> None:
     )
     assert {"base finetune, VideoMAE, transformers", "base finetune, random at equal count"} <= set(names)
     assert not any(name.startswith("small finetune") for name in names)
-    assert {"step", "apart", "largest", "profile", "scores"} == {measurement.kind for measurement in plan}
+    assert {"step", "apart", "largest", "profile", "waits", "scores"} == {measurement.kind for measurement in plan}
     apart = {measurement.name for measurement in plan if measurement.kind == "apart"}
     assert apart == {
         *("base pretrain, mine:step", "base finetune, mine:step"),
@@ -43,7 +43,10 @@ def test_what_is_worth_most_comes_first() -> None:
 
 
 def test_all_is_measured_and_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    wanted = ("tiny pretrain, EVEREST", *(f"tiny pretrain, EVEREST, {what}" for what in ("parts", "largest batch")))
+    wanted = (
+        "tiny pretrain, EVEREST",
+        *(f"tiny pretrain, EVEREST, {what}" for what in ("parts", "where it waits", "largest batch")),
+    )
     plan = [measurement for measurement in plan_suite(("tiny",), 1) if measurement.name in (*wanted, "scores")]
     monkeypatch.setattr(suite, "plan_suite", lambda *_: plan)
     monkeypatch.setattr(suite, "bench_scores", partial(bench_scores, size="tiny", num_clips=2))
@@ -57,6 +60,8 @@ def test_all_is_measured_and_written(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert by_name["tiny pretrain, EVEREST"]["values"]["seconds_per_step"] > 0
     assert by_name["tiny pretrain, EVEREST, parts"]["values"]["stages"]
     assert by_name["scores"]["values"]["num_clips"] == 2
+    assert by_name["tiny pretrain, EVEREST, where it waits"]["values"] == {"waits": []}
+    assert any("where it waits" in line and line.endswith("nowhere") for line in format_suite(values).splitlines())
     problems = {name for name, row in by_name.items() if "problem" in row}
     assert problems == {"tiny pretrain, EVEREST, largest batch"}
     told = format_suite(values)

@@ -26,7 +26,8 @@ from everest.bench.peers import contenders
 from everest.bench.profile import profile_step
 from everest.bench.scores import bench_scores
 from everest.bench.step import bench_step
-from everest.bench.tasks import build_step
+from everest.bench.tasks import TrainingStep, build_step
+from everest.bench.waits import find_waits
 from everest.config import ModelSize, Task
 from everest.datasets import load_data
 from everest.errors import ConfigError, EverestError, is_out_of_memory
@@ -51,7 +52,7 @@ class Measurement:
 
     Attributes:
         name: For people.
-        kind: ``step``, ``apart`` (a step in a new process), ``largest``, ``profile`` or ``scores``.
+        kind: ``step``, ``apart`` (a step in a new process), ``largest``, ``profile``, ``waits`` or ``scores``.
         options: Of the function that measures.
     """
 
@@ -90,6 +91,8 @@ def plan_suite(sizes: Iterable[ModelSize], batch: int, peers: Iterable[str] = ()
     for size in sizes[:1]:
         ours = _contenders(size, "finetune", batch)[OURS]
         plan.append(Measurement(f"{ours.name}, parts", "profile", ours.options))
+        both = (_contenders(size, "pretrain", batch)[OURS], ours)
+        plan += [Measurement(f"{each.name}, where it waits", "waits", each.options) for each in both]
     for size in sizes:
         ours = _contenders(size, "pretrain", batch)[OURS]
         plan.append(Measurement(f"{ours.name}, largest batch", "largest", ours.options))
@@ -208,6 +211,8 @@ def format_suite(values: dict[str, Any]) -> str:
                 f"{row['name']:44}{found['batch']:6}{found['seconds_per_step']:9.4f}{found['clips_per_second']:9.1f}"
                 f"{found['peak_memory_gb']:7.2f}{found['share_of_matrix_rate']:9.1%}"
             )
+        elif "waits" in row["values"]:
+            lines.append(f"{row['name']:44}  {', '.join(row['values']['waits']) or 'nowhere'}")
     if values["left_out"]:
         lines.append(f"no time was left for: {'; '.join(values['left_out'])}")
     return "\n".join([*lines, values["hardware"]["name"]])
@@ -287,9 +292,16 @@ def _doubled(batch: int) -> Iterator[int]:
 
 
 def _profile(options: dict[str, Any], steps: int, _: float) -> dict[str, Any]:
+    return profile_step(_build(options), steps=steps)
+
+
+def _waits(options: dict[str, Any], _: int, __: float) -> dict[str, Any]:
+    return {"waits": find_waits(_build(options))}
+
+
+def _build(options: dict[str, Any]) -> TrainingStep:
     info = describe_task(options["size"], options["task"], options["selection"])
-    step = build_step(info, options["batch"], device=options["device"], precision=options["precision"])
-    return profile_step(step, steps=steps)
+    return build_step(info, options["batch"], device=options["device"], precision=options["precision"])
 
 
 def _scores(options: dict[str, Any], _: int, __: float) -> dict[str, Any]:
@@ -297,7 +309,7 @@ def _scores(options: dict[str, Any], _: int, __: float) -> dict[str, Any]:
     return bench_scores(load_data("bundled"), device=torch.device("cuda" if on_gpu else "cpu"))
 
 
-_DO = {"step": _step, "apart": _apart, "largest": _largest, "profile": _profile, "scores": _scores}
+_DO = {"step": _step, "apart": _apart, "largest": _largest, "profile": _profile, "waits": _waits, "scores": _scores}
 
 
 def _clean() -> None:

@@ -1,0 +1,39 @@
+"""Where a training step waits for a GPU: nowhere, if steps are to be asked for ahead of it."""
+
+import warnings
+from pathlib import Path
+
+import torch
+
+from everest.bench.step import default_warmup
+from everest.bench.tasks import TrainingStep
+
+_SAID = "synchronizing"  # what PyTorch's warning of it says
+
+
+def find_waits(step: TrainingStep, *, warmup: int | None = None) -> list[str]:
+    """List the lines of Python that wait for what was asked of the GPU before, in one step.
+
+    A blocking copy waits, and so does everything that looks at a number. The one that reads the loss for the clock, in
+    ``bench/tasks.py``, is no part of training.
+
+    Args:
+        step: From :func:`~everest.bench.tasks.build_step`, not compiled.
+        warmup: Steps before it; None: 1 on the CPU, 5 on a GPU.
+
+    Returns:
+        ``FOLDER/FILE:LINE``, each as often as it waits; on a CPU, where nothing is ahead of anything, none.
+    """
+    for _ in range(default_warmup(step.device) if warmup is None else warmup):
+        step.run()
+    if step.device.type != "cuda":
+        return []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            step.run()
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    found = [warning for warning in caught if _SAID in str(warning.message)]
+    return ["/".join([*Path(warning.filename).parts[-2:]]) + f":{warning.lineno}" for warning in found]

@@ -1,0 +1,41 @@
+"""Lines that wait for a GPU are found by PyTorch's own warnings; on a CPU there are none."""
+
+import warnings
+from dataclasses import replace
+
+import pytest
+import torch
+
+from everest.bench.described import describe_task
+from everest.bench.tasks import build_step
+from everest.bench.waits import find_waits
+
+SHAPE = {"num_frames": 4, "height": 32, "width": 32}
+
+
+def test_a_cpu_waits_for_nothing() -> None:
+    step = build_step(describe_task("tiny", "pretrain", "rero", **SHAPE), 1, device="cpu")
+    assert find_waits(step) == []
+
+
+def test_lines_that_wait_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    modes: list[str] = []
+    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", modes.append)
+    step = build_step(describe_task("tiny", "pretrain", "rero", **SHAPE), 1, device="cpu")
+
+    def run(_: object = None) -> float:
+        if modes == ["warn"]:
+            warnings.warn("called a synchronizing CUDA operation", stacklevel=1)
+            warnings.warn("something else", stacklevel=1)
+        return 0.0
+
+    waits = find_waits(replace(step, run=run, device=torch.device("cuda")), warmup=1)
+    assert [line.partition(":")[0] for line in waits] == ["bench/test_waits.py"]
+    assert modes == ["warn", "default"]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("task", ["pretrain", "finetune"])
+def test_training_waits_for_a_gpu_only_to_read_the_clock(task: str) -> None:
+    step = build_step(describe_task("tiny", task, "rero", **SHAPE), 2, device="cuda")  # type: ignore[arg-type]
+    assert {line.partition(":")[0] for line in find_waits(step)} <= {"bench/tasks.py"}
