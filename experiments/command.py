@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from lists import Bench, digest_of, made_of
+from lists import Bench, contents, digest_of, made_of
 from profiles import PROFILES, Settings
 from results import Results
 from trials import KEYS, Arm, run_all
@@ -81,6 +81,7 @@ def run_from(
     *,
     reference: Settings | None = None,
     once: tuple[str, Callable[[Bench], object]] | None = None,
+    once_of: Sequence[Path] = (),
 ) -> int:
     """Run an experiment that is made of arms from the command line.
 
@@ -91,6 +92,7 @@ def run_from(
         reference: Pre-training whose time all others are given where time is equal.
         once: What is measured beside the arms, with encoders of seed 0, and what the file is called. It is measured
             anew where data or profile are others than those it was made of.
+        once_of: Further lists of clips that it is made of.
 
     Returns:
         The exit code.
@@ -100,7 +102,7 @@ def run_from(
         results = Results(bench.results / f"{letter}.jsonl", KEYS)
         run_all(bench, only(chosen_arms(arms, given.arms), given.hows), results, given.seeds, reference=reference)
         if once is not None and 0 in given.seeds:  # another process may do the other seeds
-            _measure_once(bench, *once)
+            _measure_once(bench, *once, once_of)
     except EverestError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -108,10 +110,10 @@ def run_from(
     return 0
 
 
-def _measure_once(bench: Bench, name: str, measured: Callable[[Bench], object]) -> None:
+def _measure_once(bench: Bench, name: str, measured: Callable[[Bench], object], more: Sequence[Path]) -> None:
     bench = replace(bench, chosen=())  # all tasks that there are
     kept = bench.results / f"{name}-{bench.profile.name}.json"
-    origin = digest_of([made_of(bench, task) for task in bench.tasks()])
+    origin = digest_of([made_of(bench, task) for task in bench.tasks()], *map(contents, more))
     before = json.loads(kept.read_text()) if kept.exists() else {}
     if not isinstance(before, dict) or before.get("made_of") != origin:
         write_new(kept, json.dumps({"made_of": origin, "found": measured(bench)}, indent=1))

@@ -33,6 +33,7 @@ class Experiment:
         self.ends: dict[tuple[str, str, str], list[tuple[float, float]]] = {}  # of losses; accuracy less that by luck
         self.majority: dict[str, float] = {}
         self.rates: dict[tuple[str, str], list[float]] = defaultdict(list)
+        self.pretraining: dict[str, dict[int, tuple[int, float]]] = {}  # clips and seconds, by arm and seed
         self.kept: dict[tuple[str, str, str], list[Sequence[float]]] = defaultdict(list)
         for row in rows:
             task, arm, seed = row["task"], row["arm"], row["seed"]
@@ -53,6 +54,7 @@ class Experiment:
                 self.kept[task, arm, row["how"]].append(row["kept"])
             if "pretrain_rate" in row:
                 self.rates[arm, PRETRAINING].append(row["pretrain_rate"])
+                self.pretraining.setdefault(arm, {})[seed] = (row["pretrain_clips"], row["pretrain_seconds"])
             if "rate" in row:
                 self.rates[arm, row["how"]].append(row["rate"])
             of_measures = {row["how"]: row["right"]} if "right" in row else {}

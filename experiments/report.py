@@ -138,6 +138,17 @@ def of_choice() -> list[Pair]:
     return [*pairs, (("everest", "60 %"), ("none", "60 %, as long as both"))]
 
 
+def pretrained_for(experiment: Experiment) -> list[str]:
+    """How many clips each arm was pre-trained on, and for how long: what is meant to be equal, and what was."""
+    rows = []
+    for arm, of_seeds in experiment.pretraining.items():
+        clips, seconds = zip(*of_seeds.values(), strict=True)
+        rows.append(
+            [arm, f"{median(clips):,.0f}", f"{median(seconds):.0f}", f"{min(seconds):.0f} to {max(seconds):.0f}"]
+        )
+    return [*table(["pre-training", "clips", "seconds, median", "of seeds"], rows), ""] if rows else []
+
+
 def few_labels(experiment: Experiment) -> list[str]:
     """Accuracy with a fifth of the labels beside that with all of them, and EVEREST against all others with few."""
     tasks = [task for task in experiment.tasks if task.endswith(FEW)]
@@ -215,6 +226,7 @@ def blocks(folder: Path) -> dict[str, list[str]]:
             found[f"{name}, learnt nothing"] = stuck(experiment)
             if letter == "a":
                 found[f"{name}, differences"] = against(experiment, "everest", letter)
+                found[f"{name}, pre-training"] = pretrained_for(experiment)
                 found[f"{name}, choice"] = compared(experiment, of_choice(), letter)
                 found[f"{name}, by source"] = by_source(experiment, letter)
                 if any(task.endswith(FEW) for task in experiment.tasks):

@@ -9,9 +9,11 @@ import pytest
 from everest.errors import DataError
 
 sys.path.append(str(Path(__file__).parents[2] / "experiments"))
+import command
 from costs import gmacs_of
 from found import Experiment
 from plots import draw
+from profiles import PROFILES
 from questions import asked_of
 from report import blocks, compared, fill, stuck
 from results import as_hex, from_hex, holm
@@ -160,3 +162,35 @@ def test_less_to_encode_costs_less_in_both_stages() -> None:
         assert costs == sorted(costs, reverse=True)
         assert costs[0] > costs[2] > 0
     assert gmacs_of("cpu", 1.0) > gmacs_of("cpu", 0.6)
+
+
+def test_the_page_says_how_long_arms_were_pretrained(tmp_path: Path) -> None:
+    known = {"pretrain_rate": 2.0, "pretrain_clips": 1200}
+    rows = [
+        json.loads(result("everest", seed, [1])) | known | {"pretrain_seconds": 600.0 + 10 * seed} for seed in range(3)
+    ]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "groups").mkdir()
+    assert blocks(tmp_path)["a, cpu, equal steps, pre-training"][2] == "| everest | 1,200 | 610 | 600 to 620 |"
+
+
+def test_what_is_measured_once_is_measured_anew_for_other_clips(tmp_path: Path) -> None:
+    class Stub:
+        profile = PROFILES["quick"]
+        results = tmp_path
+
+    calls: list[int] = []
+    clips = tmp_path / "manifest.csv"
+
+    def measured(_: object) -> int:
+        calls.append(len(calls))
+        return calls[-1]
+
+    for text in ("path\n", "path\n", "path,split\n"):
+        clips.write_text(text)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(command, "replace", lambda bench, **_: bench)
+            patch.setattr(Stub, "tasks", lambda _: (), raising=False)
+            command._measure_once(Stub(), "e_budget", measured, [clips])  # type: ignore[arg-type]
+    assert calls == [0, 1]
+    assert json.loads((tmp_path / "e_budget-quick.json").read_text())["found"] == 1
