@@ -155,6 +155,17 @@ def test_what_moves_before_a_camera_that_pans_draws_the_budget() -> None:
     assert shares[1] > 0.95 > 0.8 > shares[0]
 
 
+@pytest.mark.parametrize("scoring", SCORINGS_OF["l2"])
+def test_clips_are_followed_apart_whoever_is_with_them(scoring: Scoring) -> None:
+    clips = torch.cat([panned(3), CLIPS, panned(1), CLIPS.flip(2)])  # more of them than are followed together
+    whole = scores_of(cut(clips, GRID, MEAN, STD), ("l2", scoring, "moving"))
+    parts = [scores_of(cut(clip[None], GRID, MEAN, STD), ("l2", scoring, "moving")) for clip in clips]
+    torch.testing.assert_close(whole, torch.cat(parts), rtol=1e-3, atol=1e-4)
+    num_panned = len(panned(3))
+    assert not whole[:num_panned].any()
+    assert whole[num_panned : num_panned + len(CLIPS)].any(dim=1).all()
+
+
 @pytest.mark.parametrize("method", ["rero", "adaptive"])
 @pytest.mark.parametrize("given", [{"distance": "cosine"}, {"distance": "l1"}, {"camera": "moving"}])
 def test_settings_reach_the_selection_of_tokens_and_frames(method: str, given: dict[str, Any]) -> None:

@@ -29,6 +29,7 @@ NUM_PROJECTIONS = 64
 
 _MAX_TOGETHER = 64  # clips whose differences are in a GPU's memory at once
 _MAX_FOLLOWED = 8  # the same where frames are moved, which takes several copies of them
+_NUM_CACHED = 2**20  # values of clips that are followed together on a CPU: small clips, or calls cost more than sums
 
 
 @torch.no_grad()
@@ -164,7 +165,8 @@ def _followed_changes(patches: Tensor | Tubelets, grid: TokenGrid, dtype: torch.
     """The same beside those that a moving camera makes; where it stands still, to the bit."""
     pixels, scale = (patches.pixels, _scale(patches)) if isinstance(patches, Tubelets) else (patches, torch.ones(3))
     later = replace(grid, num_slots=grid.num_slots - 1) if grid.num_slots > 1 else grid
-    for part in torch.split(pixels, 1 if patches.device.type == "cpu" else _MAX_FOLLOWED):
+    num_together = max(1, _NUM_CACHED // pixels[0].numel()) if patches.device.type == "cpu" else _MAX_FOLLOWED
+    for part in torch.split(pixels, num_together):
         changes = changes_beside_camera(unpatchify(part, grid).float(), grid.tubelet_size, scale.to(part.device))
         yield (
             patchify(changes, later).reshape(len(part), -1, grid.tokens_per_slot, grid.num_pixels).to(dtype)

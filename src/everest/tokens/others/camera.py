@@ -63,17 +63,20 @@ def find_translations(frames: Tensor, step: int) -> Tensor:
         Pixels downwards and to the right, shape [B, T - step, 2]. No more than :data:`MAX_SHIFT` of the sides, and
         exactly 0 where no translation brings the two frames clearly nearer to each other (:data:`CLEARLY`).
     """
-    peaks = _peaks(_correlate(frames, step))  # [M, 2] each
+    first, second = _peaks(_correlate(frames, step))  # [M, 2] each
     smooth = _smoothed(frames)
     later, earlier = (part.flatten(0, 1) for part in (smooth[:, step:], smooth[:, :-step]))  # each [M, H, W]
     still = (later - earlier).abs_()
-    first, second = (_share(still, *_left(later, earlier, peak.round())) for peak in peaks)  # [M] each
-    instead = (second < first) & peaks[0].round().any(dim=1)  # a camera that seems to stand is not looked for elsewhere
-    exact = torch.where(instead[:, None], peaks[1], peaks[0])  # [M, 2]
-    left, inside = _left(later, earlier, exact)
-    whole, between = torch.where(instead, second, first), _share(still, left, inside)
+    whole = torch.ones_like(still[:, 0, 0])  # [M]: share of the difference that whole pixels leave
+    look = first.round().any(dim=1).nonzero()[:, 0]  # a camera that seems to stand is not looked for elsewhere
+    shares = [_Left(later[look], earlier[look], peak[look].round()).share(still[look]) for peak in (first, second)]
+    instead = shares[1] < shares[0]
+    exact = first.index_put((look,), torch.where(instead[:, None], second[look], first[look]))  # [M, 2]
+    whole[look] = torch.minimum(*shares)
+    left = _Left(later, earlier, exact)
+    between = left.share(still)
     found = torch.where((between < whole)[:, None], exact, exact.round())  # whole pixels are moved without loss
-    moves = (torch.minimum(whole, between) < CLEARLY) & _holds_at_the_border(still, left, inside)
+    moves = (torch.minimum(whole, between) < CLEARLY) & left.holds_at_the_border(still)
     return torch.where(moves[:, None], found, 0.0).reshape(len(frames), -1, 2)
 
 
@@ -87,44 +90,64 @@ def translate(frames: Tensor, shifts: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         Frames, shape [M, C, H, W], and which of their pixels come from inside the frame, bool, shape [M, H, W].
     """
-    inside = []
-    for axis, shift in zip((2, 3), shifts.unbind(dim=1), strict=True):
-        size = frames.shape[axis]
-        places = torch.arange(size + 1, device=frames.device)
-        source = places[:-1] - shift[:, None]  # [M, H or W]
-        inside.append((source >= 0) & (source <= size - 1))
-        first = (-shift).floor()
-        shape = [len(frames), 1, 1, 1]
-        part = (-shift - first).view(shape).to(frames.dtype)  # of the pixel that follows
-        shape[axis] = size + 1
-        near = (places + first[:, None]).long().clamp(0, size - 1).view(shape)
-        taken = frames.gather(axis, near.expand([size + 1 if n == axis else m for n, m in enumerate(frames.shape)]))
-        frames = torch.lerp(taken.narrow(axis, 0, size), taken.narrow(axis, 1, size), part)
-    return frames, inside[0][:, :, None] & inside[1][:, None]
+    rows, columns = _inside(frames, shifts)
+    return _moved(frames, shifts), rows[:, :, None] & columns[:, None]
 
 
-def _left(later: Tensor, earlier: Tensor, shifts: Tensor) -> tuple[Tensor, Tensor]:
-    """What is left of the difference after moving the earlier frame, and where they overlap: [M, H, W] each."""
-    moved, inside = translate(earlier[:, None], shifts)
-    return (later - moved[:, 0]).abs_(), inside
+def _inside(frames: Tensor, shifts: Tensor) -> list[Tensor]:
+    """Say which rows and columns of moved frames come from inside: bool, [M, H] and [M, W]."""
+    found = []
+    for size, shift in zip(frames.shape[-2:], shifts.unbind(dim=1), strict=True):
+        source = torch.arange(size, device=frames.device) - shift[:, None]  # [M, H or W]
+        found.append((source >= 0) & (source <= size - 1))
+    return found
 
 
-def _share(still: Tensor, left: Tensor, inside: Tensor) -> Tensor:
-    """Share of the difference that is left: [M, H, W] to [M]."""
-    after, before = ((each * inside).sum(dim=(1, 2)) for each in (left, still))
-    return torch.where(before > 0, after / before, 1.0)
+def _moved(frames: Tensor, shifts: Tensor) -> Tensor:
+    """Move frames by taking whole rows, then whole columns as rows of the transposed frames: [M, C, H, W]."""
+    M, C = frames.shape[:2]
+    each = torch.arange(M * C, device=frames.device).view(M, C, 1)
+    for shift in shifts.unbind(dim=1):
+        size, width = frames.shape[2:]
+        first = (-shift).floor()  # [M]
+        part = (-shift - first).view(M, 1, 1, 1).to(frames.dtype)  # of the pixel that follows
+        near = (torch.arange(size + 1, device=frames.device) + first[:, None]).long().clamp(0, size - 1)  # [M, H + 1]
+        rows = (each * size + near[:, None]).flatten()
+        taken = frames.reshape(M * C * size, width).index_select(0, rows).view(M, C, size + 1, width)
+        frames = torch.lerp(taken[:, :, :-1], taken[:, :, 1:], part).mT  # [M, C, W, H], and then [M, C, H, W]
+    return frames
 
 
-def _holds_at_the_border(still: Tensor, left: Tensor, inside: Tensor) -> Tensor:
-    """Whether most pixels near the edges of the frame are explained too, [M].
+class _Left:
+    """What is left of the difference of grey frames [M, H, W] after moving the earlier ones, and where they overlap."""
 
-    A camera moves them all. Somebody who walks before a plain wall has the largest part in the difference, but seldom
-    there.
-    """
-    rows, columns = (max(1, size // 8) for size in still.shape[1:])
-    border = torch.ones_like(inside[0])
-    border[rows:-rows, columns:-columns] = False
-    return ((still - left).sign() * (inside & border)).sum(dim=(1, 2)) > 0
+    def __init__(self, later: Tensor, earlier: Tensor, shifts: Tensor) -> None:
+        self.left = (later - _moved(earlier[:, None], shifts)[:, 0]).abs_()  # [M, H, W]
+        self.rows, self.columns = (each.to(later.dtype) for each in _inside(earlier, shifts))  # [M, H], [M, W]
+
+    def share(self, still: Tensor) -> Tensor:
+        """Share of the difference without moving that is left where they overlap: [M, H, W] to [M]."""
+        after, before = (_sum_over(each, self.rows, self.columns) for each in (self.left, still))
+        return torch.where(before > 0, after / before, 1.0)
+
+    def holds_at_the_border(self, still: Tensor) -> Tensor:
+        """Whether most pixels near the edges of the frame are explained too, [M].
+
+        A camera moves them all. Somebody who walks before a plain wall has the largest part in the difference, but
+        seldom there.
+        """
+        explained = (still - self.left).sign_()
+        middle = []
+        for inside in (self.rows, self.columns):
+            edge = max(1, inside.shape[1] // 8)
+            middle.append(inside.clone())
+            middle[-1][:, :edge] = middle[-1][:, -edge:] = 0
+        return _sum_over(explained, self.rows, self.columns) > _sum_over(explained, *middle)
+
+
+def _sum_over(frames: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Sum over some rows and columns, 0 or 1 each: [M, H, W], [M, H], [M, W] to [M]."""
+    return ((frames * columns[:, None]).sum(dim=2) * rows).sum(dim=1)
 
 
 def _smoothed(frames: Tensor) -> Tensor:
