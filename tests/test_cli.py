@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -291,6 +293,24 @@ def test_every_command_has_help(everest: Run) -> None:
         assert code == 0
         assert out.startswith(f"usage: everest {command}")
     assert {"demo", "pretrain", "doctor"} <= set(build_parser().format_help().split())
+
+
+def test_a_source_tree_that_is_not_installed_has_its_commands() -> None:
+    words = ["bench", "suite", "--help"]
+    program = f"""
+from importlib import metadata
+known = metadata.version
+def version(name):
+    if name == "everest-video":
+        raise metadata.PackageNotFoundError(name)
+    return known(name)
+metadata.version = version
+from everest.cli import main
+main({words})
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("usage: everest bench suite")
 
 
 def test_version(everest: Run) -> None:

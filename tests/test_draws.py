@@ -25,6 +25,17 @@ def test_numbers_are_those_of_splitmix64() -> None:
         assert (draws.rand(4) * 2**24).tolist() == expected
 
 
+def test_many_draws_at_once_are_those_made_in_turn() -> None:
+    seeds = seeds_of_clips(3, 1, range(6))
+    in_turn, at_once = ClipDraws(seeds), ClipDraws(seeds)
+    for counts in ([1, 7, 1, 0, 3], [2], [1, 1]):
+        expected = [in_turn.rand(count) for count in counts]
+        drawn = at_once.rand_each(counts)
+        assert [each.shape for each in drawn] == [(6, count) for count in counts]
+        assert all(map(torch.equal, drawn, expected))
+    assert repr(at_once) == repr(in_turn) == "ClipDraws(6 clips, 8 calls)"
+
+
 def test_a_clip_draws_the_same_in_any_batch() -> None:
     seeds = seeds_of_clips(3, 1, range(6))
     whole = ClipDraws(seeds)

@@ -87,7 +87,7 @@ def pretrain(
     config = pretrain_config(recipe, settings)
     with stoppable(RunFolder(Path(out))):
         manifest = load_data(data, holdout=config.data.holdout)
-        run = run_pretraining(config, _train_part(manifest), Path(out), resume=resume)
+        run = run_pretraining(config, manifest.train, Path(out), resume=resume)
         _report(config.run, run, manifest)
         return run
 
@@ -157,7 +157,7 @@ def _finetune(config: FinetuneConfig, manifest: Manifest, out: Path, init: Path 
 
     run = run_finetuning(
         config,
-        _train_part(manifest),
+        manifest.train,
         out,
         init=init,
         resume=resume,
@@ -354,11 +354,6 @@ def finetune_config(recipe: str, settings: Iterable[str] = ()) -> FinetuneConfig
     if config is None:
         raise ConfigError(f"recipe {recipe!r} has no fine-tuning")
     return override(config, settings)
-
-
-def _train_part(manifest: Manifest) -> Manifest:
-    """What may be learnt from: the split ``train``, or everything where there are no splits."""
-    return manifest.split("train") if manifest.splits else manifest
 
 
 def _config_of(checkpoint: Path) -> FinetuneConfig | None:

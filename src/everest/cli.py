@@ -10,10 +10,10 @@ import math
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from everest import __version__
 from everest import commands as do
 from everest.cli_bench import add_bench
 from everest.cli_engine import add_engine
@@ -118,7 +118,7 @@ def _format_warning(
 def build_parser() -> argparse.ArgumentParser:
     """Describe every command and its options."""
     parser = argparse.ArgumentParser(prog="everest", description="Masked video autoencoders on the tokens that change.")
-    parser.add_argument("--version", action="version", version=f"everest {version('everest-video')}")
+    parser.add_argument("--version", action="version", version=f"everest {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     _add_demo(commands)
     _add_training(commands)

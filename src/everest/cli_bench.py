@@ -29,6 +29,7 @@ def add_bench(commands: Any, add: Add) -> None:
     step = add(actions, "step", do.bench_step, "time a training step")
     macs = add(actions, "macs", do.bench_macs, "count the multiply-adds of one clip's forward pass")
     peers = add(actions, "peers", do.bench_peers, "time a training step beside VideoMAE and other peers")
+    levers = add(actions, "levers", do.bench_levers, "time what makes a step fast, one by one")
     methods = add(actions, "methods", do.bench_methods, "time a pre-training step of every method, side by side")
     growth = add(actions, "growth", do.bench_growth, "time steps of growing batches and of growing clips")
     suite = add(actions, "suite", do.bench_suite, "measure all there is to know of a GPU, in one call of eight minutes")
@@ -39,16 +40,16 @@ def add_bench(commands: Any, add: Add) -> None:
     dial = add(actions, "dial", do.bench_dial, "measure accuracy and cost of a classifier by its keep ratio")
     add_scaling(actions, add)
     parity = add(actions, "parity", do.bench_parity, "compare with recorded numbers of the official release")
-    for parser in (step, macs, peers, methods, growth, scores):
+    for parser in (step, macs, peers, levers, methods, growth, scores):
         parser.add_argument("--size", default="base", choices=_SIZES, help="the ViT (default: base)")
     selections.add_argument("--size", default="small", choices=_SIZES, help="the ViT (default: small)")
-    for parser in (step, macs, peers, growth):
+    for parser in (step, macs, peers, levers, growth):
         parser.add_argument(
             "--task", default="pretrain", choices=("pretrain", "finetune"), help="what is trained (default: pretrain)"
         )
     for parser in (step, macs, growth):
         parser.add_argument("--selection", default="rero", metavar="NAME", help=_METHODS)
-    for parser in (step, peers, methods, growth, suite):
+    for parser in (step, peers, levers, methods, growth, suite):
         parser.add_argument(
             "--device", default="auto", choices=("auto", "cpu", "cuda"), help="what computes (default: auto)"
         )
@@ -57,13 +58,16 @@ def add_bench(commands: Any, add: Add) -> None:
         )
     _add_step(step, macs)
     _add_peers(peers, methods)
+    levers.add_argument("--batch", type=int, default=4, metavar="N", help="clips (default: 4)")
+    levers.add_argument("--rounds", type=int, default=5, metavar="N", help="times that each is timed (default: 5)")
     _add_growth(growth)
     _add_suite(suite)
     _add_loader(loader)
     _add_on_clips(scores, selections)
     _add_dial(dial)
     parity.add_argument("folders", nargs="+", metavar="FOLDER", help="what was recorded of the release")
-    for parser in (step, macs, peers, methods, growth, suite, loader, supervised, scores, selections, dial, parity):
+    timed = (step, macs, peers, levers, methods, growth, suite, loader)
+    for parser in (*timed, supervised, scores, selections, dial, parity):
         parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
@@ -110,6 +114,13 @@ def _add_step(step: argparse.ArgumentParser, macs: argparse.ArgumentParser) -> N
         "--activation-checkpointing", action="store_true", help="keep less for the backward pass, and compute it again"
     )
     step.add_argument("--profile", action="store_true", help="say where the time of a step goes, part by part")
+    step.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="with --profile and --data: read clips while steps compute, as training does, by so many processes "
+        "(-1: as training chooses); take many steps",
+    )
 
 
 def _add_peers(peers: argparse.ArgumentParser, methods: argparse.ArgumentParser) -> None:

@@ -21,6 +21,10 @@ def bench_step(options: Namespace) -> int:
 
     if options.profile:
         return _bench_profile(options)
+    if options.workers is not None:
+        raise ConfigError(
+            f"--workers {options.workers} goes with --profile, which says how long a step waits for clips"
+        )
     wanted = ("size", "task", "selection", "batch", "device", "precision", "steps", "peer", *_SCORED)
     manifest = None if options.data is None else load_data(options.data)
     values = measure(**_asked(options, *wanted, *_WAYS), **_network(options), manifest=manifest)
@@ -32,7 +36,7 @@ def _bench_profile(options: Namespace) -> int:
     """Say where the time of a training step goes."""
     from everest.bench.described import describe_task
     from everest.bench.footage import read_clips
-    from everest.bench.profile import format_profile, profile_step
+    from everest.bench.profile import format_profile, profile_step, profile_with_data
     from everest.bench.tasks import build_step
     from everest.datasets import load_data
 
@@ -43,9 +47,17 @@ def _bench_profile(options: Namespace) -> int:
     if options.arch != "vit":
         raise ConfigError(f"a profile is of our own model: give no --arch, or leave --profile out ({options.arch})")
     info = describe_task(**_asked(options, "size", "task", "selection", *_SCORED), **_network(options))
-    clips = None if options.data is None else read_clips(load_data(options.data), info.clip, options.batch, seed=0)
-    step = build_step(info, options.batch, device=options.device, precision=options.precision, clips=clips)
-    values = profile_step(step, steps=options.steps)
+    place = {"device": options.device, "precision": options.precision}
+    manifest = None if options.data is None else load_data(options.data)
+    if options.workers is None:
+        clips = None if manifest is None else read_clips(manifest, info.clip, options.batch, seed=0)
+        values = profile_step(build_step(info, options.batch, **place, clips=clips), steps=options.steps)
+    elif manifest is None:
+        raise ConfigError(f"--workers {options.workers}: worker processes read clips; say of what, by --data")
+    else:
+        values = profile_with_data(
+            manifest.train, info, options.batch, **place, num_workers=options.workers, steps=options.steps
+        )
     print_result(options, values, format_profile(values))
     return EXIT_OK
 
@@ -64,6 +76,19 @@ def bench_peers(options: Namespace) -> int:
     print_result(options, values, format_peers(values))
     asked_for = [row for row in values["rows"] if row["name"] in options.peer]
     return EXIT_FAILURES if any("problem" in row for row in asked_for) else EXIT_OK
+
+
+def bench_levers(options: Namespace) -> int:
+    """Time what makes a step fast, one by one."""
+    from everest.bench.levers import bench_levers as measure
+    from everest.bench.levers import format_levers
+
+    with _measuring() as on_progress:
+        values = measure(
+            **_asked(options, "size", "task", "batch", "device", "precision", "rounds"), on_progress=on_progress
+        )
+    print_result(options, values, format_levers(values))
+    return EXIT_OK if all(row["same"] for row in values["levers"]) else EXIT_FAILURES
 
 
 def bench_methods(options: Namespace) -> int:

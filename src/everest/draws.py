@@ -9,6 +9,7 @@ Shapes: B clips.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -75,16 +76,27 @@ class ClipDraws:
 
     def rand(self, count: int) -> Tensor:
         """Draw numbers from 0 to below 1: float32, shape [B, count]."""
-        self._num_calls += 1
-        call = (self._num_calls * _GOLDEN + _WRAP) % (2 * _WRAP) - _WRAP  # as a signed number of 64 bits
-        calls = _scramble(self._placed + call)  # [B]
-        numbers = torch.arange(1, count + 1, device=self.device) * _GOLDEN  # [count]
-        drawn = _scramble(calls[:, None] + numbers)  # [B, count]
+        return self.rand_each([count])[0]
+
+    def rand_each(self, counts: Sequence[int]) -> Sequence[Tensor]:
+        """Draw what as many calls of :meth:`rand` would, at once: [B, count] for each of the counts."""
+        before = (self._num_calls * _GOLDEN + _WRAP) % (2 * _WRAP) - _WRAP  # as a signed number of 64 bits
+        self._num_calls += len(counts)
+        calls, numbers = _steps_of(tuple(counts), torch.device(self.device))  # [N] each, of all counts together
+        drawn = _scramble(_scramble(self._placed[:, None] + before + calls) + numbers)  # [B, N]
         positive = (drawn >> (64 - _MANTISSA_BITS)) & ((1 << _MANTISSA_BITS) - 1)
-        return positive.float() / (1 << _MANTISSA_BITS)
+        return torch.split(positive.float() / (1 << _MANTISSA_BITS), list(counts), dim=1)
 
     def __repr__(self) -> str:
         return f"ClipDraws({len(self.seeds)} clips, {self._num_calls} calls)"
+
+
+@lru_cache(maxsize=64)
+def _steps_of(counts: tuple[int, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+    """What the sequence moves on by from call to call, and from number to number; made once, or it would wait."""
+    calls = torch.arange(1, len(counts) + 1).repeat_interleave(torch.tensor(counts))
+    numbers = torch.cat([torch.arange(1, count + 1) for count in counts])
+    return (calls * _GOLDEN).to(device), (numbers * _GOLDEN).to(device)
 
 
 Draws = torch.Generator | ClipDraws | None

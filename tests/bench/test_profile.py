@@ -1,14 +1,19 @@
 import json
+import math
+import multiprocessing
 
 import pytest
 import torch
 
+from everest.bench import profile
 from everest.bench.described import describe_task
+from everest.bench.footage import reading
 from everest.bench.macs import count_macs
 from everest.bench.profile import STAGES, format_profile, profile_step
 from everest.bench.tasks import build_step
 from everest.bench.timeline import Timeline, Work, _flop
 from everest.cli import main
+from everest.datasets import load_data
 from everest.errors import ConfigError
 
 SHAPE = {"num_frames": 8, "height": 64, "width": 64}
@@ -57,7 +62,7 @@ def test_every_part_is_accounted_for(task: str, capsys: pytest.CaptureFixture[st
     names = [row["name"] for row in values["stages"]]
     head = "decoder" if task == "pretrain" else "head"
     absent = {"mix", "head", "head, backward"} if task == "pretrain" else {"decoder", "decoder, backward", "targets"}
-    assert names == [name for name in STAGES if name not in absent]
+    assert names == [name for name in STAGES if name not in absent | {"waiting"}]  # the clips are there
     assert head in names
     by_name = {row["name"]: row for row in values["stages"]}
     assert values["total"]["ms"] == pytest.approx(sum(row["ms"] for row in values["stages"]), rel=0.5)
@@ -108,6 +113,42 @@ def test_the_command_prints_the_table(capsys: pytest.CaptureFixture[str]) -> Non
     assert main([*arguments, "--data", "bundled"]) == 0
 
 
+def test_a_step_waits_for_clips_that_are_read_meanwhile(capsys: pytest.CaptureFixture[str]) -> None:
+    data = load_data("bundled").split("train")
+    info = describe_task("tiny", "pretrain", "rero", **SHAPE)
+    with reading(data, info, 2, device="cpu", num_workers=0) as batches:
+        values = profile_step(build_step(info, 2, device="cpu", batches=batches), steps=2)
+        assert not torch.equal(next(batches).frames, next(batches).frames)
+    rows = {row["name"]: row for row in values["stages"]}
+    assert next(iter(rows)) == "waiting"
+    assert rows["waiting"]["ms"] > 1  # nothing is read while a step computes
+    assert rows["waiting"]["share"] == pytest.approx(rows["waiting"]["ms"] / values["total"]["ms"])
+    labelled = describe_task("tiny", "finetune", "rero", num_classes=3, **SHAPE)
+    with reading(data, labelled, 4, device="cpu", num_workers=0) as batches:
+        assert math.isfinite(build_step(labelled, 4, device="cpu", batches=batches).run())
+    for wrong in ({"batch": 0, "num_workers": 0}, {"batch": 2, "num_workers": -2}):
+        with pytest.raises(ConfigError, match="at least one clip"), reading(data, info, device="cpu", **wrong):
+            pass
+    words = ["bench", "step", "--size", "tiny", "--batch", "2", "--steps", "1", "--device", "cpu", "--side", "64"]
+    assert main([*words, "--profile", "--data", "bundled", "--workers", "1", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["num_workers"] == 1
+    assert found["stages"][0]["name"] == "waiting"
+    assert main([*words, "--profile", "--workers", "1"]) == 2
+    assert main([*words, "--profile", "--data", "bundled", "--workers", "-2"]) == 2
+    assert main([*words, "--workers", "1", "--data", "bundled"]) == 2
+
+
+def test_waiting_is_the_mean_over_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    info = describe_task("tiny", "pretrain", "rero", **SHAPE)
+    waits = iter([0.0, 0.0, 0.0, 0.3])
+    monkeypatch.setattr(profile, "_timed", lambda *_: {"waiting": next(waits), "encoder": 0.1})
+    values = profile_step(build_step(info, 1, device="cpu"), steps=4)
+    rows = {row["name"]: row["ms"] for row in values["stages"]}
+    assert rows == pytest.approx({"waiting": 75.0, "encoder": 100.0})
+    assert values["total"]["ms"] == pytest.approx(175.0)
+
+
 def test_attention_of_clips_in_one_row_counts_backward_twice() -> None:
     import torch.nn.attention.varlen  # registers the operations
 
@@ -127,3 +168,21 @@ def test_what_cannot_be_profiled_is_refused() -> None:
         profile_step(build_step(info, 1, device="cpu"), steps=0)
     with pytest.raises(ConfigError, match="only our own model can be taken apart, not PlainAutoencoder"):
         profile_step(build_step(info, 1, device="cpu", peer="plain"))
+
+
+def test_processes_that_read_are_gone_afterwards() -> None:
+    data = load_data("bundled").split("train")
+    info = describe_task("tiny", "pretrain", "rero", **SHAPE)
+    with reading(data, info, 2, device="cpu", num_workers=2) as batches:
+        next(batches)
+        assert len(multiprocessing.active_children()) == 2
+    assert multiprocessing.active_children() == []
+
+    def break_off() -> None:
+        with reading(data, info, 2, device="cpu", num_workers=2) as batches:
+            next(batches)
+            raise RuntimeError("broke off")
+
+    with pytest.raises(RuntimeError, match="broke off"):
+        break_off()
+    assert multiprocessing.active_children() == []

@@ -28,13 +28,17 @@ def test_what_is_worth_most_comes_first() -> None:
         for name in ("EVEREST", "EVEREST, plain peer", "VideoMAE, plain peer", "VideoMAE, our path, compiled")
     ]
     assert max(place[name] for name in compared) < place["base finetune, EVEREST"]  # all sizes first
+    for size in ("base", "small"):  # how large, before what explains it
+        assert place[f"{size} pretrain, EVEREST, largest batch"] < place["base pretrain, EVEREST, parts"]
+    assert place["base pretrain, EVEREST, largest batch"] < place["small pretrain, EVEREST"]
     assert place["base pretrain, mine:step"] < place["small pretrain, EVEREST"]  # not left out
     assert {"base finetune, mine:step", "base pretrain, mine:step", "base pretrain, VideoMAE, transformers"} <= set(
         names
     )
     assert {"base finetune, VideoMAE, transformers", "base finetune, random at equal count"} <= set(names)
     assert not any(name.startswith("small finetune") for name in names)
-    assert {"step", "apart", "largest", "profile", "waits", "scores"} == {measurement.kind for measurement in plan}
+    kinds = {measurement.kind for measurement in plan}
+    assert {"step", "apart", "largest", "profile", "waits", "levers", "scores"} == kinds
     apart = {measurement.name for measurement in plan if measurement.kind == "apart"}
     assert apart == {
         *("base pretrain, mine:step", "base finetune, mine:step"),
@@ -46,6 +50,7 @@ def test_all_is_measured_and_written(tmp_path: Path, monkeypatch: pytest.MonkeyP
     wanted = (
         "tiny pretrain, EVEREST",
         *(f"tiny pretrain, EVEREST, {what}" for what in ("parts", "where it waits", "largest batch")),
+        "tiny pretrain, levers",
     )
     plan = [measurement for measurement in plan_suite(("tiny",), 1) if measurement.name in (*wanted, "scores")]
     monkeypatch.setattr(suite, "plan_suite", lambda *_: plan)
@@ -64,7 +69,9 @@ def test_all_is_measured_and_written(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert any("where it waits" in line and line.endswith("nowhere") for line in format_suite(values).splitlines())
     problems = {name for name, row in by_name.items() if "problem" in row}
     assert problems == {"tiny pretrain, EVEREST, largest batch"}
+    assert all(row["same"] for row in by_name["tiny pretrain, levers"]["values"]["levers"])
     told = format_suite(values)
+    assert "AdamW fused x" in told
     assert "not measured" in told
     assert list(tmp_path.iterdir()) == [out]
 
@@ -139,22 +146,33 @@ def test_what_others_do_does_not_end_the_suite(
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("out of memory"), RuntimeError("CUBLAS_STATUS_ALLOC_FAILED")])
 def test_the_largest_batch_that_was_measured_is_kept(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
-    def step(*, batch: int, **_: object) -> dict[str, object]:
+    def step(*, batch: int, compile: bool = False, **_: object) -> dict[str, object]:
         if batch > 64:
             raise error
-        return {"batch": batch}
+        return {"batch": batch} | ({"is_compiled": True} if compile else {})
 
     monkeypatch.setattr(suite, "bench_step", step)
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.empty_cache", lambda: None)
-    later = time.perf_counter() + 60
+    later = time.perf_counter() + 600
     found = suite._largest({"device": "cuda", "batch": 32}, 1, later)
     assert found["batch"] == 64
     assert found["ended_by"] in {"the memory does not suffice", "RuntimeError: CUBLAS_STATUS_ALLOC_FAILED"}
+    assert found["compiled"] == {"batch": 64, "is_compiled": True}
     now = suite._largest({"device": "cuda", "batch": 32}, 1, time.perf_counter())
-    assert now == {"batch": 32, "ended_by": "there was no time for a larger one"}
+    no_time = "there was no time for"
+    assert now == {"batch": 32, "ended_by": f"{no_time} a larger one", "not_compiled": f"{no_time} it"}
     with pytest.raises(type(error)):
         suite._largest({"device": "cuda", "batch": 128}, 1, later)
+
+
+def test_the_largest_batch_is_told_as_it_is_and_compiled() -> None:
+    found = {"batch": 64, "seconds_per_step": 0.5, "clips_per_second": 128.0, "peak_memory_gb": 9.0}
+    found |= {"share_of_matrix_rate": 0.25}
+    rows = [{"name": "largest", "values": found | {"compiled": found | {"clips_per_second": 256.0}}}]
+    told = format_suite({"results": rows, "left_out": [], "hardware": {"name": "a chip"}}).splitlines()
+    assert [line.split()[:2] for line in told[1:3]] == [["largest", "64"], ["largest,", "compiled"]]
+    assert ("128.0" in told[1], "256.0" in told[2]) == (True, True)
 
 
 def test_numbers_are_checked(tmp_path: Path) -> None:

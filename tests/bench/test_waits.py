@@ -8,7 +8,7 @@ import torch
 
 from everest.bench.described import describe_task
 from everest.bench.tasks import build_step
-from everest.bench.waits import find_waits
+from everest.bench.waits import find_waits, places_of
 
 SHAPE = {"num_frames": 4, "height": 32, "width": 32}
 
@@ -32,6 +32,17 @@ def test_lines_that_wait_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     waits = find_waits(replace(step, run=run, device=torch.device("cuda")), warmup=1)
     assert [line.partition(":")[0] for line in waits] == ["bench/test_waits.py"]
     assert modes == ["warn", "default"]
+
+
+def test_what_the_switch_says_of_itself_is_no_wait() -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        about_itself = (
+            "Synchronization debug mode is a prototype feature and does not yet detect all synchronizing operations"
+        )
+        warnings.warn(about_itself, stacklevel=1)
+        warnings.warn("called a synchronizing CUDA operation", stacklevel=1)
+    assert len(places_of(caught)) == 1
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -44,6 +44,7 @@ MORE: dict[tuple[str, ...], list[str]] = {
     ("data", "pack"): [*_ONE_PROCESS, "--short-side", "64"],
     ("data", "flow"): _ONE_PROCESS,
     ("bench", "step"): [*_CPU, *STEP, "--batch", "1", "--steps", "1"],
+    ("bench", "levers"): [*_CPU, "--batch", "1", "--rounds", "1"],
     ("bench", "peers"): [*_CPU, "--batch", "1", "--steps", "1", "--rounds", "1"],
     ("bench", "methods"): [*_CPU, "--batch", "1", "--steps", "1", "--rounds", "1"],
     ("bench", "growth"): [*_CPU, "--batches", "1,2", "--frames", "4,8", "--steps", "1"],

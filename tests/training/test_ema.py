@@ -3,9 +3,23 @@
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from everest.errors import ConfigError, WeightsError
 from everest.training.ema import Ema
+
+
+class CountCopies(TorchDispatchMode):
+    """Names what is done to tensors, but for looking at the number of updates, which lies on the CPU."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        name = func.overloadpacket.__name__
+        self.names += [name] * (name not in {"eq", "is_nonzero", "_local_scalar_dense", "item"})
+        return func(*args, **(kwargs or {}))
 
 
 def model_with(value: float) -> nn.Linear:
@@ -25,6 +39,18 @@ def test_average_follows_the_definition() -> None:
         expected = value if expected is None else 0.9 * expected + 0.1 * value
     assert torch.allclose(ema.model.get_parameter("weight"), torch.full((2, 3), expected))
     assert torch.equal(model.weight, torch.full((2, 3), 4.0))
+
+
+def test_no_number_is_taken_to_the_device_at_an_update() -> None:
+    """PyTorch's own update copies the count to it, for which a GPU has to come to rest."""
+    model = model_with(1.0)
+    ema = Ema(model, decay=0.5)
+    with CountCopies() as copies:
+        for _ in range(3):
+            ema.update(model)
+    assert copies.names == [
+        "copy_", "copy_", "add_", "_foreach_lerp_", "add_", "_foreach_lerp_", "add_",
+    ]  # fmt: skip
 
 
 def test_the_copy_is_for_evaluation() -> None:

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from everest.config import AugmentConfig
+from everest.video import tensor_operations
 from everest.video.rand_augment import OPERATIONS, apply_operation, draw_operations
 
 WITHOUT_STRENGTH = {"auto_contrast", "equalize", "invert"}
@@ -74,3 +75,7 @@ def test_operations_are_drawn_at_the_given_rate_and_magnitude() -> None:
     assert abs(float(strengths.abs().mean()) - 0.7) < 0.01
     assert abs(float(strengths.abs().std()) - 0.5 / 10) < 0.005
     assert 0.4 < float((strengths > 0).float().mean()) < 0.6
+
+
+def test_values_are_counted_alike_on_every_device(clip: Tensor) -> None:
+    assert torch.equal(tensor_operations._count_without_waiting(clip), tensor_operations._count(clip))

@@ -28,11 +28,14 @@ def activation_bytes(step: Callable[[], object], model: nn.Module) -> int:
         return tensor
 
     def keep_inputs(block: nn.Module, given: tuple[object, ...]) -> None:
-        for each in given if isinstance(block, BlockBase) and block.recompute else ():
+        del block
+        for each in given:
             if isinstance(each, Tensor):
                 keep(each)
 
-    hooks = [module.register_forward_pre_hook(keep_inputs) for module in model.modules()]
+    # Others are left alone: a hook is a reason to compile a module again.
+    blocks = [module for module in model.modules() if isinstance(module, BlockBase) and module.recompute]
+    hooks = [block.register_forward_pre_hook(keep_inputs) for block in blocks]
     try:
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
             step()

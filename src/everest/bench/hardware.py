@@ -33,6 +33,18 @@ def describe_hardware(device: torch.device) -> dict[str, Any]:
     return {"name": name, "threads": torch.get_num_threads(), "environment": environment}
 
 
+def wait_for(device: torch.device) -> None:
+    """Wait until a device has done all that it was asked for; a CPU has."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def now(device: torch.device) -> float:
+    """Seconds from any fixed moment, when a device has done all that it was asked for."""
+    wait_for(device)
+    return time.perf_counter()
+
+
 def matrix_rate_gflops(device: torch.device, dtype: torch.dtype, *, repeats: int = 5) -> float:
     """Measure how fast a large square matrix product runs: the pace that no step can beat.
 
@@ -49,11 +61,9 @@ def matrix_rate_gflops(device: torch.device, dtype: torch.dtype, *, repeats: int
     out = torch.empty_like(a)
     seconds = []
     for _ in range(repeats + 1):
-        started = time.perf_counter()
+        started = now(device)
         torch.mm(a, b, out=out)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        seconds.append(time.perf_counter() - started)
+        seconds.append(now(device) - started)
     return 2 * n**3 / median(seconds[1:]) / 1e9
 
 
@@ -72,11 +82,9 @@ def copy_rate_gbytes(device: torch.device, *, repeats: int = 5) -> float:
     target = torch.empty_like(source)
     seconds = []
     for _ in range(repeats + 1):
-        started = time.perf_counter()
+        started = now(device)
         target.copy_(source)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        seconds.append(time.perf_counter() - started)
+        seconds.append(now(device) - started)
     return 2 * num_bytes / median(seconds[1:]) / 1e9
 
 

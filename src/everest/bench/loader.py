@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from everest.bench.arms import Arm, build_arms
 from everest.bench.foreign import FOREIGN_ERRORS
-from everest.bench.hardware import describe_hardware
+from everest.bench.hardware import describe_hardware, wait_for
 from everest.bench.pairs import clips_of_both
 from everest.config import ClipConfig, EvaluationConfig
 from everest.datasets import Manifest
@@ -220,7 +220,7 @@ def _rate(arm: Arm, loader: DataLoader[Any], device: torch.device) -> float:
             raise DataError(f"{arm.name} cannot read any more what it could read before; do files change?")
         arm.finish(taker.take(item), device)
         num_items += 1
-    _wait_for(device)
+    wait_for(device)
     return num_items * arm.clips_per_item / (time.perf_counter() - started)
 
 
@@ -239,7 +239,7 @@ def _waiting(  # noqa: PLR0917
 
     def finish(item: Any) -> None:
         arm.finish(item, device)
-        _wait_for(device)
+        wait_for(device)
 
     num_steps = max(MIN_STEPS, len(keys) * arm.clips_per_item // batch)
     items_per_step = batch / arm.clips_per_item
@@ -311,7 +311,7 @@ def _stages(arm: Arm, keys: Sequence[SampleKey], device: torch.device) -> dict[s
             item, seconds = arm.read_by_stage(key)
             started = time.perf_counter()
             arm.finish(item, device)
-            _wait_for(device)
+            wait_for(device)
             rows.append({**seconds, "transfer": time.perf_counter() - started})
     return {stage: 1e3 * mean(row[stage] for row in rows) / arm.clips_per_item for stage in rows[0]}
 
@@ -340,11 +340,6 @@ def _row(entry: _Measured, baseline: float | None, num_workers: int) -> dict[str
         "stages_ms": entry.stages,
         "speedup": None if baseline is None else rate / baseline,
     }
-
-
-def _wait_for(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def _as_is(item: Any) -> Any:

@@ -17,6 +17,7 @@ from everest.models.scoring import score_as_set
 from everest.models.tubelets import Tubelets, cut
 from everest.objectives import Objective
 from everest.tokens import TokenSelection
+from everest.training.losses import to_device
 from everest.training.mixup import mix_clips, soft_cross_entropy, soft_targets
 from everest.video import normalize
 
@@ -30,7 +31,7 @@ def marked_pretraining_loss(  # noqa: PLR0917 - as the other one
     marks: Marks,
 ) -> Tensor:
     """Predict the target tokens; see :func:`~everest.training.losses.pretraining_loss`."""
-    clips = batch.frames.to(generator.device, non_blocking=True)
+    clips = to_device(batch, generator)
     marks.mark("transfer")
     patches, selection = _choose(model.encoder, clips, info, generator, marks)
     targets = objective.targets(ModelInput(patches, selection), batch)
@@ -49,7 +50,7 @@ def marked_finetuning_loss(  # noqa: PLR0917 - as the other one, and the setting
     marks: Marks,
 ) -> Tensor:
     """Classify; see :func:`~everest.training.losses.finetuning_loss`."""
-    clips = batch.frames.to(generator.device, non_blocking=True)
+    clips = to_device(batch, generator)
     marks.mark("transfer")
     targets = soft_targets(batch.labels, len(info.class_names), config.optim.label_smoothing)
     clips, targets = mix_clips(

@@ -5,21 +5,29 @@ Shapes: B clips.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from statistics import median
+from statistics import mean, median
 from typing import Any
 
 from torch import Tensor, nn
 
+from everest.bench.footage import reading
 from everest.bench.hardware import copy_rate_gbytes, describe_hardware, matrix_rate_gflops
 from everest.bench.step import default_warmup
-from everest.bench.tasks import TrainingStep
+from everest.bench.tasks import TrainingStep, build_step
 from everest.bench.timeline import Marks, Timeline, Work
+from everest.config import CheckpointInfo
+from everest.datasets import Manifest
+from everest.datasets.handover import PREFETCH_FACTOR
+from everest.datasets.workers import resolve_num_workers
 from everest.errors import ConfigError
 from everest.models import Classifier, MaskedModel
 
+WAITING = "waiting"
+"""The stage in which clips are read; that few steps wait long is no reason to leave it out."""
 STAGES = {
+    WAITING: "until the clips are there, where they are read meanwhile",
     "draws": "seeds of the clips, what drop path leaves out",
-    "transfer": "uint8 clips to the device",
+    "transfer": "uint8 clips to the device; augmented there, on a GPU",
     "mix": "labels smoothed, mixup and cutmix",
     "patchify": "clips cut into tubelets",
     "score": "all tokens and their changes embedded, without gradient",
@@ -53,7 +61,8 @@ def profile_step(step: TrainingStep, *, steps: int = 5, warmup: int | None = Non
         warmup: Steps before them; None: 1 on the CPU, 5 on a GPU.
 
     Returns:
-        Values that JSON can hold: ``stages``, each with ``name``, ``ms`` (median), ``share``, ``gflop``,
+        Values that JSON can hold: ``stages``, each with ``name``, ``ms`` (median; of waiting for clips, which most
+        steps may do without, the mean), ``share``, ``gflop``,
         ``gbytes``, ``floor_ms`` and ``gap`` (times the floor); their sums as ``total``; ``matrix_rate_gflops`` and
         ``copy_rate_gbytes`` of the same run, from which floors are computed; ``hardware``, and what was asked for.
 
@@ -73,10 +82,13 @@ def profile_step(step: TrainingStep, *, steps: int = 5, warmup: int | None = Non
     with watched(model, work), work:
         step.run(work)
     names = [name for name in STAGES if any(name in row for row in rows)]
-    seconds = {name: median(row.get(name, 0.0) for row in rows) for name in names}
-    whole = median(sum(row.values()) for row in rows)
+    waited = mean(row.pop(WAITING, 0.0) for row in rows)
+    seconds = {name: waited if name == WAITING else median(row.get(name, 0.0) for row in rows) for name in names}
+    whole = waited + median(sum(row.values()) for row in rows)
     counted = (work.flop, work.num_bytes, work.floor_seconds)
-    stages = [_row(name, seconds[name], whole, [values[name] for values in counted]) for name in names]
+    for values in counted:
+        values.pop(WAITING, None)  # what reading in this process has counted is none of the step's
+    stages = [_row(name, seconds[name], whole, [values.get(name, 0.0) for values in counted]) for name in names]
     return {
         **{"size": step.info.model.size, "task": step.info.task, "selection": step.info.selection.method},
         **{"batch": step.batch, "steps": steps},
@@ -87,6 +99,34 @@ def profile_step(step: TrainingStep, *, steps: int = 5, warmup: int | None = Non
         "copy_rate_gbytes": speed,
         "hardware": describe_hardware(step.device),
     }
+
+
+def profile_with_data(
+    manifest: Manifest, info: CheckpointInfo, batch: int, *, device: str, precision: str, num_workers: int, steps: int
+) -> dict[str, Any]:
+    """Say the same of steps that take their clips from worker processes, as training does, and may wait for them.
+
+    Args:
+        manifest: What may be learnt from.
+        info: From :func:`~everest.bench.described.describe_task`.
+        batch: Clips of a step.
+        device: ``cpu``, ``cuda`` or ``auto``.
+        precision: ``float32``, ``bfloat16`` or ``auto``.
+        num_workers: As :func:`~everest.bench.footage.reading` takes it.
+        steps: Steps that are timed; several for each worker, as batches come in bursts.
+
+    Returns:
+        As :func:`profile_step`, and ``num_workers``.
+
+    Raises:
+        ConfigError: Something that cannot be measured.
+        DataError: There are no labels for fine-tuning, or too many files cannot be read.
+    """
+    with reading(manifest, info, batch, device=device, num_workers=num_workers) as batches:
+        step = build_step(info, batch, device=device, precision=precision, batches=batches)
+        num_workers = resolve_num_workers(num_workers)
+        warmup = default_warmup(step.device) + PREFETCH_FACTOR * num_workers  # what had been read before is used up
+        return {**profile_step(step, steps=steps, warmup=warmup), "num_workers": num_workers}
 
 
 def format_profile(values: dict[str, Any]) -> str:

@@ -3,7 +3,6 @@
 Shapes: B clips, C channels, T frames, H height, W width, N tokens.
 """
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
@@ -15,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from everest.bench.described import describe_task
 from everest.bench.footage import read_clips
-from everest.bench.hardware import describe_hardware
+from everest.bench.hardware import describe_hardware, now
 from everest.config import SCORINGS_OF, WHOLE_CLIP_ARCHS, Camera, CheckpointInfo, Distance, ModelSize, Scoring
 from everest.datasets import Manifest
 from everest.errors import ConfigError
@@ -136,11 +135,9 @@ def _measure(way: Way, encoder: Encoder, batches: list[Tensor | Tubelets], exact
     """Score all clips in one way, again and again."""
     seconds = []
     for _ in range(1 + _ROUNDS):
-        started = time.perf_counter()
+        started = now(exact.device)
         scores = _score(way, encoder, batches)
-        if scores.is_cuda:
-            torch.cuda.synchronize(scores.device)
-        seconds.append(time.perf_counter() - started)
+        seconds.append(now(exact.device) - started)
     with FlopCounterMode(display=False) as counter:
         _score(way, encoder, batches)
     return {

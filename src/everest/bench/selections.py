@@ -3,7 +3,6 @@
 Shapes: B clips, C channels, T frames, H height, W width.
 """
 
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from statistics import mean
@@ -15,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from everest.bench.described import describe_task
 from everest.bench.footage import read_clips
-from everest.bench.hardware import describe_hardware
+from everest.bench.hardware import describe_hardware, now
 from everest.config import ModelSize, SelectionConfig
 from everest.datasets import Manifest
 from everest.errors import ConfigError
@@ -117,12 +116,12 @@ def _measure(
     chosen: list[TokenSelection] = []
     choosing = computing = 0.0
     for number, patches in enumerate([batches[0], *batches]):
-        started = _now(patches.device)
+        started = now(patches.device)
         selection = model.encoder.select(patches, config, "finetune")
-        between = _now(patches.device)
+        between = now(patches.device)
         model(patches, selection)
         if number:  # the first one warms up
-            choosing, computing = choosing + between - started, computing + _now(patches.device) - between
+            choosing, computing = choosing + between - started, computing + now(patches.device) - between
             chosen.append(selection)
     lengths = [n for s in chosen for n in ([c.num_visible for c in s.counts] or [s.visible.shape[1]] * s.num_clips)]
     flops = 0
@@ -140,10 +139,3 @@ def _measure(
         "choose_ms": 1e3 * choosing / len(lengths),
         "forward_ms": 1e3 * computing / len(lengths),
     }
-
-
-def _now(device: torch.device) -> float:
-    """Seconds, when all work on the device is done."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()

@@ -1,7 +1,6 @@
 """Seconds and memory of one training step, beside the pace of the hardware in the same run."""
 
 import sys
-import time
 from statistics import median, quantiles
 from typing import Any, Unpack
 
@@ -10,10 +9,10 @@ import torch
 from everest.bench.activations import activation_bytes
 from everest.bench.described import PLAIN, Peer, TaskOptions, asked_for, describe_task, name_of
 from everest.bench.footage import read_clips
-from everest.bench.hardware import describe_hardware, matrix_rate_gflops, peak_memory_bytes, reset_peak_memory
+from everest.bench.hardware import describe_hardware, matrix_rate_gflops, now, peak_memory_bytes, reset_peak_memory
 from everest.bench.macs import count_task
 from everest.bench.tasks import TrainingStep, build_step
-from everest.bench.timeline import Work
+from everest.bench.timeline import counted_flop
 from everest.config import VARYING, CheckpointInfo, ModelSize, SelectionMethod, Task
 from everest.datasets import Manifest
 from everest.errors import ConfigError
@@ -154,11 +153,7 @@ def _count(step: TrainingStep, info: CheckpointInfo, peer: Peer | None, batch: i
             info = info.model_copy(update={"selection": selection})
         macs = count_task(info, peer)
         return macs["gmacs"], 2 * macs["gmacs_training"] * batch
-    work = Work(1.0, 1.0)
-    with work:
-        step.run()
-    work.mark("step")
-    return None, work.flop["step"] / 1e9
+    return None, counted_flop(step.run) / 1e9
 
 
 def _time(step: TrainingStep, steps: int, warmup: int) -> tuple[float, list[float], list[float], int]:
@@ -168,11 +163,9 @@ def _time(step: TrainingStep, steps: int, warmup: int) -> tuple[float, list[floa
     for number in range(warmup + steps):
         if number == warmup:
             reset_peak_memory(step.device)
-        if step.device.type == "cuda":
-            torch.cuda.synchronize(step.device)
-        started = time.perf_counter()
+        started = now(step.device)
         losses.append(step.run())
-        seconds.append(time.perf_counter() - started)
+        seconds.append(now(step.device) - started)
         kind = "warm-up" if number < warmup else f"step {number - warmup + 1} of {steps}"
         print(f"{kind}: {seconds[-1]:.3f} s, loss {losses[-1]:.4f}", file=sys.stderr)
     return seconds[0], seconds[warmup:], losses, peak_memory_bytes(step.device)

@@ -22,6 +22,7 @@ import torch
 from everest.bench.described import describe_task
 from everest.bench.foreign import FOREIGN_ERRORS
 from everest.bench.hardware import describe_hardware
+from everest.bench.levers import bench_levers
 from everest.bench.peers import contenders
 from everest.bench.profile import profile_step
 from everest.bench.scores import bench_scores
@@ -35,7 +36,9 @@ from everest.links import write_new
 
 SIZES: tuple[ModelSize, ...] = ("base", "large", "small")
 LARGEST_BATCH = 2**14
+SECONDS_TO_COMPILE = 45.0  # that must be left for it at the largest batch
 MIN_SECONDS = 10.0  # that a process of its own has at least
+TASKS: tuple[Task, ...] = ("pretrain", "finetune")
 OURS = "EVEREST"
 COMPILED = "TORCHINDUCTOR_CACHE_DIR"
 """Names to PyTorch, in the environment, the folder of compiled code."""
@@ -52,7 +55,8 @@ class Measurement:
 
     Attributes:
         name: For people.
-        kind: ``step``, ``apart`` (a step in a new process), ``largest``, ``profile``, ``waits`` or ``scores``.
+        kind: ``step``, ``apart`` (a step in a new process), ``largest``, ``profile``, ``waits``, ``levers`` or
+            ``scores``.
         options: Of the function that measures.
     """
 
@@ -64,9 +68,9 @@ class Measurement:
 def plan_suite(sizes: Iterable[ModelSize], batch: int, peers: Iterable[str] = ()) -> list[Measurement]:
     """List what is measured, the most important first.
 
-    First what the comparison with VideoMAE and further peers needs in pre-training: of the first size, then without
-    further ones of all; then the same of fine-tuning, of the first size; then where the time of a step goes, and how
-    large batches can be.
+    First what the comparison with VideoMAE and further peers needs in pre-training, what a second start finds compiled
+    and how large batches can be: of the first size, then without further peers of all; then the comparison of
+    fine-tuning, of the first size; then where the time of a step goes.
 
     Args:
         sizes: Model sizes.
@@ -79,13 +83,17 @@ def plan_suite(sizes: Iterable[ModelSize], batch: int, peers: Iterable[str] = ()
         plan += _compared(size, "pretrain", batch)
         if size == sizes[0]:
             plan += _others(size, "pretrain", batch, peers)
+        ours = _contenders(size, "pretrain", batch)[OURS]
+        plan += [
+            Measurement(f"{ours.name}, compiled, second start", "apart", {**ours.options, "compile": True}),
+            Measurement(f"{ours.name}, largest batch", "largest", ours.options),
+        ]
     for size in sizes[:1]:
         plan += [*_compared(size, "finetune", batch), *_others(size, "finetune", batch, peers)]
     for size in sizes:
         ours = _contenders(size, "pretrain", batch)[OURS]
         plan += [
             Measurement(f"{ours.name}, parts", "profile", ours.options),
-            Measurement(f"{ours.name}, compiled, second start", "apart", {**ours.options, "compile": True}),
             Measurement(f"{ours.name}, exact scores", "step", {**ours.options, "scoring": "exact"}),
         ]
     for size in sizes[:1]:
@@ -93,9 +101,8 @@ def plan_suite(sizes: Iterable[ModelSize], batch: int, peers: Iterable[str] = ()
         plan.append(Measurement(f"{ours.name}, parts", "profile", ours.options))
         both = (_contenders(size, "pretrain", batch)[OURS], ours)
         plan += [Measurement(f"{each.name}, where it waits", "waits", each.options) for each in both]
-    for size in sizes:
-        ours = _contenders(size, "pretrain", batch)[OURS]
-        plan.append(Measurement(f"{ours.name}, largest batch", "largest", ours.options))
+        given = {name: value for name, value in ours.options.items() if name != "selection"}
+        plan += [Measurement(f"{size} {task}, levers", "levers", given | {"task": task}) for task in TASKS]
     return [*plan, Measurement("scores", "scores")]
 
 
@@ -191,7 +198,7 @@ def bench_suite(
 def _nothing_compiled_yet() -> Iterator[None]:
     """Compile as the first start on a machine does; what a second start finds is that of this call."""
     before = os.environ.get(COMPILED)
-    with tempfile.TemporaryDirectory(prefix="everest-compiled-") as folder:
+    with tempfile.TemporaryDirectory(prefix="everest-compiled-", ignore_cleanup_errors=True) as folder:
         os.environ[COMPILED] = folder
         try:
             yield
@@ -207,15 +214,27 @@ def format_suite(values: dict[str, Any]) -> str:
             lines.append(f"{row['name']:44}  not measured: {row['problem']}")
         elif "clips_per_second" in row["values"]:
             found = row["values"]
-            lines.append(
-                f"{row['name']:44}{found['batch']:6}{found['seconds_per_step']:9.4f}{found['clips_per_second']:9.1f}"
-                f"{found['peak_memory_gb']:7.2f}{found['share_of_matrix_rate']:9.1%}"
-            )
+            lines.append(_line_of(row["name"], found))
+            if "compiled" in found:
+                lines.append(_line_of(f"{row['name']}, compiled", found["compiled"]))
         elif "waits" in row["values"]:
             lines.append(f"{row['name']:44}  {', '.join(row['values']['waits']) or 'nowhere'}")
+        elif "levers" in row["values"]:
+            gains = (
+                f"{lever['name']} x{lever['gain']:.2f}{'' if lever['same'] else ' NOT THE SAME'}"
+                for lever in row["values"]["levers"]
+            )
+            lines.append(f"{row['name']:44}  {'; '.join(gains)}")
     if values["left_out"]:
         lines.append(f"no time was left for: {'; '.join(values['left_out'])}")
     return "\n".join([*lines, values["hardware"]["name"]])
+
+
+def _line_of(name: str, found: dict[str, Any]) -> str:
+    return (
+        f"{name:44}{found['batch']:6}{found['seconds_per_step']:9.4f}{found['clips_per_second']:9.1f}"
+        f"{found['peak_memory_gb']:7.2f}{found['share_of_matrix_rate']:9.1%}"
+    )
 
 
 def _measure(measurement: Measurement, common: dict[str, Any], steps: int, deadline: float) -> dict[str, Any]:
@@ -262,12 +281,23 @@ def _apart(options: dict[str, Any], steps: int, deadline: float) -> dict[str, An
 
 
 def _largest(options: dict[str, Any], steps: int, deadline: float) -> dict[str, Any]:
-    """Double the batch until memory or time do not suffice; on a CPU that would be the end of the program.
+    """Double the batch until memory or time do not suffice, then compile; on a CPU that would end the program.
 
-    Once one was measured, whatever another one ends with is only the reason why it is the last, ``ended_by``.
+    Once one was measured, whatever another one ends with is only the reason why it is the last, ``ended_by``. The last
+    one compiled is ``compiled``, or why it was not measured ``not_compiled``.
     """
     if options["device"] == "cpu" or not torch.cuda.is_available():
         raise ConfigError("the largest batch is looked for on a GPU only")
+    best = _last_that_fits(options, steps, deadline)
+    if time.perf_counter() + SECONDS_TO_COMPILE > deadline:
+        return best | {"not_compiled": "there was no time for it"}
+    try:
+        return best | {"compiled": bench_step(**(options | {"batch": best["batch"], "compile": True}), steps=steps)}
+    except FOREIGN_ERRORS as error:
+        return best | {"not_compiled": _say(error)}
+
+
+def _last_that_fits(options: dict[str, Any], steps: int, deadline: float) -> dict[str, Any]:
     best: dict[str, Any] | None = None
     for batch in _doubled(options["batch"]):
         begun = time.perf_counter()
@@ -299,6 +329,10 @@ def _waits(options: dict[str, Any], _: int, __: float) -> dict[str, Any]:
     return {"waits": find_waits(_build(options))}
 
 
+def _levers(options: dict[str, Any], steps: int, _: float) -> dict[str, Any]:
+    return bench_levers(**options, rounds=steps)
+
+
 def _build(options: dict[str, Any]) -> TrainingStep:
     info = describe_task(options["size"], options["task"], options["selection"])
     return build_step(info, options["batch"], device=options["device"], precision=options["precision"])
@@ -309,7 +343,10 @@ def _scores(options: dict[str, Any], _: int, __: float) -> dict[str, Any]:
     return bench_scores(load_data("bundled"), device=torch.device("cuda" if on_gpu else "cpu"))
 
 
-_DO = {"step": _step, "apart": _apart, "largest": _largest, "profile": _profile, "waits": _waits, "scores": _scores}
+_DO = {
+    **{"step": _step, "apart": _apart, "largest": _largest, "profile": _profile, "waits": _waits},
+    **{"levers": _levers, "scores": _scores},
+}
 
 
 def _clean() -> None:

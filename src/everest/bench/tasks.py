@@ -5,7 +5,7 @@ Shapes: B clips, T frames, H height, W width.
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol, cast
 
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from everest.bench.described import PLAIN, Peer
 from everest.bench.distilled import bench_objective
 from everest.bench.foreign import TRANSFORMERS, build_transformers, load_foreign, transformers_loss
+from everest.bench.hardware import wait_for
 from everest.bench.made_up import made_motion, moving_clips
 from everest.bench.marked import marked_finetuning_loss, marked_pretraining_loss
 from everest.bench.plain import PlainAutoencoder, PlainClassifier, build_plain, plain_choice, plain_targets
@@ -130,6 +131,7 @@ def build_step(
     activation_checkpointing: bool = False,
     seed: int = 0,
     clips: Tensor | None = None,
+    batches: Iterator[Batch] | None = None,
 ) -> TrainingStep:
     """Build one training step.
 
@@ -144,6 +146,8 @@ def build_step(
         activation_checkpointing: Compute again in the backward pass what the blocks would keep, as training can.
         seed: Of weights, clips and selection.
         clips: Its clips, uint8, shape [B, 3, T, H, W]; None: made-up ones.
+        batches: Gives every step another batch, and it waits for it (:func:`~everest.bench.footage.reading`); None:
+            the clips are there, and each step has the same.
 
     Raises:
         ConfigError: Something that cannot be measured.
@@ -153,7 +157,7 @@ def build_step(
     expect_no_peer(info, peer)
     if peer is not None and (compile or activation_checkpointing):
         raise ConfigError(f"the {peer} peer runs as it is: measure it without compile and activation checkpointing")
-    place = _find_device(device)
+    place = find_device(device)
     dtype = choose_dtype(precision, place)
     if peer == TRANSFORMERS:  # it knows no other
         method = {"pretrain": "tube", "finetune": "all"}[info.task]
@@ -170,12 +174,7 @@ def build_step(
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.05, fused=True)
     else:
         optimizer = build_optimizer(model, optim, _depth(model))
-    numbers = torch.arange(batch)
-    if clips is None:
-        few = moving_clips(min(batch, MOST_CLIPS), info, seed=seed)
-        clips = few[numbers % len(few)]
-    data = Batch(clips, numbers % max(1, len(info.class_names)), numbers, motion=made_motion(batch, info))
-    data = data.pin_memory() if place.type == "cuda" else data  # as training's loader does
+    data = _fixed_batch(info, batch, clips, seed, place) if batches is None else next(batches)
     generator = torch.Generator(place).manual_seed(seed)
     if peer is None:
         if info.selection.method in VARYING:
@@ -185,26 +184,40 @@ def build_step(
         loss_of = _unmarked(transformers_loss(model, info), generator)
     else:
         loss_of = _unmarked(_plain_loss(model, info), generator)
-    run = _make_run(model, optimizer, loss_of, data, seed=seed, place=place, dtype=dtype)
+    source = data if batches is None else batches
+    run = _make_run(model, optimizer, loss_of, source, seed=seed, place=place, dtype=dtype)
     return TrainingStep(info, batch, run, model, tokens, sum(p.numel() for p in model.parameters()), place, dtype)
+
+
+def _fixed_batch(info: CheckpointInfo, batch: int, clips: Tensor | None, seed: int, place: torch.device) -> Batch:
+    """Make a batch that all steps have, of clips or of made-up ones."""
+    numbers = torch.arange(batch)
+    if clips is None:
+        few = moving_clips(min(batch, MOST_CLIPS), info, seed=seed)
+        clips = few[numbers % len(few)]
+    data = Batch(clips, numbers % max(1, len(info.class_names)), numbers, motion=made_motion(batch, info))
+    return data.pin_memory() if place.type == "cuda" else data  # as training's loader does
 
 
 def _make_run(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     loss_of: MarkedLoss,
-    data: Batch,
+    source: Batch | Iterator[Batch],
     *,
     seed: int,
     place: torch.device,
     dtype: torch.dtype,
 ) -> Run:
     """Make one optimiser step, from the batch to new weights; what is random in it belongs to clips, as in training."""
-    numbers, dropping = data.record_indices.tolist(), find_dropping(model)
-    count = itertools.count(1)
+    dropping, count = find_dropping(model), itertools.count(1)
 
     def run(marks: Marks | None = None) -> float:
-        step = next(count)
+        step, data = next(count), source
+        if not isinstance(data, Batch):
+            data = next(data)
+            _mark(marks, "waiting")
+        numbers = data.record_indices.tolist()
         draws = ClipDraws(seeds_of_clips(seed, step, numbers), seed_of_step(seed, step), place)
         with drawing(dropping, draws):
             _mark(marks, "draws")
@@ -216,8 +229,7 @@ def _make_run(
         _mark(marks, "gradient norm")
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        if place.type == "cuda":
-            torch.cuda.synchronize(place)
+        wait_for(place)
         _mark(marks, "optimiser")
         return float(loss.detach())
 
@@ -269,8 +281,7 @@ def _foreign_step(  # noqa: PLR0917 - what build_step has found out
     def run(marks: Marks | None = None) -> float:
         del marks
         loss = step()
-        if place.type == "cuda":
-            torch.cuda.synchronize(place)
+        wait_for(place)
         loss = loss.detach() if isinstance(loss, Tensor) else loss
         return float(loss) if isinstance(loss, Tensor | float | int) else math.nan
 
@@ -328,7 +339,12 @@ def _plain_loss(model: nn.Module, info: CheckpointInfo) -> Callable[[Batch, torc
     return loss
 
 
-def _find_device(name: str) -> torch.device:
+def find_device(name: str) -> torch.device:
+    """Say what computes: ``cpu``, ``cuda``, or ``auto``.
+
+    Raises:
+        ConfigError: There is no such device.
+    """
     if name not in ("auto", "cpu", "cuda"):
         raise ConfigError(f"cannot measure on device {name!r}: give auto, cpu or cuda")
     if name == "cuda" and not torch.cuda.is_available():

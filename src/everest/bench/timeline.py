@@ -4,7 +4,6 @@ A step is one row of events on one device. Each mark closes the stretch since th
 parts add up to the whole, and no part is measured twice.
 """
 
-import time
 from collections import defaultdict
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -14,6 +13,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
+
+from everest.bench.hardware import now
 
 _aten = torch.ops.aten
 _ATTENTION = {_aten._scaled_dot_product_flash_attention_for_cpu: 1}
@@ -44,18 +45,12 @@ class Timeline:
     def __init__(self, device: torch.device) -> None:
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self._device = device
-        self._last = self._now()
+        self._last = now(device)
 
     def mark(self, name: str) -> None:
         """Close the stretch since the last mark."""
-        now = self._now()
-        self.seconds[name] += now - self._last
-        self._last = now
-
-    def _now(self) -> float:
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
-        return time.perf_counter()
+        last, self._last = self._last, now(self._device)
+        self.seconds[name] += self._last - last
 
 
 class Work(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -95,6 +90,15 @@ class Work(TorchDispatchMode):  # type: ignore[no-untyped-call]
         floor = max(flop / self._rates[0], moved / self._rates[1])
         self._open = [a + b for a, b in zip(self._open, (flop, moved, floor), strict=True)]
         return out
+
+
+def counted_flop(run: Callable[[], object]) -> float:
+    """Run a function and count the floating-point operations of its matrix products, convolutions and attention."""
+    work = Work(1.0, 1.0)  # rates are of no account
+    with work:
+        run()
+    work.mark("all")
+    return work.flop["all"]
 
 
 def _flop(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> float:

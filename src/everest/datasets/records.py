@@ -140,6 +140,11 @@ class Manifest:
         """Digest of the manifest as it was given, before it was split; the same for all parts of it."""
         return self.whole_digest or self.digest
 
+    @property
+    def train(self) -> "Manifest":
+        """What may be learnt from, the split ``train`` or everything where there are no splits."""
+        return self.split("train") if self.splits else self
+
     def split(self, name: str) -> "Manifest":
         """Take one split.
 

@@ -35,9 +35,9 @@ class Dropping(nn.Module):
         self.rate, self.count, self.factors = rate, count, None
         self.is_on = rate > 0.0  # compiled code that read the rate would be compiled again for every rate
 
-    def prepare(self, draws: ClipDraws) -> None:
-        """Draw the factors of the clips that come next."""
-        self.factors = (draws.rand(self.count) >= self.rate).float() / (1.0 - self.rate)
+    def prepare(self, drawn: Tensor) -> None:
+        """Make the factors of the clips that come next of numbers from 0 to below 1, shape [B, count]."""
+        self.factors = (drawn >= self.rate).float() / (1.0 - self.rate)
 
     def take(self, num_clips: int, like: Tensor) -> Tensor:
         """Give the factors of the clips: [B, count]."""
@@ -107,8 +107,9 @@ def drawing(modules: Iterable[Dropping], draws: ClipDraws) -> Iterator[None]:
         draws: Of the clips of one forward pass.
     """
     modules = list(modules)
-    for module in modules:
-        module.prepare(draws)
+    if modules:
+        for module, drawn in zip(modules, draws.rand_each([module.count for module in modules]), strict=True):
+            module.prepare(drawn)
     try:
         yield
     finally:

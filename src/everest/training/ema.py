@@ -2,11 +2,29 @@
 
 from typing import Any
 
+import torch
 from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from everest.errors import ConfigError, WeightsError
 from everest.training.sharding import load_whole_model_state, whole_model_state
+
+
+class _Averaged(AveragedModel):
+    """PyTorch's, with an update that waits for no GPU: theirs takes the number of updates there in each."""
+
+    @torch.no_grad()
+    def follow(self, model: nn.Module, decay: float) -> None:
+        """Take in weights, with one call for all, and buffers."""
+        averages, weights = tuple(self.module.parameters()), tuple(model.parameters())
+        if self.n_averaged == 0:  # a number on the CPU
+            for average, weight in zip(averages, weights, strict=True):
+                average.copy_(weight)
+        else:
+            torch._foreach_lerp_(averages, weights, 1 - decay)
+        for copied, buffer in zip(self.module.buffers(), model.buffers(), strict=True):
+            copied.copy_(buffer)
+        self.n_averaged += 1
 
 
 class Ema:
@@ -29,8 +47,7 @@ class Ema:
         if not 0.0 < decay < 1.0:
             raise ConfigError(f"the decay of averaged weights must be between 0 and 1, not {decay}")
         self.decay = decay
-        lerp = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
-        self._averaged = AveragedModel(model, multi_avg_fn=lerp)
+        self._averaged = _Averaged(model)
         self._averaged.requires_grad_(False).eval()
 
     @property
@@ -44,7 +61,7 @@ class Ema:
         Args:
             model: The network that was copied, wrapped or not.
         """
-        self._averaged.update_parameters(model)
+        self._averaged.follow(model, self.decay)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that is needed to go on: the averaged weights and the number of updates."""

@@ -12,6 +12,7 @@ from everest.draws import ClipDraws
 from everest.models import Classifier, MaskedModel, select_input
 from everest.objectives import Objective
 from everest.tokens import TokenSelection
+from everest.training.copying import copy_ahead
 from everest.training.loop import BatchLoss, LossFunction
 from everest.training.mixup import mix_clips, soft_cross_entropy, soft_targets
 from everest.video import change_clips_on_device, normalize
@@ -30,7 +31,7 @@ def pretraining_loss(model: MaskedModel, info: CheckpointInfo, objective: Object
     """
 
     def loss(wrapped: nn.Module, batch: Batch, draws: torch.Generator | ClipDraws) -> BatchLoss:
-        clips = _to_device(batch, draws)
+        clips = to_device(batch, draws)
         chosen = select_input(model.encoder, clips, info, generator=draws)
         targets = objective.targets(chosen, batch)
         value = objective.loss(wrapped(chosen.patches, chosen.selection), targets)
@@ -54,7 +55,7 @@ def finetuning_loss(model: Classifier, info: CheckpointInfo, config: FinetuneCon
     def loss(wrapped: nn.Module, batch: Batch, draws: torch.Generator | ClipDraws) -> BatchLoss:
         targets = soft_targets(batch.labels, len(info.class_names), config.optim.label_smoothing)
         clips, targets = mix_clips(
-            _to_device(batch, draws),
+            to_device(batch, draws),
             targets.to(draws.device, non_blocking=True),
             mixup_alpha=config.augment.mixup_alpha,
             cutmix_alpha=config.augment.cutmix_alpha,
@@ -70,9 +71,9 @@ def finetuning_loss(model: Classifier, info: CheckpointInfo, config: FinetuneCon
     return loss
 
 
-def _to_device(batch: Batch, draws: torch.Generator | ClipDraws) -> Tensor:
+def to_device(batch: Batch, draws: torch.Generator | ClipDraws) -> Tensor:
     """Clips where the random numbers are, augmented: uint8, shape [B, 3, T', H, W]."""
-    return change_clips_on_device(batch.frames.to(draws.device, non_blocking=True), batch.changes)
+    return change_clips_on_device(copy_ahead(batch.frames, draws.device), batch.changes)
 
 
 def _tokens_per_clip(selection: TokenSelection) -> float:

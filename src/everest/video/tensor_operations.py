@@ -45,7 +45,16 @@ def _values(frames: Tensor) -> Tensor:
 
 def _count(frames: Tensor) -> Tensor:
     """Count the values of each channel, shape [C, 256]."""
-    return torch.stack([torch.bincount(channel.flatten().int(), minlength=256) for channel in frames])
+    if frames.device.type == "cpu":
+        return torch.stack([torch.bincount(channel.flatten().int(), minlength=256) for channel in frames])
+    return _count_without_waiting(frames)
+
+
+def _count_without_waiting(frames: Tensor) -> Tensor:
+    """The same, slower on a CPU: bincount looks at the largest value, and so waits for a GPU."""
+    counts = torch.zeros(len(frames), 256, dtype=torch.int64, device=frames.device)
+    values = frames.flatten(1).long()  # [C, T * H * W]
+    return counts.scatter_add_(1, values, counts.new_ones(()).expand_as(values))
 
 
 def _auto_contrast(frames: Tensor, _: float) -> Tensor:
