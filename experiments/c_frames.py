@@ -23,7 +23,7 @@ from lists import Bench
 from looking import clips_of, encoder_of, views_of
 from profiles import Settings
 from still_parts import NUM_ACTION, NUM_STILL, PLACES
-from trials import Arm, pretrain
+from trials import Arm, encoder_run
 
 import everest
 from everest.config import SelectionConfig
@@ -65,7 +65,7 @@ def after_cut(pairs: Sequence[Sequence[int]], place: int) -> list[bool]:
 def chosen_of(bench: Bench, task: str, places: Sequence[int], arm: Arm) -> Iterator[dict[str, float]]:
     """Look which frames of each test clip the pre-trained encoder of an arm chooses, as in evaluation."""
     assert arm.pretraining is not None  # noqa: S101 - all arms here are
-    encoder, info = encoder_of(pretrain(bench, arm.pretraining, seed=0))
+    encoder, info = encoder_of(encoder_run(bench, arm.pretraining))
     records = everest.load_data(bench.manifest(task)).records
     of_all = {record.path: place for record, place in zip(records, places, strict=True)}
     views, size = views_of(bench, task, "test", info), encoder.grid.tubelet_size

@@ -90,8 +90,9 @@ def run_from(
         letter: Of the experiment.
         arms: What is compared.
         reference: Pre-training whose time all others are given where time is equal.
-        once: What is measured beside the arms, with encoders of seed 0, and what the file is called. It is measured
-            anew where data or profile are others than those it was made of.
+        once: What is measured beside the arms, with encoders of seed 0, and what the file is called: where all arms
+            are asked for, as it may need the encoders of all. It is measured anew where data or profile are others
+            than those it was made of.
         once_of: Further lists of clips that it is made of.
 
     Returns:
@@ -101,7 +102,7 @@ def run_from(
         bench = bench_of(given)
         results = Results(bench.results / f"{letter}.jsonl", KEYS)
         run_all(bench, only(chosen_arms(arms, given.arms), given.hows), results, given.seeds, reference=reference)
-        if once is not None and 0 in given.seeds:  # another process may do the other seeds
+        if once is not None and 0 in given.seeds and given.arms is None:  # other processes may do other seeds and arms
             _measure_once(bench, *once, once_of)
     except EverestError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -113,7 +114,8 @@ def run_from(
 def _measure_once(bench: Bench, name: str, measured: Callable[[Bench], object], more: Sequence[Path]) -> None:
     bench = replace(bench, chosen=())  # all tasks that there are
     kept = bench.results / f"{name}-{bench.profile.name}.json"
-    origin = digest_of([made_of(bench, task) for task in bench.tasks()], *map(contents, more))
+    how_long = () if bench.equal == "steps" else (bench.equal, bench.minutes)
+    origin = digest_of([made_of(bench, task) for task in bench.tasks()], *map(contents, more), *how_long)
     before = json.loads(kept.read_text()) if kept.exists() else {}
     if not isinstance(before, dict) or before.get("made_of") != origin:
         write_new(kept, json.dumps({"made_of": origin, "found": measured(bench)}, indent=1))

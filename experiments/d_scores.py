@@ -14,7 +14,7 @@ from a_pretraining import EVEREST, SIXTY
 from command import parser_of, run_from
 from lists import Bench
 from profiles import Settings
-from trials import Arm, pretrain
+from trials import Arm, encoder_run
 
 import everest
 from everest.bench.scores import bench_scores
@@ -32,7 +32,7 @@ ARMS = tuple(Arm(name, EVEREST | way, {"60%": SIXTY | way}, probed=("frozen",)) 
 
 def agreement(bench: Bench) -> dict[str, Any]:
     """Say how far each way chooses the tokens of the paper's score, and what scoring costs."""
-    encoder = pretrain(bench, EVEREST, seed=0)
+    encoder = encoder_run(bench, EVEREST)
     found = bench_scores(everest.load_data(bench.footage), checkpoint=encoder, num_clips=NUM_CLIPS)
     return found | {"checkpoint": "pre-trained by EVEREST, seed 0"}  # where it lay says nothing to others
 

@@ -31,7 +31,7 @@ from results import paired_over_clips
 from still_parts import action_of, groups_of
 from time_tasks import BASE_FPS
 from torch import Tensor
-from trials import Arm, pretrain
+from trials import Arm, encoder_run
 
 import everest
 from everest.config import Camera
@@ -54,6 +54,7 @@ ARMS = (
     arm("random", {"selection.method": "random_equal"}, AT_RANDOM),
 )
 KEEP = 0.3
+SIDE = 48  # pixels of a clip, in which moves are told
 MOVES = {"still": (0.0,), "pan": (0.5, 1.0, 2.0, 3.0), "shake": (0.5, 1.0, 2.0)}
 CHANGES = 12.0  # grey levels from which on a pixel of a still camera counts as foreground
 MOST_FOREGROUND = 0.25  # where more of the pixels changes, the camera was not still
@@ -81,7 +82,7 @@ def measure(encoder: Encoder, mean_std: tuple[Any, Any], frames: Tensor, number:
     side, marked = grid.clip_shape[1], foreground(frames, grid.tubelet_size)
     for kind, strengths in MOVES.items():
         for strength in strengths:
-            places = (shake if kind == "shake" else pan)(strength, number)
+            places = (shake if kind == "shake" else pan)(strength * side / SIDE, number)
             seen = look_through(frames, places, side).round().clamp(0, 255).to(torch.uint8)
             shown = shows_foreground(look_through(marked, places, side), grid)
             if not shown.any():  # the window has left it
@@ -144,7 +145,7 @@ def run(words: Sequence[str] | None = None) -> int:
     of_still = sorted((given.still / "tasks").glob("*/manifest.csv"))
 
     def measured(bench: Bench) -> object:
-        return budget(pretrain(replace(bench, data=given.still), EVEREST, seed=0), given.still)
+        return budget(encoder_run(replace(bench, data=given.still), EVEREST), given.still)
 
     return run_from(given, "e", ARMS, once=("e_budget", measured), once_of=of_still)
 

@@ -9,14 +9,13 @@ class has more than its fifth.
 
 import argparse
 import csv
-import os
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 
-from lists import write_table
+from lists import write_labelled
 from time_tasks import draw
 
 from everest.errors import DataError, EverestError
@@ -57,9 +56,7 @@ def shorten(data: Path, task: str) -> Counter[str]:
         rows = list(csv.DictReader(file))
     kept = labelled([row for row in rows if row["split"] == "train"])
     rows = [row for row in rows if row["split"] != "train" or row["group"] in kept]
-    path = Path(os.path.relpath(source.parent, target.parent))
-    lines = [(f"{path / row['path']}", row["label"], row["split"], row["group"]) for row in rows]
-    write_table(target, ("path", "label", "split", "group"), lines)
+    write_labelled(target, source, rows)
     return Counter(row["split"] for row in rows)
 
 

@@ -4,7 +4,8 @@ import csv
 import hashlib
 import io
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -88,6 +89,19 @@ def write_table(path: Path, names: Sequence[str], rows: Sequence[Sequence[str]])
     csv.writer(table).writerows([names, *rows])
     path.parent.mkdir(parents=True, exist_ok=True)
     write_new(path, table.getvalue())
+
+
+def write_labelled(target: Path, source: Path, rows: Sequence[Mapping[str, str]]) -> None:
+    """Write a list of some of the clips of another, which stay where they are.
+
+    Args:
+        target: To be written.
+        source: The list that paths are beside.
+        rows: With ``path``, ``label``, ``split`` and ``group``.
+    """
+    folder = Path(os.path.relpath(source.parent, target.parent))
+    names = ("path", "label", "split", "group")
+    write_table(target, names, [(f"{folder / row['path']}", *(row[name] for name in names[1:])) for row in rows])
 
 
 def digest_of(*given: object) -> str:

@@ -2,10 +2,10 @@
 
     python experiments/moving_camera.py runs/experiments/data --out runs/experiments/data-moving-camera
 
-Eight frames of a labelled clip, a second of it or what was rendered, are seen through a window of 56 x 56 pixels. It
-moves evenly in a direction that the name of the clip decides (``pan``), or jumps around its middle from frame
-to frame (``shake``); places are not whole pixels, and frames are interpolated between them. All training clips together
-are the footage.
+Eight frames of a labelled clip, a second of it or what was rendered, are seen through a window of 56 x 56 pixels where
+their short side is 72, and through a larger one, which moves as much further, where it is longer. It moves evenly in a
+direction that the name of the clip decides (``pan``), or jumps around its middle from frame to frame (``shake``);
+places are not whole pixels, and frames are interpolated between them. All training clips together are the footage.
 """
 
 import math
@@ -19,8 +19,8 @@ import torch.nn.functional as F
 from still_parts import NUM_ACTION, change_clips, command, write_footage
 from torch import Tensor
 
-SIDE = 56  # pixels of the window
-PAN, SHAKE = 2.0, 1.5  # pixels a frame; standard deviation of a place, in pixels
+SIDE, SHORT_SIDE = 56, 72  # pixels of the window, where the frames have so many
+PAN, SHAKE = 2.0, 1.5  # pixels a frame; standard deviation of a place, in pixels; in frames of that size
 
 
 def pan(speed: float, seed: int, num_frames: int = NUM_ACTION) -> Tensor:
@@ -71,7 +71,9 @@ def render(data: Path, out: Path, tasks: Sequence[str]) -> dict[str, int]:
     for task, (kind, places) in product(tasks, MOVES.items()):
 
         def move(number: int, split: str, action: Tensor, places: Callable[[int], Tensor] = places) -> Tensor:
-            return look_through(action, places(number)).round().clamp(0, 255).to(torch.uint8)
+            size = min(action.shape[1:3]) / SHORT_SIDE
+            seen = look_through(action, places(number) * size, round(SIDE * size / 2) * 2)
+            return seen.round().clamp(0, 255).to(torch.uint8)
 
         rows = change_clips(data, task, out / "tasks" / f"{task}-{kind}", move)
         footage += rows

@@ -16,6 +16,7 @@ COLOURS |= {
     "frozen, 60 %": _RED,
     "60 %, as long as both": "#2471a3",
     "60 %, a fifth as long": "#e59866",
+    "60 %, a fifth as long, own rate": "#8e44ad",
 }
 
 

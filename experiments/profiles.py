@@ -49,6 +49,12 @@ class Profile:
         return self.finetuning | ({} if rate is None else {"optim.base_lr": rate})
 
 
+SHORT_RATES: dict[str, dict[str, float]] = {
+    "cpu": {"everest": 2e-3, "none": 1e-3, "random": 2e-3, "running-cell": 2e-3, "videomae": 4e-3}
+}
+"""Profile -> arm of a -> base learning rate of fine-tuning a fifth as long (``tuning.py``): of those within half a
+point of the best the smallest, as with large ones some runs learn nothing. Not a part of the profile, whose every
+change makes all results anew."""
 _RUN: Settings = {
     "run.tensorboard": False,
     "run.report": False,

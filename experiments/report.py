@@ -6,11 +6,11 @@ What stands in the page between ``<!-- table: NAME -->`` and ``<!-- end -->`` is
 alone. A page that is not there yet is begun with all tables. Plots go into the folder ``images`` beside it.
 
 Accuracies are means over seeds with Student's 95 % interval; one seed has none, and numbers of seeds in between stand
-in brackets. Differences are taken seed by seed, with the number of
-seeds in which the first was better; the interval over videos, a bootstrap, says how far another choice of test videos
-could come out. Only what was written down before (``questions.py``) is tested: a paired t test over seeds, p adjusted
-for all that an experiment asks (Holm). Accuracies of runs some of which have learnt nothing are two heaps and no bell,
-for which neither Student nor t are made; such runs are counted.
+in brackets. Differences are taken seed by seed, with the number of seeds in which the first was better; the interval
+over videos, a bootstrap, says how far another choice of test videos could come out. Only what was written down before
+(``questions.py``) is tested: a paired t test over seeds, p adjusted for all that an experiment asks (Holm). Accuracies
+of runs some of which have learnt nothing are two heaps and no bell, for which neither Student nor t are made; such runs
+are counted.
 """
 
 import argparse
@@ -149,6 +149,16 @@ def pretrained_for(experiment: Experiment) -> list[str]:
     return [*table(["pre-training", "clips", "seconds, median", "of seeds"], rows), ""] if rows else []
 
 
+def rates(experiment: Experiment) -> list[str]:
+    """How fast each arm trained, before and in fine-tuning, whatever the task."""
+    hows = [measure for measure in experiment.measures() if not is_frozen(measure)]
+    rows = []
+    for arm in experiment.arms():
+        each = [experiment.rates[arm, how] for how in (PRETRAINING, *hows)]
+        rows.append([arm, *(f"{median(found):.0f}" if found else "" for found in each)])
+    return [*table(["clips a second", PRETRAINING, *(f"fine-tuning, {how}" for how in hows)], rows), ""]
+
+
 def few_labels(experiment: Experiment) -> list[str]:
     """Accuracy with a fifth of the labels beside that with all of them, and EVEREST against all others with few."""
     tasks = [task for task in experiment.tasks if task.endswith(FEW)]
@@ -235,8 +245,9 @@ def blocks(folder: Path) -> dict[str, list[str]]:
                 found[f"{name}, fine-tuning"] = keep_ratios(experiment, profile)
                 found[f"{name}, pre-training"] = pretrained_ratios(experiment, profile)
             elif letter in {"c", "d", "e"}:
-                ours = {"c": "evenly spread", "d": "l2 of the embedding", "e": "camera=still"}[letter]
+                ours = {"c": "alpha 1.5", "d": "l2 of the embedding", "e": "camera=still"}[letter]
                 found[f"{name}, differences"] = against(experiment, ours, letter)
+                found[f"{name}, rates"] = rates(experiment)
             elif letter == "f":
                 found[f"{name}, differences"] = adaptive(experiment)
     return {name: made for name, made in (*found.items(), *of_files(folder)) if made}

@@ -83,15 +83,17 @@ def agreement(folder: Path, profile: str) -> list[str]:
 def tuning(folder: Path, profile: str) -> list[str]:
     """What learning rates were chosen by: accuracy on groups that were held out of the training clips."""
     path = folder / "tuning.jsonl"
-    keys = ("profile", "stage", "arm", "rate", "task", "made_of")
+    keys = ("profile", "stage", "arm", "rate", "seed", "task", "made_of")
     found = [row for row in Results(path, keys) if row["profile"] == profile]
     tasks = sorted({row["task"] for row in found})
     rows = []
     for stage, arm, rate in sorted({(row["stage"], row["arm"], row["rate"]) for row in found}):
-        by_task = {r["task"]: r["accuracy"] for r in found if (r["stage"], r["arm"], r["rate"]) == (stage, arm, rate)}
-        cells = [f"{100 * by_task[task]:.1f}" if task in by_task else "" for task in tasks]
-        rows.append([stage, arm, f"{rate:g}", *cells, f"{100 * mean(by_task.values()):.1f}"])
-    return [*table(["", "", "base learning rate", *tasks, "mean"], rows), ""] if rows else []
+        its = [row for row in found if (row["stage"], row["arm"], row["rate"]) == (stage, arm, rate)]
+        by_task = {task: [row["accuracy"] for row in its if row["task"] == task] for task in tasks}
+        cells = [f"{100 * mean(each):.1f}" if each else "" for each in by_task.values()]
+        average = mean(mean(each) for each in by_task.values() if each)
+        rows.append([stage, arm, f"{rate:g}", f"{len({row['seed'] for row in its})}", *cells, f"{100 * average:.1f}"])
+    return [*table(["", "", "base learning rate", "seeds", *tasks, "mean"], rows), ""] if rows else []
 
 
 def ready_made(folder: Path) -> list[str]:

@@ -28,12 +28,13 @@ import everest
 from everest.errors import DataError, EverestError
 from everest.links import write_new
 from everest.training.progress import Progress
-from everest.video import probe, read_clip
+from everest.video import probe, read_clip, resize_short_side
 from everest.video.encode import encode_video
 
 NUM_ACTION, NUM_STILL = 8, 16  # frames of a video
 PLACES = "places.json"
 """Task -> how many frames come before the clip, in each of its videos."""
+LOOKED_AT = 72  # pixels of the short side, to see whether something moves
 MOST_MOTION = 0.6  # mean difference of neighbouring frames of still footage, in grey levels 0 to 255
 
 
@@ -49,15 +50,18 @@ def quiet_parts(frames: Tensor, most: float = MOST_MOTION) -> list[Still]:
     """Find stretches of 16 frames that do not overlap in which the mean difference of neighbours is below a limit.
 
     Args:
-        frames: uint8, shape [T, H, W, C].
+        frames: uint8, shape [T, H, W, C]; large ones are looked at small, where their noise says nothing.
         most: The limit, in grey levels.
     """
-    steps = (frames[1:].float() - frames[:-1].float()).abs().mean(dim=(1, 2, 3))  # [T - 1]
+    seen = frames
+    if min(frames.shape[1:3]) > LOOKED_AT:
+        seen = resize_short_side(frames.permute(3, 0, 1, 2), LOOKED_AT).permute(1, 2, 3, 0)  # [T, H, W, C]
+    steps = (seen[1:].float() - seen[:-1].float()).abs().mean(dim=(1, 2, 3))  # [T - 1]
     found, start = [], 0
     while start + NUM_STILL <= len(frames):
         motion = float(steps[start : start + NUM_STILL - 1].mean())
         if motion < most:
-            found.append(Still(frames[start : start + NUM_STILL], motion))
+            found.append(Still(frames[start : start + NUM_STILL].clone(), motion))  # not the whole video
         start += NUM_STILL if motion < most else 1
     return found
 

@@ -45,7 +45,7 @@ from everest.training.metrics import read_metrics
 
 Tuning = Settings | Callable[[Bench, str, Path | None], Settings]
 """Settings of fine-tuning; or what finds them, for a task and the weights it starts from. By what ``rule`` it does so
-may be an attribute, whose change makes results anew."""
+may be an attribute, or a function of the bench, whose change makes results anew."""
 KEYS = ("profile", "equal", "task", "arm", "how", "seed", "made_of", "settings")
 PROBES = {"frozen": None, "frozen, 60 %": 0.6}
 """Ways to classify frozen features -> the share of tokens that they are of; None: all."""
@@ -109,6 +109,11 @@ def pretrain(bench: Bench, settings: Settings, seed: int, num_clips: int | None 
     out = bench.out / "pretrained" / digest_of(contents(bench.footage), sorted(words))
     everest.pretrain(recipe="demo", data=bench.footage, out=out, settings=words)
     return out
+
+
+def encoder_run(bench: Bench, settings: Settings, seed: int = 0) -> Path:
+    """Pre-train as an arm is, or find it done: as many clips, or for as many minutes; gives the run folder."""
+    return pretrain(bench, settings, seed, num_clips_of(bench, settings, None))
 
 
 def clips_per_second(run: Path) -> float:
@@ -195,7 +200,8 @@ def _settings_of(bench: Bench, arm: Arm, how: str, task: str) -> str:
     tuning = arm.tunings.get(how)
     done: object = PROBES.get(how)
     if how not in PROBES:
-        done = getattr(tuning, "rule", "found out") if callable(tuning) else sorted((tuning or {}).items())
+        rule = getattr(tuning, "rule", "found out")
+        done = (rule(bench) if callable(rule) else rule) if callable(tuning) else sorted((tuning or {}).items())
     given = None if arm.pretraining is None else sorted(arm.pretraining.items())
     return digest_of(given, done, sorted(sampling(task).items()), bench.minutes)
 

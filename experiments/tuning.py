@@ -5,22 +5,24 @@
 A fifth of the groups of each task's training clips is held out. Each way to pre-train is tried at three rates, seed 0,
 and its frozen features are classified there, of all tokens and of 60 %, by a linear classifier. Then a fresh network
 and what EVEREST's pre-training gave at the middle rate are fine-tuned at five rates. What is best on average over tasks
-goes into ``profiles.py``, for all experiments.
+goes into ``profiles.py``, for all experiments. Last, every arm of a, pre-trained at the rate that was chosen for it, is
+fine-tuned a fifth as long at the same five rates, with two seeds: where there is little time, the rate may decide.
 """
 
 import argparse
 import csv
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from a_pretraining import EVEREST, RUNNING_CELL, SIXTY, VIDEOMAE, WITH_RANDOM
+from a_pretraining import EVEREST, FIFTH, RUNNING_CELL, SIXTY, VIDEOMAE, WITH_RANDOM
 from command import bench_of, parser_of
-from lists import Bench, made_of, write_table
+from lists import Bench, made_of, write_labelled, write_table
 from profiles import Settings
 from results import Results
 from time_tasks import draw
@@ -37,7 +39,9 @@ PRETRAINING: dict[str, Settings] = {
 PRETRAINING_RATES = (5e-3, 1e-2, 2e-2)
 FINETUNING_RATES = (1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2)
 SHARE = 5  # one group in so many is held out
-KEYS = ("profile", "stage", "arm", "rate", "task", "made_of")
+SHORT = "fine-tuning, a fifth as long"
+SHORT_SEEDS = (0, 1)
+KEYS = ("profile", "stage", "arm", "rate", "seed", "task", "made_of")
 
 
 def hold_out(bench: Bench, folder: Path) -> Bench:
@@ -51,12 +55,8 @@ def hold_out(bench: Bench, folder: Path) -> Bench:
         if held_out == set(groups):
             raise DataError(f"{source}: the training clips are of one scene, so none can be held out")
         target = folder / "tasks" / task / "manifest.csv"
-        path = Path(os.path.relpath(source.parent, target.parent))
-        lines = [
-            (f"{path / row['path']}", row["label"], "test" if row["group"] in held_out else "train", row["group"])
-            for row in rows
-        ]
-        write_table(target, ("path", "label", "split", "group"), lines)
+        split = [{**row, "split": "test" if row["group"] in held_out else "train"} for row in rows]
+        write_labelled(target, source, split)
     with bench.footage.open(newline="") as file:
         footage = [(row["path"], row["split"]) for row in csv.DictReader(file)]
     target = folder / "footage" / "manifest.csv"
@@ -67,25 +67,39 @@ def hold_out(bench: Bench, folder: Path) -> Bench:
 
 def trials(bench: Bench) -> Iterator[dict[str, Any]]:
     """List what is tried; what was chosen by it makes no other trials of it."""
-    untuned = replace(bench, profile=replace(bench.profile, pretraining_rates={}, finetuning_rates={}))
+    pretrained = replace(bench, profile=replace(bench.profile, finetuning_rates={}))
+    untuned = replace(bench, profile=replace(pretrained.profile, pretraining_rates={}))
     for task in bench.tasks():
-        where = {"profile": bench.profile.name, "task": task, "made_of": made_of(untuned, task)}
-        for arm in PRETRAINING:
-            for rate in PRETRAINING_RATES:
-                yield {**where, "stage": "pre-training", "arm": arm, "rate": rate}
-        for arm in ("none", "everest"):
-            for rate in FINETUNING_RATES:
-                yield {**where, "stage": "fine-tuning", "arm": arm, "rate": rate}
+        where = {"profile": bench.profile.name, "task": task, "made_of": made_of(untuned, task), "seed": 0}
+        for arm, rate in product(PRETRAINING, PRETRAINING_RATES):
+            yield {**where, "stage": "pre-training", "arm": arm, "rate": rate}
+        for arm, rate in product(("none", "everest"), FINETUNING_RATES):
+            yield {**where, "stage": "fine-tuning", "arm": arm, "rate": rate}
+        where["made_of"] = made_of(pretrained, task)
+        for seed, arm, rate in product(SHORT_SEEDS, ("none", *PRETRAINING), FINETUNING_RATES):
+            yield {**where, "stage": SHORT, "arm": arm, "rate": rate, "seed": seed}
 
 
-def measure(bench: Bench, held_out: Bench, trial: dict[str, Any]) -> float:
+def is_chosen(trial: Mapping[str, Any], given: argparse.Namespace) -> bool:
+    """Whether the command line asks for a trial: ``--arms``, ``--seeds``, and stages by ``--hows``."""
+    return (
+        (given.arms is None or trial["arm"] in given.arms)
+        and (given.hows is None or trial["stage"] in given.hows)
+        and trial["seed"] in given.seeds
+    )
+
+
+def measure(bench: Bench, held_out: Bench, trial: Mapping[str, Any]) -> float:
     """Make one trial: accuracy on what is held out."""
-    task, arm, rate = trial["task"], trial["arm"], {"optim.base_lr": trial["rate"]}
+    task, arm, seed, rate = trial["task"], trial["arm"], trial["seed"], {"optim.base_lr": trial["rate"]}
+    if trial["stage"] == SHORT:
+        init = None if arm == "none" else pretrain(bench, PRETRAINING[arm], seed)
+        return float(classify(held_out, task, init, FIFTH | rate, seed)[1]["top1"])
     if trial["stage"] == "pre-training":
-        run = pretrain(bench, PRETRAINING[arm] | rate, 0)
+        run = pretrain(bench, PRETRAINING[arm] | rate, seed)
         return float(mean(probe(held_out, task, run, keep)["linear"] for keep in PROBES.values()))
-    init = None if arm == "none" else pretrain(bench, EVEREST | {"optim.base_lr": PRETRAINING_RATES[1]}, 0)
-    return float(classify(held_out, task, init, SIXTY | rate, 0)[1]["top1"])
+    init = None if arm == "none" else pretrain(bench, EVEREST | {"optim.base_lr": PRETRAINING_RATES[1]}, seed)
+    return float(classify(held_out, task, init, SIXTY | rate, seed)[1]["top1"])
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -98,8 +112,7 @@ def main(words: Sequence[str] | None = None) -> int:
         results = Results(bench.results / "tuning.jsonl", KEYS)
         held_out = hold_out(bench, bench.out / "held-out")
         for trial in trials(held_out):
-            chosen = given.arms is None or trial["arm"] in given.arms
-            if chosen and not results.knows(trial):
+            if is_chosen(trial, given) and not results.knows(trial):
                 print(f"{len(results) + 1}: {trial}", file=sys.stderr)
                 results.add({**trial, "accuracy": measure(bench, held_out, trial)})
     except EverestError as error:
@@ -112,7 +125,7 @@ def main(words: Sequence[str] | None = None) -> int:
             for rate in rates
         ]
         print(
-            f"{stage:13}{arm:14}"
+            f"{stage:30}{arm:14}"
             + "  ".join(f"{rate:g}: {100 * a:.1f} %" for rate, a in zip(rates, found, strict=True))
         )
     return 0

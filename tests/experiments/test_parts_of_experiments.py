@@ -10,6 +10,7 @@ from types import ModuleType
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from everest.errors import ConfigError, DataError
 from everest.tokens import TokenGrid
@@ -23,7 +24,7 @@ import e_camera
 import f_adaptive
 import tuning
 from c_frames import after_cut, is_inside
-from command import chosen_arms, only
+from command import chosen_arms, only, parser_of
 from e_camera import foreground, shows_foreground
 from f_adaptive import coverage_for
 from fewer_labels import labelled, shorten
@@ -81,6 +82,10 @@ def test_still_footage_is_found_between_what_moves() -> None:
     assert [still.motion for still in found] == [0.0]
     assert torch.equal(found[0].frames, frames[20:36])
     assert found[0].motion < MOST_MOTION
+    large = F.interpolate(frames[20:36].permute(0, 3, 1, 2) // 2, scale_factor=60).permute(0, 2, 3, 1)  # 360 x 360
+    speckled = large + torch.randint(3, large.shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    assert (speckled[1:].float() - speckled[:-1].float()).abs().mean() > MOST_MOTION  # seen small it evens out
+    assert [torch.equal(still.frames, speckled) for still in quiet_parts(speckled)] == [True]
 
 
 def test_a_clip_is_put_among_still_frames_as_it_is() -> None:
@@ -183,6 +188,25 @@ def test_learning_rates_are_chosen_on_training_clips_alone(tmp_path: Path) -> No
     known = [trial["made_of"] for trial in tuning.trials(held_out)]
     chosen = replace(held_out, profile=replace(held_out.profile, finetuning_rates={"fresh": 1.0}))
     assert [trial["made_of"] for trial in tuning.trials(chosen)] == known
+
+
+def test_where_time_is_short_every_arm_has_the_same_choice_of_learning_rates(tmp_path: Path) -> None:
+    bench = a_bench(tmp_path, "speed")
+    write(bench.manifest("speed"), [("path", "label", "split", "group")])
+    trials = list(tuning.trials(bench))
+    short = [trial for trial in trials if trial["stage"] == tuning.SHORT]
+    rates = {arm: [trial["rate"] for trial in short if trial["arm"] == arm] for arm in ("none", *tuning.PRETRAINING)}
+    assert len(short) == len(rates) * len(tuning.SHORT_SEEDS) * len(tuning.FINETUNING_RATES)
+    assert all(its == rates["none"] for its in rates.values())
+    other = replace(bench, profile=replace(bench.profile, pretraining_rates={"rero": 1.0}))
+    again = list(tuning.trials(other))  # these begin with what was pre-trained at the rate chosen, the others do not
+    assert [one["made_of"] == two["made_of"] for one, two in zip(trials, again, strict=True)] == [
+        trial["stage"] != tuning.SHORT for trial in trials
+    ]
+    words = ["--data", "d", "--out", "o", "--seeds", "1", "--arms", "none", "--hows", tuning.SHORT]
+    given = parser_of(None).parse_args(words)
+    asked = [trial for trial in trials if tuning.is_chosen(trial, given)]
+    assert asked == [trial for trial in short if (trial["arm"], trial["seed"]) == ("none", 1)]
 
 
 def test_a_fifth_of_every_class_is_labelled_scene_by_scene() -> None:

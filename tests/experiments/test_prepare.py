@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import everest
+from everest.video import probe
 
 sys.path.append(str(Path(__file__).parents[2] / "experiments"))
 import moving_camera
@@ -40,4 +41,6 @@ def test_everything_is_there_and_scenes_stay_together(tmp_path: Path, capsys: py
     assert moving_camera.main([str(out), "--out", str(tmp_path / "moved"), "--tasks", "mine"]) == 0
     moved = read(tmp_path / "moved" / "tasks" / "mine-pan" / "manifest.csv")
     assert [row["group"] for row in moved] == [row["group"] for row in labelled]
+    window = probe(tmp_path / "moved" / "tasks" / "mine-pan" / moved[0]["path"])
+    assert (window.height, window.width) == (24, 24)  # of 32: as 56 of 72
     assert len(read(tmp_path / "moved" / "footage" / "manifest.csv")) == 3  # the training clip: still, pan, shake

@@ -17,6 +17,7 @@ from profiles import PROFILES
 from questions import asked_of
 from report import blocks, compared, fill, stuck
 from results import as_hex, from_hex, holm
+from trials import Arm
 
 
 def write_groups(folder: Path, groups: list[str]) -> None:
@@ -174,10 +175,26 @@ def test_the_page_says_how_long_arms_were_pretrained(tmp_path: Path) -> None:
     assert blocks(tmp_path)["a, cpu, equal steps, pre-training"][2] == "| everest | 1,200 | 610 | 600 to 620 |"
 
 
+def test_the_page_says_how_fast_each_arm_trained(tmp_path: Path) -> None:
+    trained = {"pretrain_rate": 400.0, "pretrain_clips": 1200, "pretrain_seconds": 3.0}
+    rows = [json.loads(result("pixels", seed, [1])) | trained | {"rate": 300.0 + seed} for seed in range(3)]
+    rows.append(json.loads(result("l1 of the embedding", 0, [1])) | {"rate": 250.0})
+    (tmp_path / "d.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "groups").mkdir()
+    assert blocks(tmp_path)["d, cpu, rates"] == [
+        "| clips a second | pre-training | fine-tuning, 60 % |",
+        "| --- | --- | --- |",
+        "| pixels | 400 | 301 |",
+        "| l1 of the embedding |  | 250 |",
+        "",
+    ]
+
+
 def test_what_is_measured_once_is_measured_anew_for_other_clips(tmp_path: Path) -> None:
     class Stub:
         profile = PROFILES["quick"]
         results = tmp_path
+        equal, minutes = "steps", None
 
     calls: list[int] = []
     clips = tmp_path / "manifest.csv"
@@ -193,4 +210,28 @@ def test_what_is_measured_once_is_measured_anew_for_other_clips(tmp_path: Path) 
             patch.setattr(Stub, "tasks", lambda _: (), raising=False)
             command._measure_once(Stub(), "e_budget", measured, [clips])  # type: ignore[arg-type]
     assert calls == [0, 1]
-    assert json.loads((tmp_path / "e_budget-quick.json").read_text())["found"] == 1
+    Stub.equal = "time"  # the encoder that it is measured with is another one
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(command, "replace", lambda bench, **_: bench)
+        patch.setattr(Stub, "tasks", lambda _: (), raising=False)
+        for _ in range(2):
+            command._measure_once(Stub(), "e_budget", measured, [clips])  # type: ignore[arg-type]
+    assert calls == [0, 1, 2]
+    assert json.loads((tmp_path / "e_budget-quick.json").read_text())["found"] == 2
+
+
+def test_what_is_measured_once_waits_for_the_encoders_of_all_arms(tmp_path: Path) -> None:
+    measured: list[str] = []
+
+    def run(*words: str) -> None:
+        given = command.parser_of(None).parse_args(["--data", str(tmp_path), "--out", str(tmp_path), *words])
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(command, "run_all", lambda *_, **__: None)
+            patch.setattr(command, "_measure_once", lambda _, name, *__: measured.append(name))
+            assert command.run_from(given, "c", [Arm("one", {})], once=("c_chosen", len)) == 0
+
+    run("--arms", "one")
+    run("--seeds", "1", "2")
+    assert measured == []
+    run("--seeds", "1", "0")
+    assert measured == ["c_chosen"]
