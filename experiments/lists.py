@@ -22,6 +22,9 @@ CONTROL = "-control"
 """Ends the name of a task whose clips are filled with one of their frames."""
 FEW = "-few"
 """Ends the name of a task of which few of the training clips are labelled (``fewer_labels.py``)."""
+MAKING = 1
+"""Counts the ways in which the data were made: a script that puts other pictures into clips of the same list and length
+raises it, as all that was found on the earlier ones is void then."""
 BESIDE = {CONTROL: "controls", FEW: "few"}
 """Ending of a task's name -> folder, where it is not among the tasks."""
 
@@ -110,10 +113,22 @@ def digest_of(*given: object) -> str:
 
 
 def contents(manifest: Path) -> str:
-    """Say in short what a list holds: its text and the sizes of its files; clips made anew differ in size."""
+    """Say in short what a list holds: which it is, its text, how long and large its clips are, and how they were made.
+
+    Not the bytes of the files: another processor rounds a few pixels otherwise, and a coder then takes other bytes, so
+    what one machine has found would be lost on the next.
+    """
     text = manifest.read_text()
-    rows = csv.DictReader(io.StringIO(text))
-    return digest_of(text, [(manifest.parent / row["path"]).stat().st_size for row in rows])
+    paths = [manifest.parent / row["path"] for row in csv.DictReader(io.StringIO(text))]
+    kind, name = manifest.parts[-3:-1]  # a task and its control have one text
+    which = (kind, name) if kind in ("tasks", *BESIDE.values()) else name
+    return digest_of(MAKING, which, text, [_shape_of(path, path.stat().st_size) for path in paths])
+
+
+@cache
+def _shape_of(path: Path, _num_bytes: int) -> tuple[int, int, int]:
+    info = probe(path)
+    return info.num_frames, info.height, info.width
 
 
 def made_of(bench: Bench, task: str) -> str:
