@@ -38,6 +38,16 @@ def test_who_chose_already_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> Non
     assert not memory.keep_freed_memory()
 
 
+def test_or_everybody_alike_where_that_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[bool] = []
+    monkeypatch.setattr(cli, "keep_freed_memory", lambda: done.append(True))
+    monkeypatch.setattr(cli, "_run", lambda _: 0)
+    for more, kept in (([], 0), (["--keep-memory"], 1)):
+        monkeypatch.setattr(sys, "argv", ["everest", "bench", "step", "--peer", "plain", *more])
+        assert cli.program() == 0
+        assert len(done) == kept
+
+
 @pytest.mark.parametrize(("peer", "kept"), [([], [True]), (["--peer", "plain"], [])])
 def test_what_others_are_is_measured_as_they_come(
     peer: list[str], kept: list[bool], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

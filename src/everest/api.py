@@ -236,19 +236,22 @@ def evaluation_data(checkpoint: Path, data: str | Path, split: str) -> Manifest:
     return load_data(data, holdout=holdout).split(split)
 
 
-def load(checkpoint: str | Path, device: str = "auto", keep_ratio: float | None = None) -> Predictor:
+def load(
+    checkpoint: str | Path, device: str = "auto", keep_ratio: float | None = None, precision: str = "auto"
+) -> Predictor:
     """Load a classifier for prediction: ``everest.load("runs/mine").predict("clip.mp4")``.
 
     Args:
         checkpoint: A run folder or a weights file.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         keep_ratio: Share of the tokens to look at; None: as in training.
+        precision: ``auto`` computes as evaluation does; or ``float32``, ``bfloat16``.
 
     Raises:
         WeightsError: The checkpoint cannot be read or holds no classifier.
-        ConfigError: There is no such device, or the share is out of range.
+        ConfigError: There is no such device or precision, or the share is out of range.
     """
-    return Predictor.load(checkpoint, device=device, keep_ratio=keep_ratio)
+    return Predictor.load(checkpoint, device=device, keep_ratio=keep_ratio, precision=precision)
 
 
 def embed(

@@ -100,7 +100,8 @@ def program() -> int:
     """Run as a program of its own, which may arrange its process as it likes."""
     options = build_parser().parse_args()
     warnings.formatwarning = _format_warning
-    if not getattr(options, "peer", None):  # what others are is measured as they come
+    # What others are is measured as they come, unless everybody is to be measured alike.
+    if not getattr(options, "peer", None) or getattr(options, "keep_memory", False):
         keep_freed_memory()
     return _run(options)
 

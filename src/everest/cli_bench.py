@@ -38,6 +38,7 @@ def add_bench(commands: Any, add: Add) -> None:
     scores = add(actions, "scores", do.bench_scores, "compare ways to find the tokens that change")
     selections = add(actions, "selections", do.bench_selections, "say what each selection keeps of clips, and its cost")
     dial = add(actions, "dial", do.bench_dial, "measure accuracy and cost of a classifier by its keep ratio")
+    inference = add(actions, "inference", do.bench_inference, "time evaluation, prediction and features, videos in")
     add_scaling(actions, add)
     parity = add(actions, "parity", do.bench_parity, "compare with recorded numbers of the official release")
     for parser in (step, macs, peers, levers, methods, growth, scores):
@@ -65,9 +66,10 @@ def add_bench(commands: Any, add: Add) -> None:
     _add_loader(loader)
     _add_on_clips(scores, selections)
     _add_dial(dial)
+    _add_inference(inference)
     parity.add_argument("folders", nargs="+", metavar="FOLDER", help="what was recorded of the release")
     timed = (step, macs, peers, levers, methods, growth, suite, loader)
-    for parser in (*timed, supervised, scores, selections, dial, parity):
+    for parser in (*timed, supervised, scores, selections, dial, inference, parity):
         parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
@@ -106,12 +108,18 @@ def _add_step(step: argparse.ArgumentParser, macs: argparse.ArgumentParser) -> N
     step.add_argument(
         "--peer", metavar="NAME", help="measure plain, transformers, or MODULE:FUNCTION that returns a step to be timed"
     )
+    step.add_argument(
+        "--keep-memory", action="store_true", help="let a peer's process keep freed memory too, as ours always does"
+    )
     step.add_argument("--batch", type=int, default=4, metavar="N", help="clips (default: 4)")
     step.add_argument("--steps", type=int, default=5, metavar="N", help="timed steps (default: 5)")
     step.add_argument("--data", metavar="PATH", help=f"take clips from {_DATA} (default: made-up clips)")
     step.add_argument("--compile", action="store_true", help="use torch.compile")
     step.add_argument(
         "--activation-checkpointing", action="store_true", help="keep less for the backward pass, and compute it again"
+    )
+    step.add_argument(
+        "--cuda-graphs", action="store_true", help="record forward and backward pass on a GPU, and replay them"
     )
     step.add_argument("--profile", action="store_true", help="say where the time of a step goes, part by part")
     step.add_argument(
@@ -128,6 +136,11 @@ def _add_peers(peers: argparse.ArgumentParser, methods: argparse.ArgumentParser)
         parser.add_argument("--batch", type=int, default=4, metavar="N", help="clips (default: 4)")
         parser.add_argument("--steps", type=int, default=3, metavar="N", help="timed steps of a round (default: 3)")
         parser.add_argument("--rounds", type=int, default=2, metavar="N", help="starts of each, in turn (default: 2)")
+    peers.add_argument(
+        "--keep-memory",
+        action="store_true",
+        help="let all keep freed memory, as ours does (default: peers as they come)",
+    )
     peers.add_argument("--data", metavar="PATH", help=f"take clips from {_DATA} (default: made-up clips)")
     peers.add_argument(
         "--peer", action="append", default=[], metavar="MODULE:FUNCTION", help="one more; may be given several times"
@@ -196,6 +209,24 @@ def _add_dial(dial: argparse.ArgumentParser) -> None:
     shares = ", ".join(f"{ratio:g}" for ratio in _RATIOS)
     dial.add_argument("--ratios", type=_shares, default=_RATIOS, metavar="R,R", help=f"keep ratios (default: {shares})")
     dial.add_argument(
+        "--device", default="auto", choices=("auto", "cpu", "cuda", "mps"), help="what computes (default: auto)"
+    )
+
+
+def _add_inference(inference: argparse.ArgumentParser) -> None:
+    inference.add_argument("checkpoint", metavar="CHECKPOINT", help="a run folder, a weights file, or bundled-falls")
+    inference.add_argument("--data", required=True, metavar="PATH", help=_DATA)
+    inference.add_argument("--split", default="test", help="part of the data (default: test); all for everything")
+    inference.add_argument("--views", default="5x3", metavar="SxC", help="segments x crops (default: 5x3)")
+    inference.add_argument(
+        "--keep-ratio", type=float, metavar="R", help="share of the tokens (default: as in training)"
+    )
+    inference.add_argument("--videos", type=int, default=16, metavar="N", help="how many, spread evenly (default: 16)")
+    inference.add_argument("--rounds", type=int, default=3, metavar="N", help="times that each is timed (default: 3)")
+    inference.add_argument(
+        "--workers", type=int, default=-1, metavar="N", help="decoding processes (default: one per spare core)"
+    )
+    inference.add_argument(
         "--device", default="auto", choices=("auto", "cpu", "cuda", "mps"), help="what computes (default: auto)"
     )
 

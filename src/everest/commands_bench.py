@@ -10,7 +10,7 @@ from everest.commands import EXIT_FAILURES, EXIT_OK, print_result
 from everest.errors import ConfigError
 
 _SCORED = ("scoring", "distance", "camera")  # how tokens are scored
-_WAYS = ("compile", "activation_checkpointing")  # to compute a step
+_WAYS = ("compile", "activation_checkpointing", "cuda_graphs")  # to compute a step
 
 
 def bench_step(options: Namespace) -> int:
@@ -42,7 +42,8 @@ def _bench_profile(options: Namespace) -> int:
 
     if options.peer is not None or any(getattr(options, way) for way in _WAYS):
         raise ConfigError(
-            "a profile is of our own model as it is: give no --peer, --compile or --activation-checkpointing"
+            "a profile is of our own model as it is: give no --peer, --compile, --activation-checkpointing or "
+            "--cuda-graphs"
         )
     if options.arch != "vit":
         raise ConfigError(f"a profile is of our own model: give no --arch, or leave --profile out ({options.arch})")
@@ -69,7 +70,7 @@ def bench_peers(options: Namespace) -> int:
 
     with _measuring() as on_progress:
         values = measure(
-            **_asked(options, "size", "task", "batch", "device", "precision", "steps", "rounds", "data"),
+            **_asked(options, "size", "task", "batch", "device", "precision", "steps", "rounds", "data", "keep_memory"),
             others=options.peer,
             on_progress=on_progress,
         )
@@ -154,6 +155,31 @@ def bench_dial(options: Namespace) -> int:
         )
     print_result(options, values, format_dial(values))
     return EXIT_FAILURES if values["failures"] else EXIT_OK
+
+
+def bench_inference(options: Namespace) -> int:
+    """Time what a classifier is used for."""
+    from everest import api
+    from everest.bench.inference import bench_inference as measure
+    from everest.bench.inference import format_inference
+    from everest.evaluation import parse_views
+
+    predictor = api.load(options.checkpoint, device=options.device, keep_ratio=options.keep_ratio)
+    manifest = api.evaluation_data(Path(options.checkpoint), options.data, options.split)
+    with _measuring() as on_progress:
+        values = measure(
+            predictor.model,
+            predictor.info,
+            manifest,
+            parse_views(options.views),
+            num_videos=options.videos,
+            rounds=options.rounds,
+            dtype=predictor.dtype,
+            num_workers=options.workers,
+            on_progress=on_progress,
+        )
+    print_result(options, values, format_inference(values))
+    return EXIT_OK
 
 
 def bench_growth(options: Namespace) -> int:

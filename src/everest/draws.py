@@ -60,7 +60,7 @@ class ClipDraws:
     """Gives out uniform random numbers, other ones at every call, as a generator does.
 
     Attributes:
-        seeds: Shape [B], int64, on the CPU.
+        seeds: Shape [B], int64, on the CPU; or on the device, for draws that all clips have for themselves.
         step_seed: Of what the clips of a step share.
         device: Where the numbers are needed.
     """
@@ -73,6 +73,11 @@ class ClipDraws:
 
     def __post_init__(self) -> None:
         self._placed = self.seeds.to(self.device, non_blocking=True)
+
+    @property
+    def placed(self) -> Tensor:
+        """The seeds, where the numbers are needed: shape [B]."""
+        return self._placed
 
     def rand(self, count: int) -> Tensor:
         """Draw numbers from 0 to below 1: float32, shape [B, count]."""

@@ -43,6 +43,13 @@ def test_what_is_worth_most_comes_first() -> None:
     assert apart == {
         *("base pretrain, mine:step", "base finetune, mine:step"),
         *(f"{size} pretrain, EVEREST, compiled, second start" for size in ("base", "small")),
+        # what may fail while it is recorded
+        *(f"{which}, EVEREST, replayed" for which in ("base pretrain", "small pretrain", "base finetune")),
+        *(
+            f"{which}, {name}, compiled, replayed"
+            for which in ("base pretrain", "small pretrain", "base finetune")
+            for name in ("EVEREST", "VideoMAE, our path")
+        ),
     }
 
 
@@ -120,9 +127,11 @@ def test_one_that_fails_does_not_cost_the_others(tmp_path: Path, monkeypatch: py
 
 
 def test_a_step_in_a_new_process_is_the_same_one() -> None:
-    options = {"size": "tiny", "task": "pretrain", "selection": "rero", "batch": 1, "compile": False}
+    options = {"size": "tiny", "task": "pretrain", "selection": "rero", "batch": 1, "device": "cpu"}
     with pytest.raises(ConfigError, match="invalid choice"):
         suite._apart(options | {"task": "nothing"}, 1, time.perf_counter() + 60)
+    with pytest.raises(ConfigError, match=r"cuda_graphs=true needs an NVIDIA GPU, this run is on cpu"):
+        suite._apart(options | {"cuda_graphs": True}, 1, time.perf_counter() + 60)
 
 
 @pytest.mark.parametrize(

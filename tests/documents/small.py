@@ -52,6 +52,7 @@ MORE: dict[tuple[str, ...], list[str]] = {
     ("bench", "scores"): ["--clips", "1"],
     ("bench", "selections"): ["--clips", "1"],
     ("bench", "dial"): [*_CPU, "--views", "1x1", "--ratios", "0.3"],
+    ("bench", "inference"): [*_CPU, "--views", "1x1", "--videos", "1", "--rounds", "1", "--workers", "0"],
     ("bench", "loader"): ["--items", "2", "--rounds", "1", "--size", "32", *_SHAPE],
     ("bench", "store"): ["--latency", "0", "--batch", "2", "--size", "32", "--workers", "0", *_SHAPE],
 }

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from small_predictors import INFO, a_predictor
 
 from everest.config import EvaluationConfig
@@ -32,6 +33,20 @@ def test_a_prediction_is_what_evaluation_says_of_the_same_clip() -> None:
         assert dict(prediction.classes) == pytest.approx(named, abs=1e-5)
         assert prediction.best == max(named, key=named.__getitem__)
         assert (prediction.start_seconds, prediction.end_seconds) == (record.start_seconds, record.end_seconds)
+
+
+def test_it_computes_as_evaluation_does(tmp_path: Path) -> None:
+    """In bfloat16 where training would, which on a CPU is nowhere unless it is asked for."""
+    weights = tmp_path / "weights.safetensors"
+    save_weights(PREDICTOR.model, INFO, weights)
+    exact = Predictor.load(weights, "cpu")
+    assert exact.dtype == torch.float32
+    assert exact.predict(FILES[0]).classes == PREDICTOR.predict(FILES[0]).classes
+    half = Predictor.load(weights, "cpu", precision="bfloat16")
+    assert half.predict(FILES[0]).classes != exact.predict(FILES[0]).classes
+    assert dict(half.predict(FILES[0]).classes) == pytest.approx(dict(exact.predict(FILES[0]).classes), abs=0.03)
+    with pytest.raises(ConfigError, match="no precision 'half': give auto, float32 or bfloat16"):
+        Predictor.load(weights, "cpu", precision="half")
 
 
 def test_classes_come_most_probable_first() -> None:

@@ -23,8 +23,8 @@ from everest.recipes import get_recipe
 from everest.settings import override
 from everest.training import TrainedRun, run_finetuning, run_pretraining
 from everest.training.health import Health, not_finite, spoilt
-from everest.training.loop import BatchLoss
 from everest.training.metrics import read_metrics
+from everest.training.passes import BatchLoss
 from everest.training.replay_files import read_replay
 from everest.training.state import load_state
 

@@ -3,20 +3,23 @@
 import json
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+from graphs_made_up import record_anywhere
 from safetensors.torch import load_file
 
 from everest.config import FinetuneConfig, PretrainConfig
 from everest.datasets import Manifest, compute_flow, load_data
-from everest.errors import DataError, RunError, WeightsError
+from everest.errors import ConfigError, DataError, RunError, WeightsError
 from everest.models import build_autoencoder, load_model, save_weights
 from everest.recipes import get_recipe, list_recipes
 from everest.settings import override
-from everest.training import describe_checkpoint, run_finetuning, run_pretraining
+from everest.training import describe_checkpoint, loop, run_finetuning, run_pretraining
 from everest.training.metrics import read_metrics
+from everest.training.passes import RecordedPass
 from everest.training.state import latest_state
 
 SMALL = [
@@ -195,6 +198,29 @@ def test_compiled_blocks_learn_the_same(data: Manifest, tmp_path: Path) -> None:
     losses = [[line["loss"] for line in read_metrics(run.folder.metrics)] for run in (plain, fast)]
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)
     assert load_file(fast.folder.weights).keys() == load_file(plain.folder.weights).keys()
+
+
+def test_a_recorded_run_learns_the_same(data: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = ["optim.epochs=2", "optim.ema_decay=0.9"]
+    plain = run_pretraining(pretrain_config(*settings), data, tmp_path / "plain", say=quiet)
+    monkeypatch.setattr(loop, "RecordedPass", partial(RecordedPass, record=record_anywhere))
+    again = run_pretraining(pretrain_config(*settings, "run.cuda_graphs=true"), data, tmp_path / "again", say=quiet)
+    losses = [[line["loss"] for line in read_metrics(run.folder.metrics)] for run in (plain, again)]
+    assert losses[1] == losses[0]
+    assert len(set(losses[0])) == len(losses[0])
+    weights = [load_file(run.folder.weights) for run in (plain, again)]
+    for name, tensor in weights[0].items():
+        torch.testing.assert_close(weights[1][name], tensor, rtol=0, atol=0)
+
+
+def test_recording_is_refused_where_it_cannot_be(data: Manifest, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="needs an NVIDIA GPU"):
+        run_pretraining(pretrain_config("run.cuda_graphs=true"), data, tmp_path / "run", say=quiet)
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(ConfigError, match=r"selection\.method=adaptive.*use run\.cuda_graphs=false"):
+        pretrain_config("run.cuda_graphs=true", "selection.method=adaptive")
+    with pytest.raises(ConfigError, match=r"objective\.name=mme takes more"):
+        pretrain_config("run.cuda_graphs=true", "objective.name=mme", "augment.rand_augment_ops=0")
 
 
 def test_frame_selection_trains(data: Manifest, tmp_path: Path) -> None:

@@ -94,10 +94,15 @@ def reset_peak_memory(device: torch.device) -> None:
         torch.cuda.reset_peak_memory_stats(device)
 
 
-def peak_memory_bytes(device: torch.device) -> int:
-    """Give the most memory used: of tensors on a GPU, of the whole process on the CPU."""
+def peak_memory_bytes(device: torch.device, *, of_graphs: bool = False) -> int:
+    """Give the most memory used: of tensors on a GPU, of the whole process on the CPU.
+
+    Args:
+        device: Of the work.
+        of_graphs: The work is replayed, and what it uses does not count as tensors: all that is held for the program.
+    """
     if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
+        return torch.cuda.max_memory_reserved(device) if of_graphs else torch.cuda.max_memory_allocated(device)
     try:
         status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
     except OSError:

@@ -69,6 +69,7 @@ def bench_peers(
     rounds: int = 2,
     others: Iterable[str] = (),
     data: str | None = None,
+    keep_memory: bool = False,
     on_progress: OnProgress | None = None,
 ) -> dict[str, Any]:
     """Time a training step of EVEREST and of its peers.
@@ -83,6 +84,7 @@ def bench_peers(
         rounds: Each starts every contender once, in a new process.
         others: Further peers, as ``MODULE:FUNCTION``; see :func:`~everest.bench.foreign.load_foreign`.
         data: Where clips are taken from, as a path; None: made-up clips.
+        keep_memory: Let the processes of peers keep freed memory as ours does, instead of measuring them as they come.
         on_progress: Called with the number of finished and of all processes.
 
     Returns:
@@ -100,9 +102,11 @@ def bench_peers(
     who = contenders(task, others, footage=data is not None)
     common = ["--size", size, "--task", task, "--batch", str(batch), "--device", device, "--precision", precision]
     common += [] if data is None else ["--data", data]
+    common += ["--keep-memory"] if keep_memory else []
     rows, found = measure_in_rounds(who, [*common, "--steps", str(steps)], batch, rounds, on_progress)
     return {
         **{"size": size, "task": task, "batch": batch, "steps": steps, "rounds": rounds, "data": data},
+        "keep_memory": keep_memory,
         **{"device": found["device"], "precision": found["precision"]},
         "rows": rows,
         "hardware": found["hardware"],
@@ -171,6 +175,7 @@ def format_peers(values: dict[str, Any]) -> str:
         f"{values['hardware']['name']}; {values['rounds']} rounds of {values['steps']} steps; the last column is the "
         "time of a step over that of EVEREST\nlarge matrix products beside them ran at "
         f"{min(rates):.0f} to {max(rates):.0f} GFLOP/s: where these differ much, something else was running"
+        + ("\nall kept freed memory" if values["keep_memory"] else "")
     )
     return "\n".join(lines)
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from everest.bench.footage import reading
 from everest.bench.hardware import copy_rate_gbytes, describe_hardware, matrix_rate_gflops
+from everest.bench.operations import format_operations, time_operations
 from everest.bench.step import default_warmup
 from everest.bench.tasks import TrainingStep, build_step
 from everest.bench.timeline import Marks, Timeline, Work
@@ -63,7 +64,9 @@ def profile_step(step: TrainingStep, *, steps: int = 5, warmup: int | None = Non
     Returns:
         Values that JSON can hold: ``stages``, each with ``name``, ``ms`` (median; of waiting for clips, which most
         steps may do without, the mean), ``share``, ``gflop``,
-        ``gbytes``, ``floor_ms`` and ``gap`` (times the floor); their sums as ``total``; ``matrix_rate_gflops`` and
+        ``gbytes``, ``floor_ms`` and ``gap`` (times the floor); their sums as ``total``; ``operations``,
+        the same by what is computed (:func:`~everest.bench.operations.time_operations`; on a CPU only, of further
+        steps); ``matrix_rate_gflops`` and
         ``copy_rate_gbytes`` of the same run, from which floors are computed; ``hardware``, and what was asked for.
 
     Raises:
@@ -88,6 +91,7 @@ def profile_step(step: TrainingStep, *, steps: int = 5, warmup: int | None = Non
     counted = (work.flop, work.num_bytes, work.floor_seconds)
     for values in counted:
         values.pop(WAITING, None)  # what reading in this process has counted is none of the step's
+    by_kind = time_operations(step.run, steps, rate * 1e9, speed * 1e9) if step.device.type == "cpu" else []
     stages = [_row(name, seconds[name], whole, [values.get(name, 0.0) for values in counted]) for name in names]
     return {
         **{"size": step.info.model.size, "task": step.info.task, "selection": step.info.selection.method},
@@ -95,6 +99,7 @@ def profile_step(step: TrainingStep, *, steps: int = 5, warmup: int | None = Non
         **{"device": step.device.type, "precision": str(step.dtype).removeprefix("torch.")},
         "stages": stages,
         "total": _row("total", whole, whole, [sum(values.values()) for values in counted]),
+        "operations": by_kind,
         "matrix_rate_gflops": rate,
         "copy_rate_gbytes": speed,
         "hardware": describe_hardware(step.device),
@@ -143,6 +148,11 @@ def format_profile(values: dict[str, Any]) -> str:
         f"{values['hardware']['name']}; floors at {values['matrix_rate_gflops']:.0f} GFLOP/s (a large matrix product) "
         f"and {values['copy_rate_gbytes']:.1f} GB/s (a large copy), both in this run"
     )
+    if values["operations"]:
+        lines += [
+            "the same by what is computed, each operation timed by itself:",
+            format_operations(values["operations"]),
+        ]
     return "\n".join(lines)
 
 

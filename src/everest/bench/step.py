@@ -33,6 +33,7 @@ def bench_step(
     peer: Peer | None = None,
     compile: bool = False,
     activation_checkpointing: bool = False,
+    cuda_graphs: bool = False,
     manifest: Manifest | None = None,
     seed: int = 0,
     **options: Unpack[TaskOptions],
@@ -53,6 +54,8 @@ def bench_step(
         peer: ``plain`` or ``transformers`` instead of our model, or ``MODULE:FUNCTION`` for a step of somebody else's.
         compile: Compile the transformer blocks.
         activation_checkpointing: Let them compute again in the backward pass what they would keep.
+        cuda_graphs: Record forward and backward pass and replay them, as training can on a GPU. What a pass keeps is
+            not looked at then, and memory is all that is held for the program.
         manifest: Where clips are taken from, evenly; None: made-up clips.
         seed: Of weights, clips and selection.
         **options: As :func:`~everest.bench.described.describe_task` takes them; teachers have fresh weights.
@@ -77,13 +80,17 @@ def bench_step(
         raise ConfigError(f"time at least one step, after no or some steps of warm-up, given: {given}")
     info = describe_task(size, task, selection, **options)
     clips = None if manifest is None else read_clips(manifest, info.clip, batch, seed)
-    ways: dict[str, Any] = {"compile": compile, "activation_checkpointing": activation_checkpointing}
+    ways: dict[str, Any] = {
+        "compile": compile,
+        "activation_checkpointing": activation_checkpointing,
+        "cuda_graphs": cuda_graphs,
+    }
     step = build_step(info, batch, device=device, precision=precision, peer=peer, **ways, seed=seed, clips=clips)
     warmup = default_warmup(step.device) if warmup is None else warmup
-    first_seconds, seconds, losses, peak_bytes = _time(step, steps, warmup)
+    first_seconds, seconds, losses, peak_bytes = _time(step, steps, warmup, is_replayed=cuda_graphs)
     # Only now, so that neither is part of the peak.
     per_step, (gmacs, step_gflop) = median(seconds), _count(step, info, peer, batch)
-    kept_bytes = None if step.model is None else activation_bytes(step.run, step.model)
+    kept_bytes = None if step.model is None or cuda_graphs else activation_bytes(step.run, step.model)
     rate = matrix_rate_gflops(step.device, step.dtype)
     first, _, third = quantiles(seconds, n=4, method="inclusive") if steps > 1 else (per_step,) * 3
     return {
@@ -156,7 +163,9 @@ def _count(step: TrainingStep, info: CheckpointInfo, peer: Peer | None, batch: i
     return None, counted_flop(step.run) / 1e9
 
 
-def _time(step: TrainingStep, steps: int, warmup: int) -> tuple[float, list[float], list[float], int]:
+def _time(
+    step: TrainingStep, steps: int, warmup: int, *, is_replayed: bool
+) -> tuple[float, list[float], list[float], int]:
     """Run a step again and again: seconds of the very first and of each that counts, losses, and the peak memory."""
     print(f"measuring {step}", file=sys.stderr)
     seconds, losses = [], []
@@ -168,4 +177,4 @@ def _time(step: TrainingStep, steps: int, warmup: int) -> tuple[float, list[floa
         seconds.append(now(step.device) - started)
         kind = "warm-up" if number < warmup else f"step {number - warmup + 1} of {steps}"
         print(f"{kind}: {seconds[-1]:.3f} s, loss {losses[-1]:.4f}", file=sys.stderr)
-    return seconds[0], seconds[warmup:], losses, peak_memory_bytes(step.device)
+    return seconds[0], seconds[warmup:], losses, peak_memory_bytes(step.device, of_graphs=is_replayed)

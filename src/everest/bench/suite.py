@@ -119,12 +119,18 @@ def _contenders(size: ModelSize, task: Task, batch: int, peers: Iterable[str] = 
 
 
 def _compared(size: ModelSize, task: Task, batch: int) -> Iterator[Measurement]:
-    """EVEREST and VideoMAE, each as it is and compiled, and the plain peers of both."""
+    """EVEREST and VideoMAE, each as it is, compiled and replayed, and the plain peers of both."""
     found = _contenders(size, task, batch)
     for name in COMPARED:
-        yield found[name]
-        if "peer" not in found[name].options:
-            yield Measurement(f"{found[name].name}, compiled", "step", {**found[name].options, "compile": True})
+        ours = found[name]
+        yield ours
+        if "peer" not in ours.options:
+            yield Measurement(f"{ours.name}, compiled", "step", {**ours.options, "compile": True})
+            # Apart, as what fails while it is recorded may take the others with it.
+            both = {**ours.options, "compile": True, "cuda_graphs": True}
+            yield Measurement(f"{ours.name}, compiled, replayed", "apart", both)
+            if name == OURS:
+                yield Measurement(f"{ours.name}, replayed", "apart", {**ours.options, "cuda_graphs": True})
 
 
 def _others(size: ModelSize, task: Task, batch: int, peers: Iterable[str]) -> list[Measurement]:
@@ -265,9 +271,9 @@ def _step(options: dict[str, Any], steps: int, _: float) -> dict[str, Any]:
 
 def _apart(options: dict[str, Any], steps: int, deadline: float) -> dict[str, Any]:
     """The same in a new process: it finds what one before has compiled, and what others do there disturbs nothing."""
-    named = {name: value for name, value in options.items() if name != "compile"}
-    words = [word for name, value in named.items() for word in (f"--{name}", str(value))]
-    words += ["--compile"] if options.get("compile") else []
+    words = []
+    for name, value in options.items():
+        words += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
     command = [sys.executable, "-m", "everest", "bench", "step", "--json", "--steps", str(steps), *words]
     seconds = max(MIN_SECONDS, deadline - time.perf_counter())
     try:

@@ -27,6 +27,7 @@ from everest.config import (
     CheckpointInfo,
     FinetuneConfig,
     OptimConfig,
+    RunConfig,
 )
 from everest.datasets import Batch
 from everest.draws import ClipDraws, seed_of_step, seeds_of_clips
@@ -35,9 +36,10 @@ from everest.models import Classifier, MaskedModel, build_classifier, build_mask
 from everest.models.dropping import drawing, find_dropping
 from everest.tokens import count_tokens
 from everest.training.blocks import prepare_blocks
-from everest.training.engine import choose_dtype
+from everest.training.engine import Engine, choose_dtype
 from everest.training.losses import finetuning_loss, pretraining_loss
 from everest.training.optim import build_optimizer
+from everest.training.passes import Pass, RecordedPass
 from everest.video import normalize
 
 AnyModel = MaskedModel | Classifier | PlainAutoencoder | PlainClassifier | nn.Module
@@ -129,6 +131,7 @@ def build_step(
     peer: Peer | None = None,
     compile: bool = False,
     activation_checkpointing: bool = False,
+    cuda_graphs: bool = False,
     seed: int = 0,
     clips: Tensor | None = None,
     batches: Iterator[Batch] | None = None,
@@ -144,6 +147,7 @@ def build_step(
             see :func:`~everest.bench.foreign.load_foreign`.
         compile: Compile the transformer blocks, as training can.
         activation_checkpointing: Compute again in the backward pass what the blocks would keep, as training can.
+        cuda_graphs: Record forward and backward pass and replay them, as training can on a GPU.
         seed: Of weights, clips and selection.
         clips: Its clips, uint8, shape [B, 3, T, H, W]; None: made-up ones.
         batches: Gives every step another batch, and it waits for it (:func:`~everest.bench.footage.reading`); None:
@@ -155,8 +159,15 @@ def build_step(
     if batch < 1:
         raise ConfigError(f"a step needs at least one clip, given: {batch}")
     expect_no_peer(info, peer)
-    if peer is not None and (compile or activation_checkpointing):
-        raise ConfigError(f"the {peer} peer runs as it is: measure it without compile and activation checkpointing")
+    if peer is not None and (compile or activation_checkpointing or cuda_graphs):
+        raise ConfigError(
+            f"the {peer} peer runs as it is: measure it without compile, activation checkpointing and CUDA graphs"
+        )
+    if cuda_graphs and (info.selection.method in VARYING or info.objective.name != "pixels"):
+        raise ConfigError(
+            f"CUDA graphs replay steps of as many tokens that predict pixels or classes, not {info.selection.method} "
+            f"with {info.objective.name}"
+        )
     place = find_device(device)
     dtype = choose_dtype(precision, place)
     if peer == TRANSFORMERS:  # it knows no other
@@ -185,7 +196,8 @@ def build_step(
     else:
         loss_of = _unmarked(_plain_loss(model, info), generator)
     source = data if batches is None else batches
-    run = _make_run(model, optimizer, loss_of, source, seed=seed, place=place, dtype=dtype)
+    recorded = _recorded_pass(model, info, optim, place, dtype) if cuda_graphs else None
+    run = _make_run(model, optimizer, loss_of, source, seed=seed, place=place, dtype=dtype, recorded=recorded)
     return TrainingStep(info, batch, run, model, tokens, sum(p.numel() for p in model.parameters()), place, dtype)
 
 
@@ -208,6 +220,7 @@ def _make_run(
     seed: int,
     place: torch.device,
     dtype: torch.dtype,
+    recorded: Pass | None = None,
 ) -> Run:
     """Make one optimiser step, from the batch to new weights; what is random in it belongs to clips, as in training."""
     dropping, count = find_dropping(model), itertools.count(1)
@@ -219,11 +232,14 @@ def _make_run(
             _mark(marks, "waiting")
         numbers = data.record_indices.tolist()
         draws = ClipDraws(seeds_of_clips(seed, step, numbers), seed_of_step(seed, step), place)
-        with drawing(dropping, draws):
-            _mark(marks, "draws")
-            with torch.autocast(place.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
-                loss = loss_of(data, draws, marks)
-            loss.backward()  # type: ignore[no-untyped-call]
+        if recorded is not None:
+            loss = recorded(data, draws, num_passes=1, sync=True).value
+        else:
+            with drawing(dropping, draws):
+                _mark(marks, "draws")
+                with torch.autocast(place.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
+                    loss = loss_of(data, draws, marks)
+                loss.backward()  # type: ignore[no-untyped-call]
         _mark(marks, "embedding, backward")
         torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])  # training logs it
         _mark(marks, "gradient norm")
@@ -305,9 +321,7 @@ def _our_loss(model: nn.Module, info: CheckpointInfo, optim: OptimConfig, place:
             return marked_pretraining_loss(model, info, objective, batch, draws, marks)
 
         return loss
-    config = FinetuneConfig(
-        model=info.model, clip=info.clip, selection=info.selection, augment=AugmentConfig(), optim=optim
-    )
+    config = _finetuning(info, optim)
     classifier = cast(Classifier, model)
     finetuning = finetuning_loss(classifier, info, config)
 
@@ -317,6 +331,24 @@ def _our_loss(model: nn.Module, info: CheckpointInfo, optim: OptimConfig, place:
         return marked_finetuning_loss(classifier, info, config, batch, draws, marks)
 
     return classification
+
+
+def _finetuning(info: CheckpointInfo, optim: OptimConfig) -> FinetuneConfig:
+    return FinetuneConfig(
+        model=info.model, clip=info.clip, selection=info.selection, augment=AugmentConfig(), optim=optim
+    )
+
+
+def _recorded_pass(
+    model: nn.Module, info: CheckpointInfo, optim: OptimConfig, place: torch.device, dtype: torch.dtype
+) -> RecordedPass:
+    """Forward and backward pass of training itself, recorded."""
+    if isinstance(model, MaskedModel):
+        loss = pretraining_loss(model, info, bench_objective(info, model.grid, place))
+    else:
+        loss = finetuning_loss(cast(Classifier, model), info, _finetuning(info, optim))
+    run = RunConfig.model_validate({"device": place.type, "precision": str(dtype).removeprefix("torch.")})
+    return RecordedPass(Engine.start(run), model, loss)
 
 
 def _mark(marks: Marks | None, name: str) -> None:

@@ -85,11 +85,23 @@ class Work(TorchDispatchMode):  # type: ignore[no-untyped-call]
         del types
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
-        flop = _flop(func, args, kwargs, out)
-        moved = 0 if func.is_view or func._overloadpacket in _FREE else _num_bytes((args, kwargs, out))
-        floor = max(flop / self._rates[0], moved / self._rates[1])
-        self._open = [a + b for a, b in zip(self._open, (flop, moved, floor), strict=True)]
+        counted = work_of(func, args, kwargs, out, *self._rates)
+        self._open = [a + b for a, b in zip(self._open, counted, strict=True)]
         return out
+
+
+def work_of(  # noqa: PLR0917 - an operation as PyTorch hands it over, and two rates
+    func: Any,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    out: Any,
+    flop_per_second: float,
+    bytes_per_second: float,
+) -> tuple[float, float, float]:
+    """Count an operation: floating-point operations, bytes, and the seconds that it takes at least."""
+    flop = _flop(func, args, kwargs, out)
+    moved = 0 if func.is_view or func._overloadpacket in _FREE else _num_bytes((args, kwargs, out))
+    return flop, moved, max(flop / flop_per_second, moved / bytes_per_second)
 
 
 def counted_flop(run: Callable[[], object]) -> float:

@@ -154,6 +154,8 @@ class RunConfig(Config):
         device: ``auto`` takes an accelerator where there is one.
         precision: ``auto`` takes bfloat16 on accelerators that have it and float32 elsewhere.
         compile: Use torch.compile for the blocks of encoder and decoder.
+        cuda_graphs: Record forward and backward pass once as a CUDA graph and replay it: on one GPU, with a step in one
+            pass and as many tokens of every clip. No GPU was at hand: it has been tested without one only.
         activation_checkpointing: Keep only what enters each block for the backward pass, and compute the rest again:
             less memory for more time, and nothing else changes.
         save_every_epochs: Epochs from one checkpoint to the next; the last is always saved.
@@ -173,6 +175,7 @@ class RunConfig(Config):
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     compile: bool = False
+    cuda_graphs: bool = False
     activation_checkpointing: bool = False
     shard_weights: bool = False
     save_every_epochs: int = Field(10, ge=1)

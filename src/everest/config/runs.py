@@ -60,6 +60,11 @@ class TrainConfig(Config):
                 f"run.compile=true compiles for one number of tokens, but selection.method={self.selection.method} "
                 "keeps another of every clip: use run.compile=false"
             )
+        if self.run.cuda_graphs and self.selection.method in VARYING:
+            problems.append(
+                f"run.cuda_graphs=true replays a step of as many tokens, but selection.method={self.selection.method} "
+                "keeps another number of every clip: use run.cuda_graphs=false"
+            )
         problems += _arch_problems(self)
         if problems:
             raise ValueError("; ".join(problems))
@@ -78,6 +83,15 @@ class PretrainConfig(TrainConfig):
             raise ValueError(
                 f"objective.name=mme needs augment.rand_augment_ops=0, given: {self.augment.rand_augment_ops}. "
                 "RandAugment turns and shifts clips, and trajectories would not follow"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_graphs(self) -> Self:
+        if self.run.cuda_graphs and self.objective.name != "pixels":
+            raise ValueError(
+                "run.cuda_graphs=true replays what is computed from clips alone, but "
+                f"objective.name={self.objective.name} takes more: use run.cuda_graphs=false"
             )
         return self
 

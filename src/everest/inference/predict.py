@@ -26,6 +26,7 @@ from everest.inference.predictions import ClipPrediction, FailedPrediction
 from everest.inference.timeline import Timeline, make_timeline
 from everest.inference.windows import Windows
 from everest.models import Classifier, load_model
+from everest.training.engine import choose_dtype
 
 DEFAULT_VIEWS = EvaluationConfig(num_segments=3, num_crops=1)
 """Start, middle and end of a video; the centre of the picture."""
@@ -58,23 +59,28 @@ class Predictor:
         self.dtype = dtype
 
     @classmethod
-    def load(cls, checkpoint: str | Path, device: str = "auto", keep_ratio: float | None = None) -> Self:
+    def load(
+        cls, checkpoint: str | Path, device: str = "auto", keep_ratio: float | None = None, precision: str = "auto"
+    ) -> Self:
         """Load a fine-tuned checkpoint.
 
         Args:
             checkpoint: A run folder or a weights file.
             device: ``auto`` takes an accelerator where there is one; or ``cpu``, ``cuda``, ``mps``.
             keep_ratio: Share of the tokens to look at; None: as in training.
+            precision: What matrix products compute in: ``auto`` is what evaluation takes, bfloat16 on accelerators that
+                have it and float32 elsewhere; or one of the two.
 
         Raises:
             WeightsError: The checkpoint cannot be read, or holds no classifier.
-            ConfigError: There is no such device, or the share is out of range.
+            ConfigError: There is no such device or precision, or the share is out of range.
         """
         chosen = choose_device(device)
+        dtype = choose_dtype(precision, chosen)
         model, info = load_model(Path(checkpoint).expanduser())
         if not isinstance(model, Classifier):
             raise WeightsError(f"{checkpoint}: holds no classifier: fine-tune it first")
-        return cls(model, with_keep_ratio(info, keep_ratio), device=chosen)
+        return cls(model, with_keep_ratio(info, keep_ratio), device=chosen, dtype=dtype)
 
     @property
     def class_names(self) -> tuple[str, ...]:

@@ -19,8 +19,13 @@ def prepare_blocks(model: nn.Module, *, compile: bool = False, activation_checkp
         compile_blocks(model)
 
 
-def compile_blocks(model: nn.Module) -> None:
-    """Compile every transformer block in place: they share one graph, so it is compiled once for each shape."""
+def compile_blocks(model: nn.Module, backend: str = "inductor") -> None:
+    """Compile every transformer block in place, whole: they share one graph, so it is compiled once for each shape.
+
+    Args:
+        model: On its device.
+        backend: PyTorch's name of what makes code of the graph.
+    """
     for module in model.modules():
         if isinstance(module, BlockBase):
-            module.compile(dynamic=False)
+            module.compile(backend=backend, dynamic=False, fullgraph=True)

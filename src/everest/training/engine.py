@@ -190,8 +190,10 @@ def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
         device: The device of the run.
 
     Raises:
-        ConfigError: bfloat16 is asked for and the device does not have it.
+        ConfigError: bfloat16 is asked for and the device does not have it, or there is no such precision.
     """
+    if precision not in {"auto", "float32", "bfloat16"}:
+        raise ConfigError(f"no precision {precision!r}: give auto, float32 or bfloat16")
     available = _has_bfloat16(device)
     if precision == "bfloat16" and not available:
         raise ConfigError(f"run.precision=bfloat16 is not available on this {device.type} device: use float32 or auto")

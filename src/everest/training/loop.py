@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,15 +21,15 @@ from everest.config import VARYING, FinetuneConfig, PretrainConfig
 from everest.datasets import Batch, TrainLoader
 from everest.draws import ClipDraws, seed_of_step
 from everest.errors import RunError, RunInterruptedError
-from everest.models.dropping import drawing, find_dropping
 from everest.training.blocks import prepare_blocks
 from everest.training.boundary import Boundary
 from everest.training.ema import Ema
 from everest.training.engine import Engine
 from everest.training.files import folder_is_gone, writing
-from everest.training.health import Health, spoilt
+from everest.training.health import Health
 from everest.training.metrics import MetricsLog
 from everest.training.optim import build_optimizer, set_learning_rate
+from everest.training.passes import LossFunction, Pass, PlainPass, RecordedPass
 from everest.training.processes import gather_values
 from everest.training.progress import Progress
 from everest.training.restarting import STATE_FORMAT, require_known_format
@@ -40,20 +40,6 @@ from everest.training.skipping import Computed, SkippedSteps, without_frames
 from everest.training.state import load_latest, load_state, save_state, state_path
 from everest.training.stopping import interruption, patiently, until_asked
 
-
-class BatchLoss(NamedTuple):
-    """What a forward pass gives.
-
-    Attributes:
-        value: The loss, a scalar.
-        tokens_per_clip: Tokens that were encoded and predicted, on average over the clips of the batch.
-    """
-
-    value: Tensor
-    tokens_per_clip: float
-
-
-LossFunction = Callable[[nn.Module, Batch, torch.Generator | ClipDraws], BatchLoss]
 EpochHook = Callable[[int, nn.Module], dict[str, float]]
 
 
@@ -118,7 +104,6 @@ class Trainer:
             engine.prepare(self.ema.model)
         self._optimizer = build_optimizer(self.model, config.optim, depth)
         self._data_digest, self._on_save, self._write_weights, self._tell = data_digest, on_save, write_weights, tell
-        self._dropping = find_dropping(self.model)
         skipped = SkippedSteps(config, engine, folder, loader, write_weights=self._write_current, tell=tell)
         self._health = Health(
             engine, folder, loader, skipped, model=self.model, optimizer=self._optimizer, ema=self.ema
@@ -201,6 +186,8 @@ class Trainer:
             RunInterruptedError: A process was asked to stop; the state is saved.
             DataError: Too many videos cannot be read.
         """
+        kind = RecordedPass if self.config.run.cuda_graphs else PlainPass
+        one_pass = kind(self.engine, self._wrapped, loss_function)
         first_epoch, first_step = divmod(self.step, self.loader.num_steps)
         self._on_epoch = on_epoch
         run = self.config.run
@@ -217,7 +204,7 @@ class Trainer:
                     self._evaluate(first_epoch, log)
             for epoch in range(first_epoch, self.config.optim.epochs):
                 batches = until_asked(self.loader.epoch(epoch, first_step if epoch == first_epoch else 0))
-                self._run_epoch(loss_function, batches, log, progress)
+                self._run_epoch(one_pass, batches, log, progress)
                 self.loader.hear(gather_values(self.loader.failed))
                 self._evaluate(epoch + 1, log)
 
@@ -307,7 +294,7 @@ class Trainer:
 
     def _run_epoch(
         self,
-        loss_function: LossFunction,
+        one_pass: Pass,
         batches: Iterator[Batch],
         log: MetricsLog | None,
         progress: Progress | None,
@@ -317,7 +304,7 @@ class Trainer:
         timer = StepTimer()
         while self.step < last_step:
             try:
-                loss, tokens_here, grad_norm, lr = self._run_step(loss_function, batches, timer)
+                loss, tokens_here, grad_norm, lr = self._run_step(one_pass, batches, timer)
             except RunInterruptedError:  # before a pass: the step is dropped
                 self._optimizer.zero_grad(set_to_none=True)
                 self._between_steps(log)
@@ -340,7 +327,7 @@ class Trainer:
         next(batches, None)  # lets the loader end its epoch
 
     def _run_step(
-        self, loss_function: LossFunction, batches: Iterator[Batch], timer: StepTimer
+        self, one_pass: Pass, batches: Iterator[Batch], timer: StepTimer
     ) -> tuple[Tensor, float, Tensor, float]:
         """One optimiser step; returns loss, tokens of a clip, gradient norm and learning rate.
 
@@ -356,13 +343,7 @@ class Trainer:
             assert batch is not None  # noqa: S101 - for the type checker: only who is asked to stop has none
             draws = self._draws_of(batch)
             self._health.working_on(self.step, batch)
-            with (
-                drawing(self._dropping, draws),
-                self.engine.accumulate(self._wrapped, sync=number == passes - 1),
-            ):
-                with self.engine.autocast():
-                    found = loss_function(self._wrapped, batch, draws)
-                self.engine.backward(spoilt(found.value) / passes)
+            found = one_pass(batch, draws, num_passes=passes, sync=number == passes - 1)
             taken.append(without_frames(batch))
             losses.append(found.value.detach())
             total += found.value.detach() / passes

@@ -13,12 +13,12 @@ from everest.models import Classifier, MaskedModel, select_input
 from everest.objectives import Objective
 from everest.tokens import TokenSelection
 from everest.training.copying import copy_ahead
-from everest.training.loop import BatchLoss, LossFunction
 from everest.training.mixup import mix_clips, soft_cross_entropy, soft_targets
+from everest.training.passes import BatchLoss, StepLoss
 from everest.video import change_clips_on_device, normalize
 
 
-def pretraining_loss(model: MaskedModel, info: CheckpointInfo, objective: Objective) -> LossFunction:
+def pretraining_loss(model: MaskedModel, info: CheckpointInfo, objective: Objective) -> StepLoss:
     """Predict what the objective asks of the target tokens (paper, section on ReRo masking).
 
     Args:
@@ -27,20 +27,25 @@ def pretraining_loss(model: MaskedModel, info: CheckpointInfo, objective: Object
         objective: What is predicted.
 
     Returns:
-        A function of the network as it is called (wrapped for several devices), a batch and what is drawn for it.
+        The loss, of clips on the device.
     """
 
-    def loss(wrapped: nn.Module, batch: Batch, draws: torch.Generator | ClipDraws) -> BatchLoss:
-        clips = to_device(batch, draws)
+    def prepare(batch: Batch, draws: torch.Generator | ClipDraws) -> tuple[Tensor, ...]:
+        return (to_device(batch, draws),)
+
+    def compute(
+        wrapped: nn.Module, inputs: tuple[Tensor, ...], batch: Batch, draws: torch.Generator | ClipDraws
+    ) -> BatchLoss:
+        (clips,) = inputs
         chosen = select_input(model.encoder, clips, info, generator=draws)
         targets = objective.targets(chosen, batch)
         value = objective.loss(wrapped(chosen.patches, chosen.selection), targets)
         return BatchLoss(value, _tokens_per_clip(chosen.selection))
 
-    return loss
+    return StepLoss(prepare, compute)
 
 
-def finetuning_loss(model: Classifier, info: CheckpointInfo, config: FinetuneConfig) -> LossFunction:
+def finetuning_loss(model: Classifier, info: CheckpointInfo, config: FinetuneConfig) -> StepLoss:
     """Classify, with smoothed labels and mixed clips where the configuration asks for them.
 
     Args:
@@ -49,10 +54,10 @@ def finetuning_loss(model: Classifier, info: CheckpointInfo, config: FinetuneCon
         config: Label smoothing, mixup and cutmix.
 
     Returns:
-        A function of the network as it is called (wrapped for several devices), a batch and what is drawn for it.
+        The loss, of clips on the device and their targets, mixed where they are.
     """
 
-    def loss(wrapped: nn.Module, batch: Batch, draws: torch.Generator | ClipDraws) -> BatchLoss:
+    def prepare(batch: Batch, draws: torch.Generator | ClipDraws) -> tuple[Tensor, ...]:
         targets = soft_targets(batch.labels, len(info.class_names), config.optim.label_smoothing)
         clips, targets = mix_clips(
             to_device(batch, draws),
@@ -64,11 +69,18 @@ def finetuning_loss(model: Classifier, info: CheckpointInfo, config: FinetuneCon
         )
         if clips.is_floating_point():  # blended pixels lie between bytes
             clips = normalize(clips, info.mean, info.std)
+        return clips, targets
+
+    def compute(
+        wrapped: nn.Module, inputs: tuple[Tensor, ...], batch: Batch, draws: torch.Generator | ClipDraws
+    ) -> BatchLoss:
+        del batch
+        clips, targets = inputs
         chosen = select_input(model.encoder, clips, info, generator=draws)
         value = soft_cross_entropy(wrapped(chosen.patches, chosen.selection), targets)
         return BatchLoss(value, _tokens_per_clip(chosen.selection))
 
-    return loss
+    return StepLoss(prepare, compute)
 
 
 def to_device(batch: Batch, draws: torch.Generator | ClipDraws) -> Tensor:

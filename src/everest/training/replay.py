@@ -22,8 +22,8 @@ from everest.objectives import build_objective
 from everest.training.engine import Engine
 from everest.training.environment import package_versions
 from everest.training.health import not_finite
-from everest.training.loop import LossFunction
 from everest.training.losses import finetuning_loss, pretraining_loss
+from everest.training.passes import LossFunction
 from everest.training.replay_files import Replay, read_replay
 from everest.training.replay_result import ClipFinding, ReplayResult
 from everest.training.restarting import changed_versions

@@ -64,6 +64,7 @@ MACHINE_KEYS = frozenset(
 FREE_KEYS = MACHINE_KEYS | {
     "run.shard_weights",
     "run.activation_checkpointing",
+    "run.cuda_graphs",
     "data.batch_size",
     "data.max_failed_share",
     "run.save_every_epochs",

@@ -22,9 +22,10 @@ from everest.training.agreeing import require_same_start
 from everest.training.best import keep_best
 from everest.training.engine import Engine, seed_everything
 from everest.training.files import atomic_write, writing
-from everest.training.loop import EpochHook, LossFunction, Trainer
+from everest.training.loop import EpochHook, Trainer
 from everest.training.losses import finetuning_loss, pretraining_loss
 from everest.training.notes import append_line, warnings_kept
+from everest.training.passes import LossFunction
 from everest.training.restarting import require_same_data, since_last_start, start_to_keep
 from everest.training.rundir import DATA_NAME, RunFolder
 from everest.training.stopping import stoppable

@@ -148,6 +148,17 @@ def test_training_compiles_every_block(arch: Arch, monkeypatch: pytest.MonkeyPat
     assert set(model.encoder.blocks) <= set(compiled)
 
 
+@pytest.mark.parametrize("arch", ARCHS)
+def test_blocks_are_compiled_whole(arch: Arch) -> None:
+    """Without a graph break, which ``compile_blocks`` refuses."""
+    plain, compiled = built(arch).train(), built(arch).train()
+    torch.compiler.reset()
+    compile_blocks(compiled, backend="aot_eager")
+    found = [model(patches_of(model), everything(model.grid, 2)) for model in (plain, compiled)]
+    torch.testing.assert_close(found[1], found[0], rtol=1e-4, atol=1e-4)
+    found[1].sum().backward()
+
+
 def test_the_size_of_an_mvit_is_in_its_name() -> None:
     with torch.device("meta"):
         counts = [

@@ -1,0 +1,26 @@
+"""Blocks are compiled whole: nothing in them falls back to Python, forward or backward."""
+
+import pytest
+import torch
+from torch._dynamo.utils import counters
+
+from everest.bench.described import describe_task
+from everest.bench.tasks import build_step
+from everest.training.blocks import compile_blocks
+
+
+@pytest.mark.parametrize("is_drawn", [False, True])
+@pytest.mark.parametrize("task", ["pretrain", "finetune"])
+def test_a_pass_has_one_graph_for_each_width_and_no_breaks(task: str, is_drawn: bool) -> None:
+    info = describe_task("tiny", task, "rero", num_frames=4, height=32, width=32)
+    rate = 0.5 if is_drawn else 0.0
+    info = info.model_copy(update={"model": info.model.model_copy(update={"drop_path": rate})})
+    plain, compiled = (build_step(info, 2, device="cpu", precision="float32") for _ in range(2))
+    torch.compiler.reset()
+    counters.clear()
+    compile_blocks(compiled.model, backend="aot_eager")
+    for _ in range(3):
+        assert compiled.run() == pytest.approx(plain.run(), rel=1e-5)
+    assert not counters["graph_break"]
+    widths = 2 if task == "pretrain" else 1  # encoder and decoder
+    assert counters["stats"]["unique_graphs"] == widths + is_drawn  # the first block of an encoder leaves nothing out
