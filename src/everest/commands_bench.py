@@ -199,7 +199,7 @@ def bench_growth(options: Namespace) -> int:
 def bench_suite(options: Namespace) -> int:
     """Measure all there is to know of a GPU."""
     from everest.bench.suite import bench_suite as measure
-    from everest.bench.suite import format_suite
+    from everest.bench.suite_table import format_suite
 
     with _measuring() as on_progress:
         values = measure(

@@ -1,8 +1,10 @@
 import json
+import math
 
 import pytest
 import torch
 
+from everest.bench import step
 from everest.bench.described import describe_task
 from everest.bench.hardware import matrix_rate_gflops, peak_memory_bytes
 from everest.bench.macs import count_macs
@@ -97,6 +99,24 @@ def test_cosine_is_measured_exactly_in_bfloat16_too() -> None:
     asked = {"batch": 1, "device": "cpu", "steps": 1, "warmup": 0, "distance": "cosine", "camera": "moving", **TINY}
     values = bench_step(size="tiny", precision="bfloat16", **asked)
     assert (values["distance"], values["camera"], values["precision"]) == ("cosine", "moving", "bfloat16")
+
+
+def test_steps_that_are_not_waited_for_are_done_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    info = describe_task("tiny", "pretrain", "rero", **TINY)
+    waited, asked = (build_step(info, 2, device="cpu", precision="float32") for _ in range(2))
+    clock = iter((10.0, 16.0))
+    with monkeypatch.context() as patch:
+        patch.setattr(step, "now", lambda _: next(clock))
+        assert step._time_in_a_row(asked, 3) == 2.0
+    for _ in range(3):
+        waited.run()
+    assert math.isnan(asked.run(wait=False))
+    waited.run()
+    assert asked.run() == waited.run()  # as many steps were made of both
+    values = bench_step(size="tiny", batch=1, steps=1, device="cpu", **TINY)
+    assert values["seconds_in_a_row"] is None
+    assert "where none is waited for" not in format_step(values)
+    assert "0.500 s where none is waited for" in format_step({**values, "seconds_in_a_row": 0.5})
 
 
 def test_one_step_has_no_spread() -> None:

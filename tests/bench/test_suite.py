@@ -11,7 +11,8 @@ import torch
 
 from everest.bench import suite
 from everest.bench.scores import bench_scores
-from everest.bench.suite import bench_suite, format_suite, plan_suite
+from everest.bench.suite import bench_suite, plan_suite
+from everest.bench.suite_table import format_suite
 from everest.errors import ConfigError
 
 
@@ -57,7 +58,7 @@ def test_all_is_measured_and_written(tmp_path: Path, monkeypatch: pytest.MonkeyP
     wanted = (
         "tiny pretrain, EVEREST",
         *(f"tiny pretrain, EVEREST, {what}" for what in ("parts", "where it waits", "largest batch")),
-        "tiny pretrain, levers",
+        *("tiny pretrain, VideoMAE, plain peer", "tiny pretrain, levers"),
     )
     plan = [measurement for measurement in plan_suite(("tiny",), 1) if measurement.name in (*wanted, "scores")]
     monkeypatch.setattr(suite, "plan_suite", lambda *_: plan)
@@ -79,6 +80,9 @@ def test_all_is_measured_and_written(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert all(row["same"] for row in by_name["tiny pretrain, levers"]["values"]["levers"])
     told = format_suite(values)
     assert "AdamW fused x" in told
+    ours = [line for line in told.splitlines() if line.startswith("tiny pretrain, EVEREST")]
+    assert sum(line.endswith(" x1.00") for line in ours) == 1  # the fastest
+    assert any(line.startswith("tiny pretrain, VideoMAE, plain peer") and " x" in line for line in told.splitlines())
     assert "not measured" in told
     assert list(tmp_path.iterdir()) == [out]
 
@@ -176,9 +180,10 @@ def test_the_largest_batch_that_was_measured_is_kept(error: Exception, monkeypat
 
 
 def test_the_largest_batch_is_told_as_it_is_and_compiled() -> None:
-    found = {"batch": 64, "seconds_per_step": 0.5, "clips_per_second": 128.0, "peak_memory_gb": 9.0}
-    found |= {"share_of_matrix_rate": 0.25}
-    rows = [{"name": "largest", "values": found | {"compiled": found | {"clips_per_second": 256.0}}}]
+    found = {"size": "base", "task": "pretrain", "selection": "rero", "peer": None, "batch": 64}
+    found |= {"seconds_per_step": 0.5, "seconds_in_a_row": None, "clips_per_second": 128.0, "peak_memory_gb": 9.0}
+    found |= {"share_of_matrix_rate": 0.25, "first_step_seconds": 30.0}
+    rows = [{"name": "largest", "values": found | {"compiled": found | {"seconds_in_a_row": 0.25}}}]
     told = format_suite({"results": rows, "left_out": [], "hardware": {"name": "a chip"}}).splitlines()
     assert [line.split()[:2] for line in told[1:3]] == [["largest", "64"], ["largest,", "compiled"]]
     assert ("128.0" in told[1], "256.0" in told[2]) == (True, True)

@@ -62,10 +62,11 @@ def bench_step(
 
     Returns:
         Values that JSON can hold: ``seconds`` of each step, their median ``seconds_per_step`` and quartiles
-        ``seconds_q1`` and ``seconds_q3``; ``first_step_seconds`` (with what is compiled in it); ``clips_per_second``,
-        ``peak_memory_bytes`` and ``peak_memory_gb`` (10^9 bytes), ``activations_gb`` (what one forward pass keeps for
-        the backward pass, without parameters), ``tokens`` of a clip, ``num_parameters`` (both None of somebody else's
-        step, which does not tell its parameters), the first and last ``loss``;
+        ``seconds_q1`` and ``seconds_q3``; ``seconds_in_a_row`` (of a step, on a GPU, where as many follow each other
+        without being waited for, as in training; None on a CPU); ``first_step_seconds`` (with what is compiled in it);
+        ``clips_per_second``, ``peak_memory_bytes`` and ``peak_memory_gb`` (10^9 bytes), ``activations_gb`` (what one
+        forward pass keeps for the backward pass, without parameters), ``tokens`` of a clip, ``num_parameters`` (both
+        None of somebody else's step, which does not tell its parameters), the first and last ``loss``;
         ``gmacs`` (multiply-adds of a clip's forward pass, where they can be told from the rest) and ``step_gflop``
         (counted work of the step: 10^9 operations, two for each multiply-add),
         ``matrix_rate_gflops`` (of a large matrix product in the same run) and ``share_of_matrix_rate``; ``hardware``
@@ -91,6 +92,7 @@ def bench_step(
     # Only now, so that neither is part of the peak.
     per_step, (gmacs, step_gflop) = median(seconds), _count(step, info, peer, batch)
     kept_bytes = None if step.model is None or cuda_graphs else activation_bytes(step.run, step.model)
+    in_a_row = _time_in_a_row(step, steps) if step.device.type == "cuda" else None
     rate = matrix_rate_gflops(step.device, step.dtype)
     first, _, third = quantiles(seconds, n=4, method="inclusive") if steps > 1 else (per_step,) * 3
     return {
@@ -108,6 +110,7 @@ def bench_step(
             "seconds_per_step": per_step,
             "seconds_q1": first,
             "seconds_q3": third,
+            "seconds_in_a_row": in_a_row,
         },
         "clips_per_second": batch / per_step,
         "peak_memory_bytes": peak_bytes,
@@ -131,13 +134,15 @@ def format_step(values: dict[str, Any]) -> str:
     """Say the result of :func:`bench_step` to people, in a few lines."""
     tokens = values["tokens"]
     spread = f"quartiles {values['seconds_q1']:.3f} to {values['seconds_q3']:.3f}, {values['steps']} steps"
+    in_a_row = values["seconds_in_a_row"]
     where = "of the process" if values["device"] == "cpu" else "of tensors"
     kept = values["activations_gb"]
     return "\n".join(
         [
             f"{name_of(values)}: batch {values['batch']}, {values['precision']} on {values['hardware']['name']}"
             f" ({values['device']}, {values['hardware']['threads']} threads)",
-            f"time: {values['seconds_per_step']:.3f} s a step ({spread}), {values['clips_per_second']:.2f} clips/s",
+            f"time: {values['seconds_per_step']:.3f} s a step ({spread}), {values['clips_per_second']:.2f} clips/s"
+            + ("" if in_a_row is None else f"; {in_a_row:.3f} s where none is waited for"),
             f"memory: {values['peak_memory_gb']:.2f} GB at the peak, {where}"
             + ("" if kept is None else f"; {kept:.2f} GB of activations kept for the backward pass"),
             f"tokens: {tokens['visible']} encoded and {tokens['target']} predicted of {tokens['total']}",
@@ -161,6 +166,14 @@ def _count(step: TrainingStep, info: CheckpointInfo, peer: Peer | None, batch: i
         macs = count_task(info, peer)
         return macs["gmacs"], 2 * macs["gmacs_training"] * batch
     return None, counted_flop(step.run) / 1e9
+
+
+def _time_in_a_row(step: TrainingStep, steps: int) -> float:
+    """Seconds of a step where nothing waits for the device before the last one."""
+    started = now(step.device)
+    for _ in range(steps):
+        step.run(wait=False)
+    return (now(step.device) - started) / steps
 
 
 def _time(

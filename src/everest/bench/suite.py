@@ -212,37 +212,6 @@ def _nothing_compiled_yet() -> Iterator[None]:
             os.environ.pop(COMPILED) if before is None else os.environ.update({COMPILED: before})
 
 
-def format_suite(values: dict[str, Any]) -> str:
-    """Say the result of :func:`bench_suite` to people."""
-    lines = [f"{'':44}{'batch':>6}{'s/step':>9}{'clips/s':>9}{'GB':>7}{'of rate':>9}"]
-    for row in values["results"]:
-        if "problem" in row:
-            lines.append(f"{row['name']:44}  not measured: {row['problem']}")
-        elif "clips_per_second" in row["values"]:
-            found = row["values"]
-            lines.append(_line_of(row["name"], found))
-            if "compiled" in found:
-                lines.append(_line_of(f"{row['name']}, compiled", found["compiled"]))
-        elif "waits" in row["values"]:
-            lines.append(f"{row['name']:44}  {', '.join(row['values']['waits']) or 'nowhere'}")
-        elif "levers" in row["values"]:
-            gains = (
-                f"{lever['name']} x{lever['gain']:.2f}{'' if lever['same'] else ' NOT THE SAME'}"
-                for lever in row["values"]["levers"]
-            )
-            lines.append(f"{row['name']:44}  {'; '.join(gains)}")
-    if values["left_out"]:
-        lines.append(f"no time was left for: {'; '.join(values['left_out'])}")
-    return "\n".join([*lines, values["hardware"]["name"]])
-
-
-def _line_of(name: str, found: dict[str, Any]) -> str:
-    return (
-        f"{name:44}{found['batch']:6}{found['seconds_per_step']:9.4f}{found['clips_per_second']:9.1f}"
-        f"{found['peak_memory_gb']:7.2f}{found['share_of_matrix_rate']:9.1%}"
-    )
-
-
 def _measure(measurement: Measurement, common: dict[str, Any], steps: int, deadline: float) -> dict[str, Any]:
     """Do one measurement; what is wrong where it cannot be done.
 

@@ -49,8 +49,8 @@ MarkedLoss = Callable[[Batch, ClipDraws, Marks | None], Tensor]
 class Run(Protocol):
     """One optimiser step."""
 
-    def __call__(self, marks: Marks | None = None) -> float:
-        """Do it, and return the loss."""
+    def __call__(self, marks: Marks | None = None, *, wait: bool = True) -> float:
+        """Do it, wait for the device, and return the loss; or only ask for it, as training does, and return NaN."""
 
 
 LABEL_SMOOTHING = 0.1
@@ -73,8 +73,8 @@ class TrainingStep:
     Attributes:
         info: What it is a step of.
         batch: Clips of the step.
-        run: Does one optimiser step and returns its loss; when it returns, the device has finished. Reports the end
-            of each part to the marks it may be given.
+        run: Does one optimiser step and returns its loss; when it returns, the device has finished, unless it is told
+            not to wait. Reports the end of each part to the marks it may be given.
         model: What is trained; None where only somebody else's step knows.
         tokens: Of one clip.
         num_parameters: Of the model; None where it is not known.
@@ -225,7 +225,7 @@ def _make_run(
     """Make one optimiser step, from the batch to new weights; what is random in it belongs to clips, as in training."""
     dropping, count = find_dropping(model), itertools.count(1)
 
-    def run(marks: Marks | None = None) -> float:
+    def run(marks: Marks | None = None, *, wait: bool = True) -> float:
         step, data = next(count), source
         if not isinstance(data, Batch):
             data = next(data)
@@ -245,6 +245,8 @@ def _make_run(
         _mark(marks, "gradient norm")
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
+        if not wait:
+            return math.nan
         wait_for(place)
         _mark(marks, "optimiser")
         return float(loss.detach())
@@ -294,9 +296,11 @@ def _foreign_step(  # noqa: PLR0917 - what build_step has found out
         seed=seed,
     )
 
-    def run(marks: Marks | None = None) -> float:
+    def run(marks: Marks | None = None, *, wait: bool = True) -> float:
         del marks
         loss = step()
+        if not wait:
+            return math.nan
         wait_for(place)
         loss = loss.detach() if isinstance(loss, Tensor) else loss
         return float(loss) if isinstance(loss, Tensor | float | int) else math.nan
