@@ -167,3 +167,18 @@ def test_videomae_of_transformers_trains(task: str) -> None:
     losses = [step.run() for _ in range(6)]
     assert losses[-1] < losses[0]
     assert all(torch.isfinite(parameter).all() for parameter in step.model.parameters())
+
+
+@pytest.mark.skipif(find_spec("transformers") is None, reason="needs transformers")
+def test_videomae_of_transformers_can_be_compiled_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled, compile_module = [], torch.nn.Module.compile
+
+    def record(module: torch.nn.Module, **_: object) -> None:
+        compiled.append(type(module).__name__)
+        compile_module(module, backend="eager", dynamic=False)
+
+    monkeypatch.setattr(torch.nn.Module, "compile", record)
+    info = describe_task("tiny", "pretrain", "tube", **SHAPE)
+    plain, fast = (build_step(info, 2, device="cpu", peer="transformers", compile=way) for way in (False, True))
+    assert [fast.run(), fast.run()] == pytest.approx([plain.run(), plain.run()], rel=1e-5)
+    assert compiled == ["VideoMAEForPreTraining"]

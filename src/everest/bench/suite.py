@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from everest.bench.described import describe_task
-from everest.bench.foreign import FOREIGN_ERRORS
+from everest.bench.foreign import FOREIGN_ERRORS, TRANSFORMERS
 from everest.bench.hardware import describe_hardware
 from everest.bench.levers import bench_levers
 from everest.bench.peers import contenders
@@ -135,7 +135,13 @@ def _compared(size: ModelSize, task: Task, batch: int) -> Iterator[Measurement]:
 
 def _others(size: ModelSize, task: Task, batch: int, peers: Iterable[str]) -> list[Measurement]:
     """What else there is to compare with."""
-    return [each for name, each in _contenders(size, task, batch, peers).items() if name not in COMPARED]
+    others = []
+    for name, each in _contenders(size, task, batch, peers).items():
+        if name not in COMPARED:
+            others.append(each)
+        if each.options.get("peer") == TRANSFORMERS:
+            others.append(Measurement(f"{each.name}, compiled", "step", {**each.options, "compile": True}))
+    return others
 
 
 def bench_suite(

@@ -145,7 +145,7 @@ def build_step(
         precision: ``float32``, ``bfloat16`` (weights stay float32), or ``auto`` for what training would take.
         peer: ``plain`` or ``transformers`` instead of our model, or ``MODULE:FUNCTION`` for a step of somebody else's;
             see :func:`~everest.bench.foreign.load_foreign`.
-        compile: Compile the transformer blocks, as training can.
+        compile: Compile the transformer blocks, as training can; or the whole model of transformers, as its users do.
         activation_checkpointing: Compute again in the backward pass what the blocks would keep, as training can.
         cuda_graphs: Record forward and backward pass and replay them, as training can on a GPU.
         seed: Of weights, clips and selection.
@@ -159,9 +159,10 @@ def build_step(
     if batch < 1:
         raise ConfigError(f"a step needs at least one clip, given: {batch}")
     expect_no_peer(info, peer)
-    if peer is not None and (compile or activation_checkpointing or cuda_graphs):
+    if peer is not None and ((compile and peer != TRANSFORMERS) or activation_checkpointing or cuda_graphs):
         raise ConfigError(
-            f"the {peer} peer runs as it is: measure it without compile, activation checkpointing and CUDA graphs"
+            f"the {peer} peer runs as it is: measure it without compile, activation checkpointing and CUDA graphs "
+            f"(of peers, {TRANSFORMERS} can be compiled)"
         )
     if cuda_graphs and (info.selection.method in VARYING or info.objective.name != "pixels"):
         raise ConfigError(
@@ -182,6 +183,8 @@ def build_step(
     prepare_blocks(model, compile=compile, activation_checkpointing=activation_checkpointing)
     optim = OptimConfig(layer_decay=0.75 if info.task == "finetune" else 1.0, label_smoothing=LABEL_SMOOTHING)
     if peer == TRANSFORMERS:
+        if compile:
+            model.compile(dynamic=False)
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.05, fused=True)
     else:
         optimizer = build_optimizer(model, optim, _depth(model))

@@ -8,16 +8,16 @@ import torch
 
 from everest.bench.step import default_warmup
 from everest.bench.tasks import TrainingStep
+from everest.training.ema import Ema
 
 _SAID = "synchronizing"  # what PyTorch's warning of it says
 _ABOUT_ITSELF = "Synchronization debug mode is a prototype"  # and what it says, with the same word, when it is asked to
 
 
 def find_waits(step: TrainingStep, *, warmup: int | None = None) -> list[str]:
-    """List the lines of Python that wait for what was asked of the GPU before, in one step.
+    """List the lines of Python that wait for what was asked of the GPU before, in one step and averaging its weights.
 
-    A blocking copy waits, and so does everything that looks at a number. The one that reads the loss for the clock, in
-    ``bench/tasks.py``, is no part of training.
+    A blocking copy waits, and so does everything that looks at a number.
 
     Args:
         step: From :func:`~everest.bench.tasks.build_step`, not compiled.
@@ -28,13 +28,19 @@ def find_waits(step: TrainingStep, *, warmup: int | None = None) -> list[str]:
     """
     for _ in range(default_warmup(step.device) if warmup is None else warmup):
         step.run()
+    average = None if step.model is None else Ema(step.model, 0.999)
+    if average is not None and step.model is not None:
+        for _ in range(2):  # the first one copies
+            average.update(step.model)
     if step.device.type != "cuda":
         return []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         torch.cuda.set_sync_debug_mode("warn")
         try:
-            step.run()
+            step.run(wait=False)
+            if average is not None and step.model is not None:
+                average.update(step.model)
         finally:
             torch.cuda.set_sync_debug_mode("default")
     return places_of(caught)
