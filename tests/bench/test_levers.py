@@ -68,7 +68,7 @@ def test_a_group_that_is_left_out_is_seen(monkeypatch: pytest.MonkeyPatch) -> No
     assert not row["same"]
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 def test_on_a_gpu_copying_is_a_lever() -> None:
     values = bench_levers(size="tiny", batch=2, device="cuda", rounds=1, **SHAPE)
     assert len(values["levers"]) == len(LEVERS)

@@ -56,7 +56,7 @@ def test_what_the_switch_says_of_itself_is_no_wait() -> None:
     assert len(places_of(caught)) == 1
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 @pytest.mark.parametrize("task", ["pretrain", "finetune"])
 def test_training_waits_for_no_gpu(task: str) -> None:
     step = build_step(describe_task("tiny", task, "rero", **SHAPE), 2, device="cuda")  # type: ignore[arg-type]

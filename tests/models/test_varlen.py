@@ -44,7 +44,7 @@ class TestAttention:
             torch.testing.assert_close(together[:, :, part], logits.softmax(dim=-1) @ v[:, :, part])
             start += length
 
-    @pytest.mark.skipif(not torch.cuda.is_available(), reason="the fused call needs a GPU")
+    @pytest.mark.gpu
     def test_the_fused_call_gives_what_clip_by_clip_gives(self) -> None:
         q, k, v = torch.randn(3, 1, 2, sum(LENGTHS), 64, device="cuda", dtype=torch.bfloat16)
         expected = attend(q.float(), k.float(), v.float(), LENGTHS)

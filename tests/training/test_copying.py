@@ -57,7 +57,7 @@ def test_on_a_cpu_nothing_is_copied() -> None:
     assert copy_ahead(clips, "cpu") is clips
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 def test_clips_arrive_whole_while_a_gpu_computes() -> None:
     busy = torch.randn(4096, 4096, device="cuda")
     clips = torch.randint(0, 256, (16, 3, 16, 112, 112), dtype=torch.uint8).pin_memory()

@@ -13,6 +13,7 @@ from everest.draws import ClipDraws, seed_of_step, seeds_of_clips
 from everest.errors import ConfigError
 from everest.models import build_classifier, build_masked_model
 from everest.objectives import build_objective
+from everest.training.blocks import compile_blocks
 from everest.training.engine import Engine
 from everest.training.losses import finetuning_loss, pretraining_loss
 from everest.training.passes import LossFunction, PlainPass, RecordedPass
@@ -20,15 +21,15 @@ from everest.training.passes import LossFunction, PlainPass, RecordedPass
 NUM_STEPS = 3
 
 
-def engine(precision: str = "float32") -> Engine:
-    return Engine.start(RunConfig(device="cpu", precision=precision))
+def engine(precision: str = "float32", device: str = "cpu") -> Engine:
+    return Engine.start(RunConfig(device=device, precision=precision))
 
 
-def pretraining(selection: str) -> tuple[nn.Module, LossFunction, torch.Tensor]:
+def pretraining(selection: str, device: str = "cpu") -> tuple[nn.Module, LossFunction, torch.Tensor]:
     info = describe_task("tiny", "pretrain", selection, num_frames=4, height=32, width=32)
     torch.manual_seed(0)
     model = build_masked_model(info.model, info.clip, info.objective).train()
-    objective = build_objective(info, model.grid, torch.device("cpu"))
+    objective = build_objective(info, model.grid, torch.device(device))
     return model, pretraining_loss(model, info, objective), moving_clips(4, info, seed=0)
 
 
@@ -43,14 +44,15 @@ def finetuning(mixing: dict[str, float]) -> tuple[nn.Module, LossFunction, torch
     return model, finetuning_loss(model, info, config), moving_clips(4, info, seed=0)
 
 
-def train(kind, made, engine: Engine) -> list[torch.Tensor]:
+def train(kind, made, engine: Engine, num_steps: int = NUM_STEPS) -> list[torch.Tensor]:
     """A few steps of plain descent: losses, and the weights that come of them."""
     model, loss, clips = made
+    model.to(engine.device)
     one_pass = kind(engine, model, loss)
     found = []
-    for step in range(NUM_STEPS):
+    for step in range(num_steps):
         batch = Batch(clips.roll(step, 0), torch.arange(4) % 2, torch.arange(4))
-        draws = ClipDraws(seeds_of_clips(0, step, range(4)), seed_of_step(0, step))
+        draws = ClipDraws(seeds_of_clips(0, step, range(4)), seed_of_step(0, step), engine.device)
         found.append(one_pass(batch, draws, num_passes=1, sync=True).value.detach())
         for parameter in model.parameters():
             if parameter.grad is not None:
@@ -77,6 +79,21 @@ def test_pretraining_is_the_same(selection: str, precision: str) -> None:
 def test_finetuning_is_the_same_with_what_is_left_out_at_random(mixing: dict[str, float]) -> None:
     plain = train(PlainPass, finetuning(mixing), engine())
     torch.testing.assert_close(train(recorded, finetuning(mixing), engine()), plain, rtol=0, atol=0)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("is_compiled", [False, True])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("task", ["pretrain", "finetune"])
+def test_a_gpu_replays_what_it_computes(task: str, precision: str, is_compiled: bool) -> None:
+    """Over many steps: a gradient that is not in the graph, or one from the step before, would add up."""
+    found = []
+    for kind in (PlainPass, RecordedPass):
+        made = pretraining("rero", "cuda") if task == "pretrain" else finetuning({"mixup_alpha": 0.8})
+        if is_compiled:
+            compile_blocks(made[0])
+        found.append(train(kind, made, engine(precision, "cuda"), num_steps=10))
+    torch.testing.assert_close(found[1], found[0], rtol=1e-2, atol=1e-3)
 
 
 def test_recording_is_for_one_gpu_and_one_pass() -> None:
