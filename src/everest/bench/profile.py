@@ -47,6 +47,8 @@ STAGES = {
     "optimiser": "AdamW",
 }
 """The stages in their order."""
+SHORTEST_FLOOR = 1e-5
+"""Seconds; of what takes less at least, gaps say nothing: it is the time of asking for it that is seen."""
 
 
 def profile_step(step: TrainingStep, *, steps: int = 5, warmup: int | None = None) -> dict[str, Any]:
@@ -63,11 +65,11 @@ def profile_step(step: TrainingStep, *, steps: int = 5, warmup: int | None = Non
 
     Returns:
         Values that JSON can hold: ``stages``, each with ``name``, ``ms`` (median; of waiting for clips, which most
-        steps may do without, the mean), ``share``, ``gflop``,
-        ``gbytes``, ``floor_ms`` and ``gap`` (times the floor); their sums as ``total``; ``operations``,
-        the same by what is computed (:func:`~everest.bench.operations.time_operations`; on a CPU only, of further
-        steps); ``matrix_rate_gflops`` and
-        ``copy_rate_gbytes`` of the same run, from which floors are computed; ``hardware``, and what was asked for.
+        steps may do without, the mean), ``share``, ``gflop``, ``gbytes``, ``floor_ms`` and ``gap`` (times the floor,
+        where that is long enough to say something); their sums as ``total``; ``operations``, the same by what is
+        computed (:func:`~everest.bench.operations.time_operations`; on a CPU only, of further steps);
+        ``matrix_rate_gflops`` and ``copy_rate_gbytes`` of the same run, from which floors are computed; ``hardware``,
+        and what was asked for.
 
     Raises:
         ConfigError: No steps are asked for, or the step is not ours.
@@ -165,7 +167,7 @@ def _row(name: str, seconds: float, whole: float, counted: list[float]) -> dict[
         "gflop": flop / 1e9,
         "gbytes": num_bytes / 1e9,
         "floor_ms": 1e3 * floor,
-        "gap": seconds / floor if floor > 0 else None,
+        "gap": seconds / floor if floor > SHORTEST_FLOOR else None,
     }
 
 
