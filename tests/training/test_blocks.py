@@ -2,10 +2,12 @@
 
 import pytest
 import torch
+from torch import _dynamo
 from torch._dynamo.utils import counters
 
 from everest.bench.described import describe_task
 from everest.bench.tasks import build_step
+from everest.models.layers import Block
 from everest.training.blocks import compile_blocks
 
 
@@ -24,3 +26,15 @@ def test_a_pass_has_one_graph_for_each_width_and_no_breaks(task: str, is_drawn: 
     assert not counters["graph_break"]
     widths = 2 if task == "pretrain" else 1  # encoder and decoder
     assert counters["stats"]["unique_graphs"] == widths + is_drawn  # the first block of an encoder leaves nothing out
+
+
+def test_a_block_is_compiled_for_more_shapes_than_pytorch_has_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_dynamo.config, "recompile_limit", 8)
+    monkeypatch.setattr(_dynamo.config, "fail_on_recompile_limit_hit", True)
+    torch.compiler.reset()
+    counters.clear()
+    block = Block(8, 2)
+    compile_blocks(block, backend="eager")
+    for num_tokens in range(2, 12):
+        block(torch.randn(1, num_tokens, 8))
+    assert counters["stats"]["unique_graphs"] == 10

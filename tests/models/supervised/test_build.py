@@ -3,6 +3,8 @@
 import pytest
 import torch
 from supervised_models import ARCHS, TOKEN_ARCHS, WHOLE_ARCHS, built, chosen, everything
+from torch import _dynamo
+from torch._dynamo.utils import counters
 
 from everest.config import Arch, ClipConfig, ModelConfig, SelectionConfig
 from everest.errors import ConfigError, SelectionError
@@ -149,14 +151,23 @@ def test_training_compiles_every_block(arch: Arch, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("arch", ARCHS)
-def test_blocks_are_compiled_whole(arch: Arch) -> None:
-    """Without a graph break, which ``compile_blocks`` refuses."""
-    plain, compiled = built(arch).train(), built(arch).train()
+def test_blocks_are_compiled_whole_in_training_and_evaluation(arch: Arch) -> None:
+    """No graph break, and none falls back to computing as it is, however many kinds of blocks there are."""
+    plain, compiled = built(arch), built(arch)
     torch.compiler.reset()
+    counters.clear()
     compile_blocks(compiled, backend="aot_eager")
-    found = [model(patches_of(model), everything(model.grid, 2)) for model in (plain, compiled)]
-    torch.testing.assert_close(found[1], found[0], rtol=1e-4, atol=1e-4)
-    found[1].sum().backward()
+    for is_training, batch in ((True, 2), (False, 3)):
+        found = []
+        for model in (plain, compiled):
+            model.train(is_training)
+            with torch.set_grad_enabled(is_training), _dynamo.config.patch(fail_on_recompile_limit_hit=True):
+                found.append(model(patches_of(model, batch), everything(model.grid, batch)))
+        torch.testing.assert_close(found[1], found[0], rtol=1e-4, atol=1e-4)
+        if is_training:
+            found[1].sum().backward()
+    assert not counters["graph_break"]
+    assert counters["stats"]["unique_graphs"] > 1
 
 
 def test_the_size_of_an_mvit_is_in_its_name() -> None:
