@@ -9,7 +9,7 @@ Shapes: B clips.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -96,7 +96,7 @@ class ClipDraws:
         return f"ClipDraws({len(self.seeds)} clips, {self._num_calls} calls)"
 
 
-@lru_cache(maxsize=64)
+@cache  # for good: a step that was recorded on a GPU reads this very memory
 def _steps_of(counts: tuple[int, ...], device: torch.device) -> tuple[Tensor, Tensor]:
     """What the sequence moves on by from call to call, and from number to number; made once, or it would wait."""
     calls = torch.arange(1, len(counts) + 1).repeat_interleave(torch.tensor(counts))

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def record_anywhere(work: Callable[[], Sequence[Tensor]]) -> Callable[[], Sequence[Tensor]]:
-    """Stand in for ``record_on_gpu``: work is done anew, and what it gives is written over what it gave at first."""
+    """Stand in for ``GpuRecorder``: work is done anew, and what it gives is written over what it gave at first."""
     work()  # the warm-up
     written = work()
     kept = [each.detach() for each in written]

@@ -81,4 +81,6 @@ def test_memory_of_a_gpu_is_its_peak_since_it_was_last_asked(monkeypatch: pytest
     device = torch.device("cuda")
     assert memory_used(device) == {"gpu_memory_gb": 3.5}
     assert memory_used(device) == {"gpu_memory_gb": 0.0}
+    monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda device: 5_000_000_000)
+    assert memory_used(device, of_graphs=True) == {"gpu_memory_gb": 5.0}  # what is replayed counts as nothing else
     assert memory_used(torch.device("cpu")) == {}

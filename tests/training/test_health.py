@@ -253,7 +253,7 @@ def spoilt_on_rank_1(*arguments):
     return function
 
 runs.pretraining_loss = spoilt_on_rank_1
-health.memory_used = lambda device: {"gpu_memory_gb": 1.0 + this_process()[0]}
+health.memory_used = lambda device, of_graphs: {"gpu_memory_gb": 1.0 + this_process()[0]}
 StepTimer.rates = lambda timer, world_size: {"clips_per_second": 8.0, "wait_share": 0.25 + 0.5 * this_process()[0]}
 spikes.MIN_LOSSES = 2
 is_sharded = sys.argv[3] == "true"

@@ -1,5 +1,6 @@
 """Recorded work: gradients and results are those of work done anew, in memory that stays the same."""
 
+import math
 from collections.abc import Callable
 
 import pytest
@@ -8,7 +9,7 @@ from graphs_made_up import record_anywhere, record_never
 from torch import Tensor, nn
 
 from everest.errors import ConfigError
-from everest.training.recording import Recording
+from everest.training.recording import Recording, _expect_alike
 
 
 def work_of(layer: nn.Linear) -> Callable[[Tensor, Tensor], Tensor]:
@@ -49,6 +50,8 @@ def test_each_shape_is_recorded_once() -> None:
 
     def record(work):
         seen.append(0)
+        work()
+        assert all(parameter.grad is None for parameter in layer.parameters())  # kept by nobody but what is recorded
         return record_anywhere(work)
 
     work = work_of(layer)
@@ -77,3 +80,40 @@ def test_what_cannot_be_recorded_says_so() -> None:
     work = work_of(layer)
     with pytest.raises(ConfigError, match=r"cannot be recorded \(CUDA error.*use run.cuda_graphs=false"):
         Recording(layer.parameters(), record_never)(work, (torch.randn(5, 3), torch.randn(5, 2)))
+
+
+def test_of_several_errors_the_first_is_the_reason() -> None:
+    """PyTorch ends a recording that failed, which fails as well."""
+
+    def record(work):
+        del work
+        try:
+            raise RuntimeError("operation not permitted: .item()")
+        finally:
+            raise RuntimeError("capture_end: invalidated")
+
+    layer = nn.Linear(3, 2)
+    with pytest.raises(ConfigError, match=r"cannot be recorded \(operation not permitted: \.item\(\)\)"):
+        Recording(layer.parameters(), record)(work_of(layer), (torch.randn(5, 3), torch.randn(5, 2)))
+
+
+def test_memory_that_does_not_suffice_is_no_matter_of_recording() -> None:
+    def record(work):
+        del work
+        try:
+            raise torch.OutOfMemoryError("out of memory")
+        finally:
+            raise RuntimeError("capture_end: invalidated")
+
+    layer = nn.Linear(3, 2)
+    with pytest.raises(torch.OutOfMemoryError):
+        Recording(layer.parameters(), record)(work_of(layer), (torch.randn(5, 3), torch.randn(5, 2)))
+
+
+def test_a_first_replay_is_compared_with_the_work() -> None:
+    expected = [2.0, 0.5, 1e-4]  # a result, and lengths of gradients
+    _expect_alike([2.01, 0.51, 3e-4], expected)  # the last is nothing beside the other gradient
+    _expect_alike([2.0, 7.0, 1e-4], [2.0, math.inf, 1e-4])  # a step that is skipped says nothing
+    for wrong in ([2.2, 0.5, 1e-4], [2.0, 0.0, 1e-4], [2.0, 1.0, 1e-4], [2.0, 0.5, 0.5], [math.nan, 0.5, 1e-4]):
+        with pytest.raises(RuntimeError, match="differs from what was computed: "):
+            _expect_alike(wrong, expected)

@@ -213,12 +213,28 @@ def test_a_recorded_run_learns_the_same(data: Manifest, tmp_path: Path, monkeypa
         torch.testing.assert_close(weights[1][name], tensor, rtol=0, atol=0)
 
 
-def test_recording_is_refused_where_it_cannot_be(data: Manifest, tmp_path: Path) -> None:
+@pytest.mark.gpu
+def test_a_recorded_run_on_a_gpu_learns_the_same(data: Manifest, tmp_path: Path) -> None:
+    settings = ["optim.epochs=4", "optim.ema_decay=0.9", "run.device=cuda", "run.precision=float32"]
+    plain = run_pretraining(pretrain_config(*settings), data, tmp_path / "plain", say=quiet)
+    again = run_pretraining(pretrain_config(*settings, "run.cuda_graphs=true"), data, tmp_path / "again", say=quiet)
+    losses = [[line["loss"] for line in read_metrics(run.folder.metrics)] for run in (plain, again)]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+
+
+def test_recording_is_refused_where_it_cannot_be(
+    data: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(ConfigError, match="needs an NVIDIA GPU"):
         run_pretraining(pretrain_config("run.cuda_graphs=true"), data, tmp_path / "run", say=quiet)
     assert not (tmp_path / "run").exists()
-    with pytest.raises(ConfigError, match=r"selection\.method=adaptive.*use run\.cuda_graphs=false"):
-        pretrain_config("run.cuda_graphs=true", "selection.method=adaptive")
+    monkeypatch.setattr(loop, "RecordedPass", partial(RecordedPass, record=record_anywhere))
+    settings = ("run.cuda_graphs=true", "data.batch_size=1", "optim.global_batch_size=2")
+    with pytest.raises(ConfigError, match=r"in one pass, given: 2\. Raise data\.batch_size"):
+        run_pretraining(pretrain_config(*settings), data, tmp_path / "run", say=quiet)
+    for setting in ("selection.method=adaptive", "selection.camera=moving", "run.activation_checkpointing=true"):
+        with pytest.raises(ConfigError, match=rf"run\.cuda_graphs=true replays.*{setting}.*use run\.cuda_graphs=false"):
+            pretrain_config("run.cuda_graphs=true", setting)
     with pytest.raises(ConfigError, match=r"objective\.name=mme takes more"):
         pretrain_config("run.cuda_graphs=true", "objective.name=mme", "augment.rand_augment_ops=0")
 

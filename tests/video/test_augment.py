@@ -181,6 +181,8 @@ def test_the_device_does_what_the_workers_do(name: str) -> None:
     for clip, change, changed in zip(clips, changes, out, strict=True):
         difference = (changed.int() - change_clip(clip, change).int()).abs()
         assert float((difference > 0).float().mean()) < 0.05  # a last bit that later operations may stretch
+    with torch.autocast("cpu", dtype=torch.bfloat16):  # where a training step may be
+        assert torch.equal(change_clips_on_device(clips, changes), out)
     assert change_clips_on_device(clips, ()) is clips
     assert change_clips_on_device(clips, [ClipChanges()] * 2) is clips
     with pytest.raises(ValueError, match="shorter"):

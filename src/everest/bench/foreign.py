@@ -72,7 +72,7 @@ def transformers_loss(model: nn.Module, info: CheckpointInfo) -> Callable[[Batch
         clips = normalize(batch.frames.to(generator.device, non_blocking=True), info.mean, info.std)
         clips = clips.transpose(1, 2)  # [B, T, C, H, W]
         if info.task == "finetune":
-            return model(clips, labels=batch.labels.to(generator.device)).loss  # type: ignore[no-any-return]
+            return model(clips, labels=batch.labels.to(generator.device, non_blocking=True)).loss  # type: ignore[no-any-return]
         chosen = select_tokens(info.selection, "pretrain", grid, len(clips), generator=generator, device=clips.device)
         masked = torch.zeros(len(clips), grid.num_tokens, dtype=torch.bool, device=clips.device)
         return model(clips, bool_masked_pos=masked.scatter_(1, chosen.target, True)).loss  # type: ignore[no-any-return]

@@ -33,6 +33,7 @@ from everest.datasets import Batch
 from everest.draws import ClipDraws, seed_of_step, seeds_of_clips
 from everest.errors import ConfigError
 from everest.models import Classifier, MaskedModel, build_classifier, build_masked_model, grid_of, select_input
+from everest.models.constants import constant
 from everest.models.dropping import drawing, find_dropping
 from everest.tokens import count_tokens
 from everest.training.blocks import prepare_blocks
@@ -164,10 +165,13 @@ def build_step(
             f"the {peer} peer runs as it is: measure it without compile, activation checkpointing and CUDA graphs "
             f"(of peers, {TRANSFORMERS} can be compiled)"
         )
-    if cuda_graphs and (info.selection.method in VARYING or info.objective.name != "pixels"):
+    if cuda_graphs and (
+        info.selection.method in VARYING or info.objective.name != "pixels" or activation_checkpointing
+    ):
         raise ConfigError(
-            f"CUDA graphs replay steps of as many tokens that predict pixels or classes, not {info.selection.method} "
-            f"with {info.objective.name}"
+            "CUDA graphs replay steps of as many tokens that predict pixels or classes and keep what they compute, "
+            f"not {info.selection.method} with {info.objective.name}"
+            + (" and activation checkpointing" if activation_checkpointing else "")
         )
     place = find_device(device)
     dtype = choose_dtype(precision, place)
@@ -367,12 +371,13 @@ def _plain_loss(model: nn.Module, info: CheckpointInfo) -> Callable[[Batch, torc
     """The same for the plain peer."""
 
     def loss(batch: Batch, generator: torch.Generator) -> Tensor:
-        clips = normalize(batch.frames.to(generator.device), info.mean, info.std)
+        # As ours, it waits for no copy.
+        clips = normalize(batch.frames.to(generator.device, non_blocking=True), info.mean, info.std)
         values, selection = model(clips, plain_choice(info, generator))
         if info.task == "finetune":
-            labels = batch.labels.to(generator.device)
+            labels = batch.labels.to(generator.device, non_blocking=True)
             return F.cross_entropy(values.float(), labels, label_smoothing=LABEL_SMOOTHING)
-        mean, std = (torch.tensor(numbers, device=clips.device) for numbers in (info.mean, info.std))
+        mean, std = (constant(numbers, clips.device) for numbers in (info.mean, info.std))
         return F.mse_loss(values.float(), plain_targets(clips, selection, mean, std))
 
     return loss

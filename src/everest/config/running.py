@@ -154,8 +154,10 @@ class RunConfig(Config):
         device: ``auto`` takes an accelerator where there is one.
         precision: ``auto`` takes bfloat16 on accelerators that have it and float32 elsewhere.
         compile: Use torch.compile for the blocks of encoder and decoder.
-        cuda_graphs: Record forward and backward pass once as a CUDA graph and replay it: on one GPU, with a step in one
-            pass and as many tokens of every clip. No GPU was at hand: it has been tested without one only.
+        cuda_graphs: Record forward and backward pass as a CUDA graph, once for each shape and type of a batch, and
+            replay it: on one GPU, with a step in one pass, as many tokens of every clip and a camera that stands still,
+            and pixels or classes as what is predicted. The memory of a pass is then held all the time. No GPU was at
+            hand: it has been tested without one only.
         activation_checkpointing: Keep only what enters each block for the backward pass, and compute the rest again:
             less memory for more time, and nothing else changes.
         save_every_epochs: Epochs from one checkpoint to the next; the last is always saved.

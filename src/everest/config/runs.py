@@ -24,6 +24,28 @@ def _arch_problems(config: "TrainConfig | CheckpointInfo") -> list[str]:
     return problems
 
 
+def _graph_problems(config: "TrainConfig") -> list[str]:
+    """Say what cannot be recorded as a CUDA graph."""
+    if not config.run.cuda_graphs:
+        return []
+    reasons = {
+        f"as many tokens of every clip, but selection.method={config.selection.method} keeps another number of each": (
+            config.selection.method in VARYING
+        ),
+        "as many operations for every clip, but with selection.camera=moving clips decide": (
+            config.selection.camera == "moving"
+        ),
+        "what a pass keeps, but run.activation_checkpointing=true keeps little and computes it again": (
+            config.run.activation_checkpointing
+        ),
+    }
+    return [
+        f"run.cuda_graphs=true replays {reason}: use run.cuda_graphs=false"
+        for reason, is_so in reasons.items()
+        if is_so
+    ]
+
+
 class TrainConfig(Config):
     """What pre-training and fine-tuning have in common."""
 
@@ -60,12 +82,7 @@ class TrainConfig(Config):
                 f"run.compile=true compiles for one number of tokens, but selection.method={self.selection.method} "
                 "keeps another of every clip: use run.compile=false"
             )
-        if self.run.cuda_graphs and self.selection.method in VARYING:
-            problems.append(
-                f"run.cuda_graphs=true replays a step of as many tokens, but selection.method={self.selection.method} "
-                "keeps another number of every clip: use run.cuda_graphs=false"
-            )
-        problems += _arch_problems(self)
+        problems += [*_graph_problems(self), *_arch_problems(self)]
         if problems:
             raise ValueError("; ".join(problems))
         return self

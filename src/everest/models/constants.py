@@ -4,7 +4,7 @@ A copy of a few numbers to a GPU makes the program wait until all that was asked
 step. So there they are copied once and kept.
 """
 
-from functools import lru_cache
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ def constant(numbers: Numbers, device: torch.device) -> Tensor:
     return _kept(numbers, device) if device.type == "cuda" else torch.tensor(numbers)
 
 
-@lru_cache(maxsize=64)
+@cache  # for good: a step that was recorded on a GPU reads this very memory
 def _kept(numbers: Numbers, device: torch.device) -> Tensor:
     with torch.inference_mode(mode=False):  # or who asks first under it would spoil it for training
         return torch.tensor(numbers, device=device)

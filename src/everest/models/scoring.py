@@ -9,7 +9,7 @@ Shapes: B clips, N tokens, P pixels of a tubelet, C channels, D width, t time sl
 
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import lru_cache
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from everest.config import SCORINGS_OF, Camera, Distance, Scoring, SelectionConfig
 from everest.errors import SelectionError
+from everest.models.constants import constant
 from everest.models.embedding import PatchEmbed
 from everest.models.tubelets import Tubelets
 from everest.tokens import TokenGrid, patchify, rero_scores, token_changes, unpatchify
@@ -139,7 +140,7 @@ def _linear_changes(
 def _pixel_changes(patches: Tensor | Tubelets, grid: TokenGrid, order: int, camera: Camera) -> Tensor:
     """Lengths of the changes of each channel, on the scale of normalised pixels: [B, N, P] to [B, t - 1, L, C]."""
     lengths = _joined([_lengths(part, order) for part in _changes(patches, grid, torch.float32, camera)])
-    return lengths * _scale(patches).to(patches.device, non_blocking=True) if isinstance(patches, Tubelets) else lengths
+    return lengths * _scale(patches) if isinstance(patches, Tubelets) else lengths
 
 
 def _changes(patches: Tensor | Tubelets, grid: TokenGrid, dtype: torch.dtype, camera: Camera) -> Iterator[Tensor]:
@@ -163,11 +164,14 @@ def _byte_changes(patches: Tubelets, grid: TokenGrid, dtype: torch.dtype) -> Ite
 
 def _followed_changes(patches: Tensor | Tubelets, grid: TokenGrid, dtype: torch.dtype) -> Iterator[Tensor]:
     """The same beside those that a moving camera makes; where it stands still, to the bit."""
-    pixels, scale = (patches.pixels, _scale(patches)) if isinstance(patches, Tubelets) else (patches, torch.ones(3))
+    if isinstance(patches, Tubelets):
+        pixels, scale = patches.pixels, _scale(patches)
+    else:
+        pixels, scale = patches, constant((1.0,) * 3, patches.device)
     later = replace(grid, num_slots=grid.num_slots - 1) if grid.num_slots > 1 else grid
     num_together = max(1, _NUM_CACHED // pixels[0].numel()) if patches.device.type == "cpu" else _MAX_FOLLOWED
     for part in torch.split(pixels, num_together):
-        changes = changes_beside_camera(unpatchify(part, grid).float(), grid.tubelet_size, scale.to(part.device))
+        changes = changes_beside_camera(unpatchify(part, grid).float(), grid.tubelet_size, scale)
         yield (
             patchify(changes, later).reshape(len(part), -1, grid.tokens_per_slot, grid.num_pixels).to(dtype)
         )  # [b, t - 1, L, P]
@@ -179,7 +183,7 @@ def _joined(parts: list[Tensor]) -> Tensor:
 
 def _scale(patches: Tubelets) -> Tensor:
     """What makes differences of bytes those of normalised pixels, shape [C]."""
-    return torch.tensor([1 / (255 * s) for s in patches.std])
+    return constant(tuple(1 / (255 * s) for s in patches.std), patches.device)
 
 
 def _lengths(changes: Tensor, order: int) -> Tensor:
@@ -189,7 +193,7 @@ def _lengths(changes: Tensor, order: int) -> Tensor:
     return lengths
 
 
-@lru_cache(maxsize=8)
+@cache  # for good: a step that was recorded on a GPU reads this very memory
 def _directions(width: int, device: torch.device) -> Tensor:
     """Fixed orthogonal directions that keep lengths on average, shape [k, D]."""
     num = min(NUM_PROJECTIONS, width)

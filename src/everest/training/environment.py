@@ -60,14 +60,18 @@ def package_versions() -> dict[str, str | None]:
     return {name: distribution_version(distribution) for name, distribution in _PACKAGES.items()}
 
 
-def memory_used(device: torch.device) -> dict[str, float]:
+def memory_used(device: torch.device, *, of_graphs: bool = False) -> dict[str, float]:
     """Give the highest memory of a GPU since this was last asked, as ``gpu_memory_gb`` (10^9 bytes); else nothing.
 
     What PyTorch has handed out, without what it keeps for the next request. Asking waits for nothing.
+
+    Args:
+        device: Of the run.
+        of_graphs: Steps are replayed, and what they use is not handed out: with what PyTorch keeps.
     """
     if device.type != "cuda":
         return {}
-    peak_bytes = torch.cuda.max_memory_allocated(device)
+    peak_bytes = torch.cuda.max_memory_reserved(device) if of_graphs else torch.cuda.max_memory_allocated(device)
     torch.cuda.reset_peak_memory_stats(device)
     return {"gpu_memory_gb": peak_bytes / 1e9}
 

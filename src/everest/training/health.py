@@ -61,6 +61,7 @@ class Health:
         model: The plain network.
         optimizer: Makes the steps.
         ema: Averaged weights.
+        replays: Whether steps are replayed from CUDA graphs.
     """
 
     def __init__(
@@ -73,9 +74,10 @@ class Health:
         model: nn.Module,
         optimizer: Optimizer,
         ema: Ema | None,
+        replays: bool = False,
     ) -> None:
         self._engine, self._folder, self._loader, self._skipped = engine, folder, loader, skipped
-        self._model, self._ema = model, ema
+        self._model, self._ema, self._replays = model, ema, replays
         self._optimizer: Any = optimizer
         self._heart = Heart(folder.path, engine.rank)
         self._spikes = SpikeDetector()
@@ -195,7 +197,8 @@ class Health:
         """
         self.settle()
         worst, self._worst = self._worst, None
-        shared = {"wait_share": wait_share} | memory_used(self._engine.device)  # of the same names everywhere
+        memory = memory_used(self._engine.device, of_graphs=self._replays)
+        shared = {"wait_share": wait_share} | memory  # of the same names everywhere
         own = [*([0.0] * 4 if worst is None else worst[0].to_numbers()), *shared.values()]
         found = gather_rows(torch.tensor([own], dtype=torch.float64)).tolist()  # of each process, 5 or 6 numbers
         largest = [max(column) for column in list(zip(*found, strict=True))[4:]]

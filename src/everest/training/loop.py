@@ -106,7 +106,14 @@ class Trainer:
         self._data_digest, self._on_save, self._write_weights, self._tell = data_digest, on_save, write_weights, tell
         skipped = SkippedSteps(config, engine, folder, loader, write_weights=self._write_current, tell=tell)
         self._health = Health(
-            engine, folder, loader, skipped, model=self.model, optimizer=self._optimizer, ema=self.ema
+            engine,
+            folder,
+            loader,
+            skipped,
+            model=self.model,
+            optimizer=self._optimizer,
+            ema=self.ema,
+            replays=config.run.cuda_graphs,
         )
         self._boundary = Boundary(config.run, engine.rank, engine.world_size)
         self._on_epoch: EpochHook | None = None
@@ -181,13 +188,13 @@ class Trainer:
                 logged. When a run was stopped before they were, it is called again for that epoch.
 
         Raises:
+            ConfigError: A step cannot be recorded, where that is asked for.
             RunError: Loss or gradient are not finite in too many steps in a row, another process is gone, or the
                 folder cannot be written to; what was saved stays intact.
             RunInterruptedError: A process was asked to stop; the state is saved.
             DataError: Too many videos cannot be read.
         """
-        kind = RecordedPass if self.config.run.cuda_graphs else PlainPass
-        one_pass = kind(self.engine, self._wrapped, loss_function)
+        one_pass = self._make_pass(loss_function)
         first_epoch, first_step = divmod(self.step, self.loader.num_steps)
         self._on_epoch = on_epoch
         run = self.config.run
@@ -207,6 +214,12 @@ class Trainer:
                 self._run_epoch(one_pass, batches, log, progress)
                 self.loader.hear(gather_values(self.loader.failed))
                 self._evaluate(epoch + 1, log)
+
+    def _make_pass(self, loss_function: LossFunction) -> Pass:
+        if not self.config.run.cuda_graphs:
+            return PlainPass(self.engine, self._wrapped, loss_function)
+        num_passes = self.loader.plan.accumulation_steps
+        return RecordedPass(self.engine, self._wrapped, loss_function, num_passes=num_passes)
 
     @contextmanager
     def watched(self) -> Iterator[None]:

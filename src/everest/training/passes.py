@@ -16,7 +16,7 @@ from everest.errors import ConfigError
 from everest.models.dropping import drawing, find_dropping
 from everest.training.engine import Engine
 from everest.training.health import spoilt
-from everest.training.recording import Record, Recording, record_on_gpu
+from everest.training.recording import GpuRecorder, Record, Recording
 
 
 class BatchLoss(NamedTuple):
@@ -97,33 +97,43 @@ class RecordedPass:
         engine: Of the run, on one GPU.
         wrapped: The network as it is called.
         loss_function: Its second part is recorded.
-        record: What records.
+        num_passes: Of a step.
+        record: What records; None: a GPU.
 
     Raises:
-        ConfigError: Not on an NVIDIA GPU, several processes, or a loss that is not in two parts.
+        ConfigError: Not on an NVIDIA GPU, several processes, several passes, or a loss that is not in two parts.
     """
 
     def __init__(
-        self, engine: Engine, wrapped: nn.Module, loss_function: LossFunction, record: Record = record_on_gpu
+        self,
+        engine: Engine,
+        wrapped: nn.Module,
+        loss_function: LossFunction,
+        *,
+        num_passes: int = 1,
+        record: Record | None = None,
     ) -> None:
-        if record is record_on_gpu and engine.device.type != "cuda":
+        if record is None and engine.device.type != "cuda":
             raise ConfigError(f"run.cuda_graphs=true needs an NVIDIA GPU, this run is on {engine.device.type}")
         if engine.world_size > 1 or not isinstance(loss_function, StepLoss):
             raise ConfigError("run.cuda_graphs=true is for one process and a loss in two parts: use false")
+        if num_passes > 1:
+            raise ConfigError(
+                f"run.cuda_graphs=true takes a step in one pass, given: {num_passes}. Raise data.batch_size to "
+                "optim.global_batch_size, or use run.cuda_graphs=false"
+            )
         self._engine, self._wrapped, self._loss = engine, wrapped, loss_function
         self._dropping = find_dropping(wrapped)
-        self._recording = Recording(wrapped.parameters(), record)
+        self._recording = Recording(wrapped.parameters(), record or GpuRecorder(engine.device))
         self._tokens_per_clip = 0.0
 
     def __call__(self, batch: Batch, draws: ClipDraws, *, num_passes: int, sync: bool) -> BatchLoss:
         """See :class:`Pass`; it is the only one of its step.
 
         Raises:
-            ConfigError: It cannot be recorded, or is one of several.
+            ConfigError: It cannot be recorded.
         """
-        if num_passes > 1:
-            raise ConfigError(f"run.cuda_graphs=true takes a step in one pass, given: {num_passes}; raise batch_size")
-        del sync
+        del num_passes, sync
 
         def work(seeds: Tensor, *inputs: Tensor) -> Tensor:
             again = ClipDraws(seeds, device=seeds.device)

@@ -151,7 +151,8 @@ def change_clips_on_device(clips: Tensor, changes: Sequence[ClipChanges]) -> Ten
     if not any(change.operations or change.erased for change in changes):
         return clips
     pairs = zip(clips, changes, strict=True)
-    return torch.stack([change_clip(clip, change, apply_operation_on_device) for clip, change in pairs])
+    with torch.autocast(clips.device.type, enabled=False):  # sums of pixels are whole numbers, too large for bfloat16
+        return torch.stack([change_clip(clip, change, apply_operation_on_device) for clip, change in pairs])
 
 
 def center_box(H: int, W: int, aspect: float) -> tuple[int, int, int, int]:
