@@ -57,6 +57,10 @@ def test_all_that_it_is_used_for_is_timed_and_each_part_alone(monkeypatch: pytes
     table = format_inference(values)
     assert "4 videos, 2 views each, 3 at a time, float32" in table
     assert table.splitlines()[3].split() == ["evaluate", "1.00", "4.0", "8.0", "0.50"]
+    coarse = bench_inference(model, info, BUNDLED, VIEWS, num_videos=1, rounds=1, num_workers=0, dtype=torch.bfloat16)
+    assert [row["of_both"] for row in coarse["rows"]] == [None, None, 0.5, 0.5, None]  # features are in float32
+    assert "bfloat16" in (told := format_inference(coarse))
+    assert "features in float32" in told
 
 
 def test_videos_are_spread_and_what_cannot_be_read_is_no_timing(tmp_path: Path) -> None:

@@ -134,6 +134,7 @@ def test_a_step_waits_for_clips_that_are_read_meanwhile(capsys: pytest.CaptureFi
     found = json.loads(capsys.readouterr().out)
     assert found["num_workers"] == 1
     assert found["stages"][0]["name"] == "waiting"
+    assert not found["operations"]  # what reading does in this process would be among them
     assert main([*words, "--profile", "--workers", "1"]) == 2
     assert main([*words, "--profile", "--data", "bundled", "--workers", "-2"]) == 2
     assert main([*words, "--workers", "1", "--data", "bundled"]) == 2

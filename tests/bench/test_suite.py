@@ -134,8 +134,8 @@ def test_a_step_in_a_new_process_is_the_same_one() -> None:
     options = {"size": "tiny", "task": "pretrain", "selection": "rero", "batch": 1, "device": "cpu"}
     with pytest.raises(ConfigError, match="invalid choice"):
         suite._apart(options | {"task": "nothing"}, 1, time.perf_counter() + 60)
-    with pytest.raises(ConfigError, match=r"cuda_graphs=true needs an NVIDIA GPU, this run is on cpu"):
-        suite._apart(options | {"cuda_graphs": True}, 1, time.perf_counter() + 60)
+    with pytest.raises(ConfigError, match=r"^run\.cuda_graphs=true needs an NVIDIA GPU, this run is on cpu"):
+        suite._apart(options | {"compile": False, "cuda_graphs": True}, 1, time.perf_counter() + 60)
 
 
 @pytest.mark.parametrize(
@@ -182,11 +182,13 @@ def test_the_largest_batch_that_was_measured_is_kept(error: Exception, monkeypat
 def test_the_largest_batch_is_told_as_it_is_and_compiled() -> None:
     found = {"size": "base", "task": "pretrain", "selection": "rero", "peer": None, "batch": 64}
     found |= {"seconds_per_step": 0.5, "seconds_in_a_row": None, "clips_per_second": 128.0, "peak_memory_gb": 9.0}
-    found |= {"share_of_matrix_rate": 0.25, "first_step_seconds": 30.0}
-    rows = [{"name": "largest", "values": found | {"compiled": found | {"seconds_in_a_row": 0.25}}}]
+    found |= {"share_of_matrix_rate": 0.25, "first_step_seconds": 30.0, "cuda_graphs": False}
+    replayed = {"name": "replayed", "values": found | {"cuda_graphs": True}}
+    rows = [{"name": "largest", "values": found | {"compiled": found | {"seconds_in_a_row": 0.25}}}, replayed]
     told = format_suite({"results": rows, "left_out": [], "hardware": {"name": "a chip"}}).splitlines()
     assert [line.split()[:2] for line in told[1:3]] == [["largest", "64"], ["largest,", "compiled"]]
     assert ("128.0" in told[1], "256.0" in told[2]) == (True, True)
+    assert (told[1].split()[4], told[3].split()[4]) == ("9.00", "9.00*")
 
 
 def test_numbers_are_checked(tmp_path: Path) -> None:

@@ -16,6 +16,8 @@ from torch import Tensor
 from everest.bench.hardware import describe_hardware, now
 from everest.config import CheckpointInfo, EvaluationConfig, num_sampled_frames
 from everest.datasets import Manifest, build_view_loader
+from everest.datasets.clips import Views
+from everest.datasets.workers import resolve_num_workers
 from everest.errors import ConfigError, DataError
 from everest.evaluation import align_labels, evaluate, evaluation_mode
 from everest.evaluation.views import OnProgress
@@ -24,7 +26,7 @@ from everest.inference.embedding import embed
 from everest.models import Classifier, classify_clips
 from everest.models.features import FeatureModel
 
-DECODING, COMPUTING = "decoding alone", "computing alone"
+DECODING, COMPUTING, FEATURES = "decoding alone", "computing alone", "embed"
 
 
 @dataclass(eq=False)
@@ -32,7 +34,7 @@ class _Bench:
     """What is used, and on what.
 
     Attributes:
-        views: All views of the videos, decoded: each [C, T, H, W].
+        decoded: All views of each video.
     """
 
     model: Classifier
@@ -42,7 +44,7 @@ class _Bench:
     device: torch.device
     dtype: torch.dtype
     num_workers: int
-    views: list[Tensor] = field(default_factory=list)
+    decoded: list[Views] = field(default_factory=list)
 
     def decode(self) -> None:
         """Read every view and keep it."""
@@ -54,11 +56,11 @@ class _Bench:
             num_workers=self.num_workers,
             pin_memory=self.device.type == "cuda",
         )
-        self.views = []
+        self.decoded = []
         for video in loader:
             if video.error is not None:
                 raise DataError(f"{self.data.records[video.record_index].path}: {video.error}; time what can be read")
-            self.views.extend(video.frames.unbind())
+            self.decoded.append(video)
 
     def compute(self) -> None:
         """Classify the views that are decoded, in batches as evaluation makes them."""
@@ -66,9 +68,17 @@ class _Bench:
             evaluation_mode(self.model),
             torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.dtype == torch.bfloat16),
         ):
-            for start in range(0, len(self.views), self.config.batch_size):
-                batch = [view.to(self.device) for view in self.views[start : start + self.config.batch_size]]
-                classify_clips(self.model, torch.stack(batch), self.info)
+            waiting: list[Tensor] = []  # each [C, T, H, W]
+            for video in self.decoded:
+                waiting.extend(video.to(self.device).unbind())
+                while len(waiting) >= self.config.batch_size:
+                    self._classify(waiting, self.config.batch_size)
+            if waiting:
+                self._classify(waiting, len(waiting))
+
+    def _classify(self, waiting: list[Tensor], num_views: int) -> None:
+        classify_clips(self.model, torch.stack(waiting[:num_views]), self.info)
+        del waiting[:num_views]
 
     def evaluate(self) -> None:
         """Measure the accuracy, as ``everest evaluate`` does."""
@@ -118,8 +128,9 @@ def bench_inference(
     Returns:
         Values that JSON can hold: ``rows``, each with ``name``, ``seconds`` (median of the rounds), ``all_seconds``,
         ``videos_per_second``, ``views_per_second`` and, of what decodes and computes, ``of_both``: its time over that
-        of both parts together, 1 where one waits for the other; ``num_videos``, ``num_views`` of each, ``batch_size``,
-        ``num_workers``, ``precision``, ``hardware``.
+        of both parts together, 1 where one waits for the other (None of features where the parts are not in float32,
+        in which features are always made); ``num_videos``, ``num_views`` of each, ``batch_size``,
+        ``num_workers`` that there were, ``precision``, ``hardware``.
 
     Raises:
         ConfigError: Nothing to time.
@@ -129,10 +140,11 @@ def bench_inference(
         raise ConfigError(f"give at least one video and one round, not {num_videos} and {rounds}")
     data = align_labels(_spread(manifest, num_videos), info.class_names)
     device = device or next(model.parameters()).device
+    num_workers = resolve_num_workers(num_workers)
     bench = _Bench(model.to(device), info, data, views, device, dtype, num_workers)
     todo: dict[str, Callable[[], None]] = {
         **{DECODING: bench.decode, COMPUTING: bench.compute},
-        **{"evaluate": bench.evaluate, "predict": bench.predict, "embed": bench.embed},
+        **{"evaluate": bench.evaluate, "predict": bench.predict, FEATURES: bench.embed},
     }
     found: dict[str, list[float]] = {name: [] for name in todo}
     for number in range(rounds + 1):
@@ -144,7 +156,7 @@ def bench_inference(
                 on_progress(number * len(todo) + place, (rounds + 1) * len(todo))
     num_views = views.num_segments * views.num_crops
     return {
-        "rows": _rows(found, len(data), num_views),
+        "rows": _rows(found, len(data), num_views, dtype),
         **{"num_videos": len(data), "num_views": num_views, "batch_size": views.batch_size},
         **{"num_workers": num_workers, "precision": str(dtype).removeprefix("torch.")},
         "hardware": describe_hardware(device),
@@ -162,7 +174,9 @@ def format_inference(values: dict[str, Any]) -> str:
     hardware = values["hardware"]
     lines.append(
         f"{values['num_videos']} videos, {values['num_views']} views each, {values['batch_size']} at a time, "
-        f"{values['precision']} on {hardware['name']}, {hardware['threads']} threads\n"
+        f"{values['precision']} on {hardware['name']}, {hardware['threads']} threads"
+        + ("" if values["precision"] == "float32" else "; features in float32")
+        + "\n"
         "of both: its time over that of both parts alone; 1 where one waits for the other"
     )
     return "\n".join(lines)
@@ -175,8 +189,9 @@ def _spread(manifest: Manifest, num_videos: int) -> Manifest:
     return replace(manifest, records=tuple(manifest.records[place] for place in places))
 
 
-def _rows(found: dict[str, list[float]], num_videos: int, num_views: int) -> list[dict[str, Any]]:
+def _rows(found: dict[str, list[float]], num_videos: int, num_views: int, dtype: torch.dtype) -> list[dict[str, Any]]:
     parts = median(found[DECODING]) + median(found[COMPUTING])
+    alone = {DECODING, COMPUTING} if dtype == torch.float32 else {DECODING, COMPUTING, FEATURES}
     rows = []
     for name, seconds in found.items():
         middle = median(seconds)
@@ -187,7 +202,7 @@ def _rows(found: dict[str, list[float]], num_videos: int, num_views: int) -> lis
                 "all_seconds": seconds,
                 "videos_per_second": num_videos / middle,
                 "views_per_second": num_videos * num_views / middle,
-                "of_both": None if name in {DECODING, COMPUTING} else middle / parts,
+                "of_both": None if name in alone else middle / parts,
             }
         )
     return rows

@@ -51,7 +51,9 @@ SHORTEST_FLOOR = 1e-5
 """Seconds; of what takes less at least, gaps say nothing: it is the time of asking for it that is seen."""
 
 
-def profile_step(step: TrainingStep, *, steps: int = 5, warmup: int | None = None) -> dict[str, Any]:
+def profile_step(
+    step: TrainingStep, *, steps: int = 5, warmup: int | None = None, is_fed: bool = False
+) -> dict[str, Any]:
     """Say where the time of a training step of ours goes.
 
     On a GPU the step is a little slower than :func:`~everest.bench.step.bench_step` finds it, because every mark waits
@@ -62,14 +64,15 @@ def profile_step(step: TrainingStep, *, steps: int = 5, warmup: int | None = Non
         step: From :func:`~everest.bench.tasks.build_step`, neither a peer nor compiled.
         steps: Steps that are timed.
         warmup: Steps before them; None: 1 on the CPU, 5 on a GPU.
+        is_fed: Every step takes another batch, which it may read itself: operations are not told apart then.
 
     Returns:
         Values that JSON can hold: ``stages``, each with ``name``, ``ms`` (median; of waiting for clips, which most
         steps may do without, the mean), ``share``, ``gflop``, ``gbytes``, ``floor_ms`` and ``gap`` (times the floor,
         where that is long enough to say something); their sums as ``total``; ``operations``, the same by what is
-        computed (:func:`~everest.bench.operations.time_operations`; on a CPU only, of further steps);
-        ``matrix_rate_gflops`` and ``copy_rate_gbytes`` of the same run, from which floors are computed; ``hardware``,
-        and what was asked for.
+        computed (:func:`~everest.bench.operations.time_operations`; on a CPU only, of further steps,
+        with clips that are there); ``matrix_rate_gflops`` and ``copy_rate_gbytes`` of the same run, from which floors
+        are computed; ``hardware``, and what was asked for.
 
     Raises:
         ConfigError: No steps are asked for, or the step is not ours.
@@ -93,7 +96,8 @@ def profile_step(step: TrainingStep, *, steps: int = 5, warmup: int | None = Non
     counted = (work.flop, work.num_bytes, work.floor_seconds)
     for values in counted:
         values.pop(WAITING, None)  # what reading in this process has counted is none of the step's
-    by_kind = time_operations(step.run, steps, rate * 1e9, speed * 1e9) if step.device.type == "cpu" else []
+    is_told = step.device.type == "cpu" and not is_fed
+    by_kind = time_operations(step.run, steps, rate * 1e9, speed * 1e9) if is_told else []
     stages = [_row(name, seconds[name], whole, [values.get(name, 0.0) for values in counted]) for name in names]
     return {
         **{"size": step.info.model.size, "task": step.info.task, "selection": step.info.selection.method},
@@ -133,7 +137,7 @@ def profile_with_data(
         step = build_step(info, batch, device=device, precision=precision, batches=batches)
         num_workers = resolve_num_workers(num_workers)
         warmup = default_warmup(step.device) + PREFETCH_FACTOR * num_workers  # what had been read before is used up
-        return {**profile_step(step, steps=steps, warmup=warmup), "num_workers": num_workers}
+        return {**profile_step(step, steps=steps, warmup=warmup, is_fed=True), "num_workers": num_workers}
 
 
 def format_profile(values: dict[str, Any]) -> str:

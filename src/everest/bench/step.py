@@ -135,7 +135,8 @@ def format_step(values: dict[str, Any]) -> str:
     tokens = values["tokens"]
     spread = f"quartiles {values['seconds_q1']:.3f} to {values['seconds_q3']:.3f}, {values['steps']} steps"
     in_a_row = values["seconds_in_a_row"]
-    where = "of the process" if values["device"] == "cpu" else "of tensors"
+    where = "held for the program" if values["cuda_graphs"] else "of tensors"
+    where = "of the process" if values["device"] == "cpu" else where
     kept = values["activations_gb"]
     return "\n".join(
         [

@@ -248,7 +248,8 @@ def _apart(options: dict[str, Any], steps: int, deadline: float) -> dict[str, An
     """The same in a new process: it finds what one before has compiled, and what others do there disturbs nothing."""
     words = []
     for name, value in options.items():
-        words += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
+        if value is not False:  # of what is turned on by its name, off is the default
+            words += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
     command = [sys.executable, "-m", "everest", "bench", "step", "--json", "--steps", str(steps), *words]
     seconds = max(MIN_SECONDS, deadline - time.perf_counter())
     try:
@@ -256,7 +257,8 @@ def _apart(options: dict[str, Any], steps: int, deadline: float) -> dict[str, An
     except subprocess.TimeoutExpired:
         raise ConfigError(f"it was not done in the {seconds:.0f} s that were left") from None
     if done.returncode:
-        raise ConfigError((done.stderr.strip().splitlines() or ["it ended without a word"])[-1])
+        last = (done.stderr.strip().splitlines() or ["it ended without a word"])[-1]
+        raise ConfigError(last.removeprefix("error: "))
     values: dict[str, Any] = json.loads(done.stdout)
     return values
 

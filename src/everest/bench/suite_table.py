@@ -7,7 +7,7 @@ from typing import Any
 def format_suite(values: dict[str, Any]) -> str:
     """Say the result of :func:`bench_suite` to people."""
     best = _best_of_ours(values)
-    lines = [f"{'':46}{'batch':>6}{'s/step':>9}{'clips/s':>9}{'GB':>7}{'of rate':>9}{'first s':>9}{'EVEREST':>9}"]
+    lines = [f"{'':46}{'batch':>6}{'s/step':>9}{'clips/s':>9}{'GB':>8}{'of rate':>9}{'first s':>9}{'EVEREST':>9}"]
     for row in values["results"]:
         if "problem" in row:
             lines.append(f"{row['name']:46}  not measured: {row['problem']}")
@@ -26,7 +26,10 @@ def format_suite(values: dict[str, Any]) -> str:
             lines.append(f"{row['name']:46}  {'; '.join(gains)}")
     if values["left_out"]:
         lines.append(f"no time was left for: {'; '.join(values['left_out'])}")
-    lines.append("first s: the first step, with what is compiled in it; EVEREST: times the fastest way of ours there")
+    lines.append(
+        "GB: of tensors, * what is held for the program; first s: the first step, with what is compiled in it; "
+        "EVEREST: times the fastest way of ours there"
+    )
     return "\n".join([*lines, values["hardware"]["name"]])
 
 
@@ -52,7 +55,8 @@ def _pace(found: dict[str, Any]) -> float:
 
 def _line_of(name: str, found: dict[str, Any], best: dict[tuple[str, str, int], float]) -> str:
     times = f"x{_pace(found) / best[_which(found)]:.2f}" if _which(found) in best else ""
+    memory = f"{found['peak_memory_gb']:.2f}{'*' if found['cuda_graphs'] else ''}"
     return (
         f"{name:46}{found['batch']:6}{_pace(found):9.4f}{found['batch'] / _pace(found):9.1f}"
-        f"{found['peak_memory_gb']:7.2f}{found['share_of_matrix_rate']:9.1%}{found['first_step_seconds']:9.1f}{times:>9}"
+        f"{memory:>8}{found['share_of_matrix_rate']:9.1%}{found['first_step_seconds']:9.1f}{times:>9}"
     )
