@@ -115,6 +115,18 @@ def test_bfloat16_is_tried_and_not_assumed(monkeypatch: pytest.MonkeyPatch) -> N
     assert doctor._multiplies_bfloat16("cpu") is False
 
 
+@pytest.mark.parametrize(("times", "is_advised"), [(2.4, True), (1.1, False), (0.02, False)])
+def test_bfloat16_is_advised_where_it_is_faster(
+    monkeypatch: pytest.MonkeyPatch, times: float, is_advised: bool
+) -> None:
+    rates = {torch.float32: 100.0, torch.bfloat16: 100.0 * times}
+    monkeypatch.setattr(doctor, "matrix_rate_gflops", lambda device, dtype, **_: rates[dtype])
+    finding = doctor.check_number_formats()
+    assert finding.ok is True
+    assert finding.detail == f"100 GFLOP/s in float32, {times:g} times that in bfloat16"
+    assert ("run.precision=bfloat16" in finding.advice) is is_advised
+
+
 @pytest.mark.parametrize("error", [VideoError("x.mp4: no such file"), ImportError("libavcodec is missing")])
 def test_a_decoder_that_fails_is_a_problem(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     def fail(*args: object) -> None:

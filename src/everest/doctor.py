@@ -19,6 +19,7 @@ from pathlib import Path
 
 import torch
 
+from everest.bench.hardware import matrix_rate_gflops
 from everest.errors import VideoError
 
 GIB = 1024**3
@@ -27,6 +28,10 @@ OLDEST_TORCH = (2, 11)
 NEWEST_TESTED_TORCH = (2, 13)
 MIN_DISK_GIB = 10.0
 MIN_SHARED_MEMORY_GIB = 1.0
+SMALL_MATRIX = 1024
+"""Rows and columns: its product takes no time, and no minute where bfloat16 is emulated."""
+WORTH_IT = 1.5
+"""Times as fast, from which another number format is advised."""
 
 _REINSTALL = "install PyAV from its wheel: pip install --force-reinstall --only-binary av av"
 _CLIP = "assets/falls/Fall/Subject3_Fall_20.mp4"
@@ -94,6 +99,7 @@ def diagnose(*, compile_seconds: float = 120.0) -> list[Finding]:
     return [
         *findings,
         check_processor(),
+        check_number_formats(),
         check_shared_memory(Path("/dev/shm")),  # noqa: S108 - it is looked at, nothing is written there
         check_disk(Path.cwd()),
         check_tensorboard(),
@@ -249,6 +255,20 @@ def check_processor() -> Finding:
     if threads > cores:
         return Finding("processor", False, detail, f"set OMP_NUM_THREADS={cores}: more threads than cores are slow")
     return Finding("processor", True, detail)
+
+
+def check_number_formats() -> Finding:
+    """Measure what the processor gains in bfloat16, which ``run.precision=auto`` leaves to accelerators."""
+    cpu = torch.device("cpu")
+    exact, coarse = (
+        matrix_rate_gflops(cpu, dtype, repeats=3, size=SMALL_MATRIX) for dtype in (torch.float32, torch.bfloat16)
+    )
+    detail = f"{exact:.0f} GFLOP/s in float32, {coarse / exact:.2g} times that in bfloat16"
+    if coarse < WORTH_IT * exact:
+        return Finding("CPU arithmetic", True, detail)
+    return Finding(
+        "CPU arithmetic", True, detail, "to train on it, set run.precision=bfloat16: auto keeps float32 there"
+    )
 
 
 def check_shared_memory(path: Path) -> Finding:

@@ -5,8 +5,10 @@ import json
 import pytest
 import torch
 
-from everest.bench import levers
-from everest.bench.levers import LEVERS, Lever, bench_levers, bytes_to_the_device, format_levers
+from everest.bench import lever_list, levers
+from everest.bench.described import describe_task
+from everest.bench.lever_list import FOR_A_GPU, LEVERS, Lever, changed_on_the_device, fused_optimizer
+from everest.bench.levers import bench_levers, format_levers
 from everest.cli import main
 from everest.errors import ConfigError
 from everest.training.optim import build_optimizer
@@ -31,7 +33,8 @@ def test_each_gives_the_same_as_the_usual_way(task: str, precision: str) -> None
     json.dumps(values)
     rows = values["levers"]
     assert len({row["name"] for row in rows}) == len(rows)
-    assert len(rows) == len(LEVERS) - (1 if task == "pretrain" else 2)  # nothing is copied to another device
+    left_out = len(FOR_A_GPU) + (task == "finetune") + (precision == "float32")  # targets, a stream in another format
+    assert len(rows) == len(LEVERS) - left_out
     assert done[-1] == (len(rows), len(rows))
     assert all(row["same"] for row in rows), format_levers(values)
     assert all(row["gain"] == pytest.approx(row["usual_ms"] / row["ms"]) for row in rows)
@@ -56,23 +59,33 @@ def test_a_group_that_is_left_out_is_seen(monkeypatch: pytest.MonkeyPatch) -> No
         built.param_groups[-1]["params"].pop()
         return built
 
-    monkeypatch.setattr(levers, "LEVERS", (levers.fused_optimizer,))
+    monkeypatch.setattr(levers, "LEVERS", (fused_optimizer,))
     assert all(row["same"] for row in bench_levers(size="tiny", batch=1, device="cpu", rounds=1, **SHAPE)["levers"])
     ways = [build_optimizer, without_the_last]  # of the usual groups, then of ours
 
     def in_turn(model: torch.nn.Module, *given: object) -> torch.optim.Optimizer:
         return ways.pop(0)(model, *given)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(levers, "build_optimizer", in_turn)
+    monkeypatch.setattr(lever_list, "build_optimizer", in_turn)
     (row,) = bench_levers(size="tiny", batch=1, device="cpu", rounds=1, **SHAPE)["levers"]
     assert not row["same"]
 
 
+def test_augmenting_on_the_device_does_what_a_worker_does() -> None:
+    info = describe_task("tiny", "pretrain", "rero", **SHAPE)
+    place = levers._place(info, 3, "cpu", "float32", seed=0)
+    lever = changed_on_the_device(place)
+    clips = place.clips.float().mean(dim=(1, 3, 4))
+    assert not torch.allclose(lever.shown(lever.ours()), clips, rtol=0.01)  # something is changed
+    row = levers._measure(lever, place, 1)
+    assert row["name"].startswith("3 clips")
+    assert row["same"], row
+
+
 @pytest.mark.gpu
 def test_on_a_gpu_copying_is_a_lever() -> None:
-    values = bench_levers(size="tiny", batch=2, device="cuda", rounds=1, **SHAPE)
+    values = bench_levers(size="tiny", batch=2, device="cuda", precision="bfloat16", rounds=1, **SHAPE)
     assert len(values["levers"]) == len(LEVERS)
-    assert LEVERS[-1] is bytes_to_the_device
     assert all(row["same"] for row in values["levers"]), format_levers(values)
 
 

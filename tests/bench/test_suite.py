@@ -13,6 +13,7 @@ from everest.bench import suite
 from everest.bench.scores import bench_scores
 from everest.bench.suite import bench_suite, plan_suite
 from everest.bench.suite_table import format_suite
+from everest.datasets import load_data
 from everest.errors import ConfigError
 
 
@@ -39,7 +40,13 @@ def test_what_is_worth_most_comes_first() -> None:
     assert {"base finetune, VideoMAE, transformers", "base finetune, random at equal count"} <= set(names)
     assert not any(name.startswith("small finetune") for name in names)
     kinds = {measurement.kind for measurement in plan}
-    assert {"step", "apart", "largest", "profile", "waits", "levers", "scores"} == kinds
+    assert {"step", "apart", "footage", "largest", "profile", "waits", "levers", "scores"} == kinds
+    footage = [measurement.name for measurement in plan if measurement.kind == "footage"]
+    assert footage == [
+        f"base {task}, {name}, real clips"
+        for task in ("pretrain", "finetune")
+        for name in ("EVEREST", "EVEREST, adaptive", "run-length selection (RLT)")
+    ]
     apart = {measurement.name for measurement in plan if measurement.kind == "apart"}
     assert apart == {
         *("base pretrain, mine:step", "base finetune, mine:step"),
@@ -59,6 +66,7 @@ def test_all_is_measured_and_written(tmp_path: Path, monkeypatch: pytest.MonkeyP
         "tiny pretrain, EVEREST",
         *(f"tiny pretrain, EVEREST, {what}" for what in ("parts", "where it waits", "largest batch")),
         *("tiny pretrain, VideoMAE, plain peer", "tiny pretrain, levers"),
+        "tiny finetune, run-length selection (RLT), real clips",
     )
     plan = [measurement for measurement in plan_suite(("tiny",), 1) if measurement.name in (*wanted, "scores")]
     monkeypatch.setattr(suite, "plan_suite", lambda *_: plan)
@@ -71,6 +79,8 @@ def test_all_is_measured_and_written(tmp_path: Path, monkeypatch: pytest.MonkeyP
     by_name = {row["name"]: row for row in values["results"]}
     assert "on a GPU only" in by_name["tiny pretrain, EVEREST, largest batch"]["problem"]
     assert by_name["tiny pretrain, EVEREST"]["values"]["seconds_per_step"] > 0
+    real = by_name["tiny finetune, run-length selection (RLT), real clips"]["values"]
+    assert real["manifest_digest"] == load_data("bundled").digest
     assert by_name["tiny pretrain, EVEREST, parts"]["values"]["stages"]
     assert by_name["scores"]["values"]["num_clips"] == 2
     assert by_name["tiny pretrain, EVEREST, where it waits"]["values"] == {"waits": []}

@@ -84,3 +84,20 @@ def test_memory_of_a_gpu_is_its_peak_since_it_was_last_asked(monkeypatch: pytest
     monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda device: 5_000_000_000)
     assert memory_used(device, of_graphs=True) == {"gpu_memory_gb": 5.0}  # what is replayed counts as nothing else
     assert memory_used(torch.device("cpu")) == {}
+
+
+@pytest.mark.parametrize(
+    ("line", "works"),
+    [
+        ("flags\t\t: fpu avx512f avx512_bf16 avx512_vnni", True),
+        ("flags\t\t: fpu amx_bf16", True),
+        ("Features\t: fp asimd bf16", True),
+        ("flags\t\t: fpu avx512f", False),
+        ("nothing is told", False),
+    ],
+)
+def test_bfloat16_of_a_processor_is_one_of_its_features(
+    monkeypatch: pytest.MonkeyPatch, line: str, works: bool
+) -> None:
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: f"processor\t: 0\n{line}\n")
+    assert environment.multiplies_bfloat16() is works

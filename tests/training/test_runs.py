@@ -213,6 +213,19 @@ def test_a_recorded_run_learns_the_same(data: Manifest, tmp_path: Path, monkeypa
         torch.testing.assert_close(weights[1][name], tensor, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize(
+    ("precision", "works", "is_said"), [("auto", True, True), ("float32", True, False), ("auto", False, False)]
+)
+def test_a_processor_that_has_bfloat16_is_named(
+    data: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str, works: bool, is_said: bool
+) -> None:
+    monkeypatch.setattr(loop, "multiplies_bfloat16", lambda: works)
+    said: list[str] = []
+    config = pretrain_config("optim.epochs=1", "run.device=cpu", f"run.precision={precision}")
+    run_pretraining(config, data, tmp_path / "run", say=said.append)
+    assert any("try run.precision=bfloat16" in line for line in said) is is_said
+
+
 @pytest.mark.gpu
 def test_a_recorded_run_on_a_gpu_learns_the_same(data: Manifest, tmp_path: Path) -> None:
     settings = ["optim.epochs=4", "optim.ema_decay=0.9", "run.device=cuda", "run.precision=float32"]

@@ -45,18 +45,19 @@ def now(device: torch.device) -> float:
     return time.perf_counter()
 
 
-def matrix_rate_gflops(device: torch.device, dtype: torch.dtype, *, repeats: int = 5) -> float:
+def matrix_rate_gflops(device: torch.device, dtype: torch.dtype, *, repeats: int = 5, size: int | None = None) -> float:
     """Measure how fast a large square matrix product runs: the pace that no step can beat.
 
     Args:
         device: Where.
         dtype: Of the matrices.
         repeats: Products that are timed; the median counts.
+        size: Rows and columns; None: as many as fill the device.
 
     Returns:
         10^9 floating-point operations per second, two for each multiply-add.
     """
-    n = GPU_MATRIX if device.type == "cuda" else CPU_MATRIX
+    n = size or (GPU_MATRIX if device.type == "cuda" else CPU_MATRIX)
     a, b = (torch.randn(n, n, device=device).to(dtype) for _ in range(2))
     out = torch.empty_like(a)
     seconds = []

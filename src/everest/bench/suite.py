@@ -29,7 +29,7 @@ from everest.bench.scores import bench_scores
 from everest.bench.step import bench_step
 from everest.bench.tasks import TrainingStep, build_step
 from everest.bench.waits import find_waits
-from everest.config import ModelSize, Task
+from everest.config import VARYING, ModelSize, Task
 from everest.datasets import load_data
 from everest.errors import ConfigError, EverestError, is_out_of_memory
 from everest.links import write_new
@@ -55,8 +55,8 @@ class Measurement:
 
     Attributes:
         name: For people.
-        kind: ``step``, ``apart`` (a step in a new process), ``largest``, ``profile``, ``waits``, ``levers`` or
-            ``scores``.
+        kind: ``step``, ``apart`` (a step in a new process), ``footage`` (a step on bundled clips), ``largest``,
+            ``profile``, ``waits``, ``levers`` or ``scores``.
         options: Of the function that measures.
     """
 
@@ -70,7 +70,7 @@ def plan_suite(sizes: Iterable[ModelSize], batch: int, peers: Iterable[str] = ()
 
     First what the comparison with VideoMAE and further peers needs in pre-training, what a second start finds compiled
     and how large batches can be: of the first size, then without further peers of all; then the comparison of
-    fine-tuning, of the first size; then where the time of a step goes.
+    fine-tuning and real clips, of the first size; then where the time of a step goes.
 
     Args:
         sizes: Model sizes.
@@ -90,6 +90,7 @@ def plan_suite(sizes: Iterable[ModelSize], batch: int, peers: Iterable[str] = ()
         ]
     for size in sizes[:1]:
         plan += [*_compared(size, "finetune", batch), *_others(size, "finetune", batch, peers)]
+        plan += [each for task in TASKS for each in _on_footage(size, task, batch)]
     for size in sizes:
         ours = _contenders(size, "pretrain", batch)[OURS]
         plan += [
@@ -142,6 +143,14 @@ def _others(size: ModelSize, task: Task, batch: int, peers: Iterable[str]) -> li
         if each.options.get("peer") == TRANSFORMERS:
             others.append(Measurement(f"{each.name}, compiled", "step", {**each.options, "compile": True}))
     return others
+
+
+def _on_footage(size: ModelSize, task: Task, batch: int) -> Iterator[Measurement]:
+    """EVEREST on real clips, and what keeps as many tokens as a clip asks for."""
+    for who in contenders(task, footage=True):
+        if who.selection in {*VARYING, "rero"} and who.peer is None and who.scoring == "auto":
+            options = {"size": size, "task": task, "batch": batch, "selection": who.selection}
+            yield Measurement(f"{size} {task}, {who.name}, real clips", "footage", options)
 
 
 def bench_suite(
@@ -244,6 +253,10 @@ def _step(options: dict[str, Any], steps: int, _: float) -> dict[str, Any]:
     return bench_step(**options, steps=steps)
 
 
+def _footage(options: dict[str, Any], steps: int, _: float) -> dict[str, Any]:
+    return bench_step(**options, manifest=load_data("bundled"), steps=steps)
+
+
 def _apart(options: dict[str, Any], steps: int, deadline: float) -> dict[str, Any]:
     """The same in a new process: it finds what one before has compiled, and what others do there disturbs nothing."""
     words = []
@@ -327,7 +340,7 @@ def _scores(options: dict[str, Any], _: int, __: float) -> dict[str, Any]:
 
 
 _DO = {
-    **{"step": _step, "apart": _apart, "largest": _largest, "profile": _profile, "waits": _waits},
+    **{"step": _step, "apart": _apart, "footage": _footage, "largest": _largest, "profile": _profile, "waits": _waits},
     **{"levers": _levers, "scores": _scores},
 }
 

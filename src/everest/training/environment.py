@@ -78,15 +78,13 @@ def memory_used(device: torch.device, *, of_graphs: bool = False) -> dict[str, f
 
 def cpu_model() -> str | None:
     """Name the processor, or None where the system does not tell."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    for line in lines:
-        key, _, value = line.partition(":")
-        if key.strip() == "model name":
-            return value.strip()
-    return platform.processor() or platform.machine() or None
+    return _cpu_field("model name") or platform.processor() or platform.machine() or None
+
+
+def multiplies_bfloat16() -> bool:
+    """Whether the processor has instructions for products of bfloat16; False where the system does not tell."""
+    flags = (_cpu_field("flags") or _cpu_field("Features") or "").split()  # of x86 and of ARM
+    return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(flags)
 
 
 def distribution_version(distribution: str) -> str | None:
@@ -95,6 +93,19 @@ def distribution_version(distribution: str) -> str | None:
         return version(distribution)
     except PackageNotFoundError:
         return None
+
+
+def _cpu_field(name: str) -> str | None:
+    """What the system says of the first core; None where it does not."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    for line in lines:
+        key, _, value = line.partition(":")
+        if key.strip() == name:
+            return value.strip()
+    return None
 
 
 def _usable_cores() -> int | None:

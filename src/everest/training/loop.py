@@ -25,6 +25,7 @@ from everest.training.blocks import prepare_blocks
 from everest.training.boundary import Boundary
 from everest.training.ema import Ema
 from everest.training.engine import Engine
+from everest.training.environment import multiplies_bfloat16
 from everest.training.files import folder_is_gone, writing
 from everest.training.health import Health
 from everest.training.metrics import MetricsLog
@@ -134,8 +135,10 @@ class Trainer:
     def describe(self) -> list[str]:
         """Lines that say how the run computes and learns, with the numbers."""
         plan, optim = self.loader.plan, self.config.optim
+        slow = self.config.run.precision == "auto" and self.engine.device.type == "cpu" and multiplies_bfloat16()
         return [
             f"computing on {self.engine.describe()}",
+            *(["this processor multiplies faster in bfloat16: try run.precision=bfloat16"] if slow else ()),
             f"batch {plan.global_batch_size} = {plan.batch_size} clips x {plan.accumulation_steps} passes x "
             f"{self.engine.world_size} processes; {self.loader.num_steps} steps an epoch, {optim.epochs} epochs",
             describe_lr(optim, num_steps=self.num_steps, num_warmup_steps=self._num_warmup_steps),

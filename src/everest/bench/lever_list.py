@@ -1,0 +1,358 @@
+"""The levers: each a way to be faster, and what is done otherwise.
+
+Shapes: B clips, C channels, T frames, H height, W width, N tokens, V visible, M targets, D width, P pixels of a
+tubelet, h heads, d width of a head, t time slots, L tokens of a slot.
+"""
+
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from everest.config import AugmentConfig, CheckpointInfo, OptimConfig
+from everest.models import Classifier, MaskedModel
+from everest.models.embedding import PatchEmbed
+from everest.models.mixing import mix
+from everest.models.scoring import score_tokens
+from everest.models.tubelets import Tubelets, cut, take
+from everest.objectives.pixels import patch_statistics, pixel_targets
+from everest.tokens import TokenGrid, gather_tokens, patchify, rero_scores
+from everest.training.ema import Ema
+from everest.training.optim import build_optimizer
+from everest.video import change_clips_on_device, normalize
+from everest.video.augment import change_clip, draw_changes
+
+EMA_DECAY = 0.999
+LEARNING_RATE = 1e-3
+NUM_CHANGED = 4  # clips that are augmented: on a CPU each takes as long as a step does on a GPU
+
+
+def _as_it_is(found: Tensor) -> Tensor:
+    return found
+
+
+@dataclass(frozen=True)
+class Lever:
+    """One way to be faster.
+
+    Attributes:
+        name: What is done.
+        instead_of: What is done otherwise.
+        ours: Does it, forward and where training does so backward, and gives what shows that the results are the same.
+        usual: The same the other way.
+        tolerance: How far the two may differ, as a share of the largest value.
+        aligned: Brings what the other way gives into our order, or shows what it has done; not timed.
+        shown: Shows what ours has done, where that is not what it gives; not timed.
+    """
+
+    name: str
+    instead_of: str
+    ours: Callable[[], Tensor]
+    usual: Callable[[], Tensor]
+    tolerance: float = 1e-5
+    aligned: Callable[[Tensor], Tensor] = _as_it_is
+    shown: Callable[[Tensor], Tensor] = _as_it_is
+
+
+@dataclass(frozen=True)
+class Place:
+    """What all levers are tried on.
+
+    Attributes:
+        info: What the model is of.
+        model: Which decides widths and numbers of tokens.
+        clips: uint8, shape [B, 3, T, H, W].
+        visible: Tokens that are encoded, rising, shape [B, V].
+        target: Tokens that are predicted, shape [B, M].
+        dtype: What matrix products compute in.
+    """
+
+    info: CheckpointInfo
+    model: MaskedModel | Classifier
+    clips: Tensor
+    visible: Tensor
+    target: Tensor
+    dtype: torch.dtype
+
+    @property
+    def grid(self) -> TokenGrid:
+        """Where the tokens are."""
+        return self.model.grid
+
+    @property
+    def patch_embed(self) -> PatchEmbed:
+        """What embeds them."""
+        return self.model.encoder.patch_embed
+
+
+def scored_and_embedded(place: Place) -> Lever:
+    """Decision 0008: tokens scored, and the visible ones embedded, forward and backward."""
+    info, grid, embed = place.info, place.grid, place.patch_embed
+    weight = embed.proj.weight
+    pull = torch.randn(*place.visible.shape, len(weight), device=place.clips.device)  # [B, V, D]
+
+    def ours() -> Tensor:
+        patches = _tubelets(place)
+        _, tokens = score_tokens(embed, patches, grid)
+        known = None if tokens is None else gather_tokens(tokens, place.visible)
+        return _gradient(embed(take(patches, place.visible), known), pull, weight)
+
+    def usual() -> Tensor:
+        with torch.backends.cudnn.flags(allow_tf32=False):
+            tokens = embed.proj(normalize(place.clips, info.mean, info.std)).flatten(2).mT  # [B, N, D]
+            slots = (
+                tokens.detach().float().reshape(len(tokens), grid.num_slots, grid.tokens_per_slot, -1)
+            )  # [B, t, L, D]
+            rero_scores(slots[:, 1:] - slots[:, :-1])
+            return _gradient(gather_tokens(tokens, place.visible), pull, weight)
+
+    tolerance = 1e-4 if place.dtype == torch.float32 else 0.02
+    name = "tokens scored by differences, visible embedded"
+    return Lever(name, "all embedded, with gradients", ours, usual, tolerance)
+
+
+def bytes_until_taken(place: Place) -> Lever:
+    """Decision 0015."""
+    info, grid = place.info, place.grid
+
+    def usual() -> Tensor:
+        return gather_tokens(patchify(normalize(place.clips, info.mean, info.std), grid), place.visible)
+
+    return Lever(
+        "visible tubelets normalised when taken",
+        "whole clips normalised",
+        lambda: _tubelets(place).take(place.visible),
+        usual,
+    )
+
+
+def targets_of_what_is_predicted(place: Place) -> Lever:
+    """Normalised pixels of the targets."""
+    mean, std = (torch.tensor(numbers, device=place.clips.device) for numbers in (place.info.mean, place.info.std))
+    patches = _tubelets(place)
+
+    def ours() -> Tensor:
+        return pixel_targets(patches, place.target, place.grid, mean, std)
+
+    def usual() -> Tensor:
+        values = patches.pixels.float().div_(255).reshape(*patches.shape[:2], 3, -1).transpose(2, 3)  # [B, N, S, C]
+        center, spread = patch_statistics(values)
+        return gather_tokens(((values - center) / spread).flatten(2), place.target)
+
+    return Lever("targets of predicted tokens", "of all tokens", ours, usual)
+
+
+def tokens_in_order(place: Place) -> Lever:
+    """Where the numbers of chosen tokens rise, what lies together is read together."""
+    order = torch.rand(place.visible.shape).argsort(dim=1).to(place.visible.device)  # [B, V]
+    shuffled = place.visible.gather(1, order)
+    tubelets = _tubelets(place)
+    return Lever(
+        "tokens gathered in rising order",
+        "in any order",
+        lambda: tubelets.take(place.visible),
+        lambda: tubelets.take(shuffled),
+        aligned=lambda found: gather_tokens(found, order.argsort(dim=1)),
+    )
+
+
+def fused_attention(place: Place) -> Lever:
+    """Attention of the visible tokens in one block, forward and backward."""
+    attention = place.model.encoder.blocks[0].attn
+    heads = int(attention.num_heads)  # type: ignore[union-attr, arg-type]
+    width = len(place.patch_embed.proj.weight) // heads
+    shape = (len(place.clips), heads, place.visible.shape[1], width)
+    q, k, v, pull = (torch.randn(shape, device=place.clips.device, dtype=place.dtype) for _ in range(4))
+    inputs = [each.requires_grad_() for each in (q, k, v)]
+
+    def usual() -> Tensor:
+        weights = ((q * width**-0.5) @ k.mT).softmax(dim=-1)  # [B, h, V, V]
+        return _gradient(weights.to(v.dtype) @ v, pull, *inputs)
+
+    tolerance = 1e-4 if place.dtype == torch.float32 else 0.05
+    return Lever(
+        "attention, by the fastest kernel",
+        "spelt out",
+        lambda: _gradient(mix(q, k, v), pull, *inputs),
+        usual,
+        tolerance,
+    )
+
+
+def stream_in_float32(place: Place) -> Lever:
+    """What goes from block to block, normalised and added to, forward and backward, beside a run in bfloat16.
+
+    Not a gain: what it costs that sums over the depth are exact.
+    """
+    width = len(place.patch_embed.proj.weight)
+    wide = torch.randn(*place.visible.shape, width, device=place.clips.device)  # [B, V, D]
+    pull = torch.randn_like(wide)
+
+    def through(x: Tensor) -> Tensor:
+        x = x.requires_grad_()
+        with torch.autocast(x.device.type, enabled=False):
+            weight, bias = (torch.full((width,), value, device=x.device, dtype=x.dtype) for value in (1.0, 0.0))
+            return _gradient(x + F.layer_norm(x, (width,), weight, bias).to(torch.bfloat16), pull, x)
+
+    narrow = wide.to(torch.bfloat16)
+    return Lever(
+        "stream of tokens in float32",
+        "in bfloat16",
+        lambda: through(wide),
+        lambda: through(narrow),
+        0.02,
+    )
+
+
+def gradients_in_place(place: Place) -> Lever:
+    """Two passes of a step through one block, whose gradients are added up."""
+    block = deepcopy(place.model.encoder.blocks[0]).eval()  # nothing is left out at random
+    width = len(place.patch_embed.proj.weight)
+    first, second, pull = (torch.randn(*place.visible.shape, width, device=place.clips.device) for _ in range(3))
+
+    def ours() -> Tensor:
+        block.zero_grad(set_to_none=True)
+        for x in (first, second):
+            block(x).backward(pull)
+        return torch.cat([cast(Tensor, parameter.grad).flatten() for parameter in block.parameters()])
+
+    def usual() -> Tensor:
+        passes = [torch.autograd.grad(block(x), list(block.parameters()), pull) for x in (first, second)]
+        return torch.cat([(one + other).flatten() for one, other in zip(*passes, strict=True)])
+
+    tolerance = 1e-5 if place.dtype == torch.float32 else 0.02
+    return Lever("gradients of two passes added in place", "kept, and added", ours, usual, tolerance)
+
+
+def fused_optimizer(place: Place) -> Lever:
+    """AdamW on all weights, in the groups that training has."""
+    models = [deepcopy(place.model) for _ in range(2)]
+    for model in models:
+        torch.manual_seed(0)
+        for parameter in model.parameters():
+            parameter.grad = torch.randn_like(parameter)
+    depth = len(models[0].encoder.blocks)
+    config = OptimConfig(layer_decay=0.75 if place.info.task == "finetune" else 1.0)
+    groups = build_optimizer(models[1], config, depth).param_groups
+    usual = torch.optim.AdamW([{**group, "fused": None, "lr": LEARNING_RATE} for group in groups])
+    ours = build_optimizer(models[0], config, depth)
+    for group in ours.param_groups:
+        group["lr"] = LEARNING_RATE
+    return Lever(
+        "AdamW fused",
+        "as PyTorch chooses",
+        lambda: _stepped(ours, models[0]),
+        lambda: _stepped(usual, models[1]),
+        aligned=lambda _: _all_weights(models[1]),
+        shown=lambda _: _all_weights(models[0]),
+    )
+
+
+def averages_together(place: Place) -> Lever:
+    """Averaged weights, where a run asks for them."""
+    alone, model, average = deepcopy(place.model), deepcopy(place.model), Ema(place.model, EMA_DECAY)
+    average.update(model)  # the first time copies
+    torch._foreach_mul_([weight.data for weight in model.parameters()], 2.0)
+
+    def ours() -> Tensor:
+        average.update(model)
+        return _first_weight(model)
+
+    @torch.no_grad()
+    def usual() -> Tensor:
+        for mean, weight in zip(alone.parameters(), model.parameters(), strict=True):
+            mean.lerp_(weight, 1 - EMA_DECAY)
+        return _first_weight(model)
+
+    return Lever(
+        "averaged weights in one call",
+        "weight by weight",
+        ours,
+        usual,
+        aligned=lambda _: _all_weights(alone),
+        shown=lambda _: _all_weights(average.model),
+    )
+
+
+def bytes_to_the_device(place: Place) -> Lever:
+    """On a GPU: what is copied to it."""
+    info = place.info
+    narrow = place.clips.cpu().pin_memory()
+    wide = normalize(place.clips, info.mean, info.std).cpu().pin_memory()
+    return Lever(
+        "bytes copied to the device, normalised there",
+        "normalised clips copied",
+        lambda: normalize(narrow.to(place.clips.device, non_blocking=True), info.mean, info.std),
+        lambda: wide.to(place.clips.device, non_blocking=True),
+    )
+
+
+def changed_on_the_device(place: Place) -> Lever:
+    """On a GPU: RandAugment of a few clips, where they are computed with or in one process that reads them."""
+    H, W = place.clips.shape[-2:]
+    config, generator = AugmentConfig(rand_augment_ops=2), torch.Generator().manual_seed(0)
+    narrow = place.clips[:NUM_CHANGED].cpu()
+    changes = [draw_changes(config, H, W, generator) for _ in narrow]
+
+    def usual() -> Tensor:
+        changed = torch.stack([change_clip(clip, change) for clip, change in zip(narrow, changes, strict=True)])
+        return changed.to(place.clips.device, non_blocking=True)
+
+    return Lever(
+        f"{len(narrow)} clips augmented on the device",
+        "by one worker process",
+        lambda: change_clips_on_device(narrow.to(place.clips.device, non_blocking=True), changes),
+        usual,
+        0.01,  # a last bit that later operations may stretch
+        aligned=_means,
+        shown=_means,
+    )
+
+
+LEVERS: tuple[Callable[[Place], Lever], ...] = (
+    scored_and_embedded,
+    bytes_until_taken,
+    targets_of_what_is_predicted,
+    tokens_in_order,
+    fused_attention,
+    stream_in_float32,
+    gradients_in_place,
+    fused_optimizer,
+    averages_together,
+    bytes_to_the_device,
+    changed_on_the_device,
+)
+"""In the order of a step; targets are of pre-training, the stream is of bfloat16, and the last two are for a GPU."""
+FOR_A_GPU = (bytes_to_the_device, changed_on_the_device)
+"""Of two places, or of a faster one."""
+
+
+def _tubelets(place: Place) -> Tubelets:
+    return cast(Tubelets, cut(place.clips, place.grid, place.info.mean, place.info.std))
+
+
+def _gradient(out: Tensor, pull: Tensor, *of: Tensor) -> Tensor:
+    """Go backward to some tensors, and give the gradient of the first one."""
+    return torch.autograd.grad(out, of, pull.to(out.dtype))[0]
+
+
+def _stepped(optimizer: torch.optim.Optimizer, model: nn.Module) -> Tensor:
+    optimizer.step()
+    return _first_weight(model)
+
+
+def _means(clips: Tensor) -> Tensor:
+    """Brightness of every frame of some clips."""
+    return clips.float().mean(dim=(1, 3, 4))
+
+
+def _first_weight(model: nn.Module) -> Tensor:
+    return next(model.parameters()).detach()
+
+
+def _all_weights(model: nn.Module) -> Tensor:
+    return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
