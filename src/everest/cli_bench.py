@@ -32,7 +32,7 @@ def add_bench(commands: Any, add: Add) -> None:
     levers = add(actions, "levers", do.bench_levers, "time what makes a step fast, one by one")
     methods = add(actions, "methods", do.bench_methods, "time a pre-training step of every method, side by side")
     growth = add(actions, "growth", do.bench_growth, "time steps of growing batches and of growing clips")
-    suite = add(actions, "suite", do.bench_suite, "measure all there is to know of a GPU, in one call of eight minutes")
+    suite = add(actions, "suite", do.bench_suite, "measure what is worth knowing of a GPU, in eight minutes")
     loader = add(actions, "loader", do.bench_loader, "measure how fast clips are read, beside other ways to read them")
     supervised = add(actions, "supervised", do.bench_supervised, "count the supervised rows of the paper's table")
     scores = add(actions, "scores", do.bench_scores, "compare ways to find the tokens that change")
@@ -163,6 +163,9 @@ def _add_suite(suite: argparse.ArgumentParser) -> None:
     suite.add_argument("--sizes", type=_names, default=("base", "large", "small"), metavar="S,S", help="model sizes")
     suite.add_argument("--batch", type=int, default=32, metavar="N", help="clips (default: 32)")
     suite.add_argument("--steps", type=int, default=10, metavar="N", help="timed steps of each (default: 10)")
+    suite.add_argument(
+        "--go-on", action="store_true", help="keep what FILE has of an earlier call here, and measure what it lacks"
+    )
     suite.add_argument(
         "--minutes", type=float, default=7.5, metavar="M", help="begin nothing after this (default: 7.5)"
     )

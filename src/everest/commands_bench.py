@@ -197,7 +197,7 @@ def bench_growth(options: Namespace) -> int:
 
 
 def bench_suite(options: Namespace) -> int:
-    """Measure all there is to know of a GPU."""
+    """Measure what is worth knowing of a GPU."""
     from everest.bench.suite import bench_suite as measure
     from everest.bench.suite_table import format_suite
 
@@ -206,6 +206,7 @@ def bench_suite(options: Namespace) -> int:
             options.out,
             **_asked(options, "sizes", "batch", "device", "precision", "steps", "minutes"),
             peers=options.peer,
+            go_on=options.go_on,
             on_progress=on_progress,
         )
     print_result(options, values, format_suite(values))

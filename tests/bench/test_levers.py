@@ -7,7 +7,9 @@ import torch
 
 from everest.bench import lever_list, levers
 from everest.bench.described import describe_task
-from everest.bench.lever_list import FOR_A_GPU, LEVERS, Lever, changed_on_the_device, fused_optimizer
+from everest.bench.lever import Lever
+from everest.bench.lever_gpu import changed_on_the_device
+from everest.bench.lever_list import FOR_A_GPU, LEVERS, fused_optimizer, scored_and_embedded
 from everest.bench.levers import bench_levers, format_levers
 from everest.cli import main
 from everest.errors import ConfigError
@@ -33,7 +35,8 @@ def test_each_gives_the_same_as_the_usual_way(task: str, precision: str) -> None
     json.dumps(values)
     rows = values["levers"]
     assert len({row["name"] for row in rows}) == len(rows)
-    left_out = len(FOR_A_GPU) + (task == "finetune") + (precision == "float32")  # targets, a stream in another format
+    left_out = len(FOR_A_GPU) + 2 * (task == "finetune")  # predictions
+    left_out += precision == "float32"  # a stream in another format
     assert len(rows) == len(LEVERS) - left_out
     assert done[-1] == (len(rows), len(rows))
     assert all(row["same"] for row in rows), format_levers(values)
@@ -69,6 +72,21 @@ def test_a_group_that_is_left_out_is_seen(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(lever_list, "build_optimizer", in_turn)
     (row,) = bench_levers(size="tiny", batch=1, device="cpu", rounds=1, **SHAPE)["levers"]
     assert not row["same"]
+
+
+def test_what_is_compared_with_may_use_what_its_users_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The convolution of the usual way is cuDNN's, without TF32 as our products are."""
+    seen = []
+    embed = torch.nn.Conv3d.forward
+
+    def look(self: torch.nn.Conv3d, x: torch.Tensor) -> torch.Tensor:
+        seen.append((torch.backends.cudnn.enabled, torch.backends.cudnn.allow_tf32))
+        return embed(self, x)
+
+    monkeypatch.setattr(torch.nn.Conv3d, "forward", look)
+    place = levers._place(describe_task("tiny", "pretrain", "rero", **SHAPE), 1, "cpu", "float32", seed=0)
+    scored_and_embedded(place).usual()
+    assert seen == [(True, False)]
 
 
 def test_augmenting_on_the_device_does_what_a_worker_does() -> None:

@@ -14,11 +14,21 @@ RELEASE = [
     ("large", "pretrain", "rero", 57.920),
     ("large", "finetune", "rero", 329.768),
 ]
+DECODER_WIDTHS = {"small": 192, "base": 384, "large": 512}
+
+
+def of_last_layer(size: str, num_visible: int = 156, num_target: int = 314) -> float:
+    """What the decoder's last layer would cost for tokens that are not predicted: 9 of its 12 products, and asking."""
+    width = DECODER_WIDTHS[size]
+    return num_visible * (9 * width**2 + 2 * (num_visible + num_target) * width) / 1e9
 
 
 @pytest.mark.parametrize(("size", "task", "selection", "gmacs"), RELEASE)
-def test_ours_multiplies_as_often_as_the_release(size: str, task: str, selection: str, gmacs: float) -> None:
-    assert count_macs(size, task, selection)["gmacs"] == pytest.approx(gmacs, abs=2e-3)
+def test_ours_multiplies_as_often_as_the_release_but_for_the_last_layer(
+    size: str, task: str, selection: str, gmacs: float
+) -> None:
+    spared = of_last_layer(size) if task == "pretrain" else 0.0
+    assert count_macs(size, task, selection)["gmacs"] == pytest.approx(gmacs - spared, abs=2e-3)
 
 
 @pytest.mark.parametrize(
@@ -32,7 +42,8 @@ def test_tube_embeds_visible_tokens_only() -> None:
     counted = count_macs("base", "pretrain", "tube")
     assert counted["tokens"] == {"total": 1568, "visible": 160, "target": 1408}
     assert counted["gmacs_by_part"]["embedding"] == pytest.approx(160 * 1536 * 768 / 1e9)
-    assert counted["gmacs"] == pytest.approx(35.440 - (1568 - 160) * 1536 * 768 / 1e9, abs=2e-3)
+    spared = (1568 - 160) * 1536 * 768 / 1e9 + of_last_layer("base", 160, 1408)
+    assert counted["gmacs"] == pytest.approx(35.440 - spared, abs=2e-3)
 
 
 @pytest.mark.parametrize("peer", [None, "plain"])
@@ -58,7 +69,7 @@ def test_training_adds_two_products_to_each_but_those_of_pixels() -> None:
 
 def test_the_text_says_the_numbers() -> None:
     text = format_macs(count_macs("base", "pretrain", "rero"))
-    assert "19.78 GMAC" in text
+    assert "19.52 GMAC" in text
     assert "156 encoded and 314 predicted of 1568" in text
 
 
@@ -72,7 +83,7 @@ def test_other_scores_are_counted() -> None:
     one_token = 2 * 16 * 16 * 3 * 768 / 1e9
     assert moving - plain == pytest.approx((156 - 196) * one_token)
     random = count_macs("base", "pretrain", "rero", scoring="random_projection")["gmacs"]
-    assert random == pytest.approx(18.25, abs=0.02)
+    assert random == pytest.approx(17.99, abs=0.02)
 
 
 def test_unknown_names_are_refused() -> None:

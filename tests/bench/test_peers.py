@@ -1,4 +1,5 @@
 import json
+import subprocess
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -6,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from everest.bench import peers
+from everest.bench import peers, suite
 from everest.bench.described import describe_task
 from everest.bench.foreign import load_foreign
 from everest.bench.peers import Contender, bench_peers, contenders, format_peers
@@ -25,6 +26,21 @@ def make(size, batch, seed=3, **others):
         loss = layer(torch.ones(batch, 50)).square().mean()
         loss.backward()
         return loss
+    return step
+
+def loud(batch):
+    print("hello")
+    def step():
+        print("one more")
+        return torch.zeros(())
+    return step
+
+def uncounted():
+    from torch.utils._python_dispatch import _get_current_dispatch_mode
+    def step():
+        if _get_current_dispatch_mode() is not None:
+            raise RuntimeError("I do not like to be watched")
+        return torch.zeros(())
     return step
 
 def silent():
@@ -71,6 +87,44 @@ def test_a_step_of_somebody_else_is_timed_and_counted(theirs: str) -> None:
     assert "activations" not in format_step(values)
     silent = bench_step(size="tiny", batch=2, device="cpu", steps=1, peer=f"{theirs}:silent", **SHAPE)
     assert silent["loss"][0] != silent["loss"][0]  # none was given
+
+
+def test_what_somebody_else_prints_is_not_our_result(theirs: str, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["bench", "step", "--size", "tiny", "--batch", "1", "--device", "cpu", "--steps", "1", "--json"]
+    assert main([*options, "--peer", f"{theirs}:loud"]) == 0
+    told = capsys.readouterr()
+    assert json.loads(told.out)["peer"] == f"{theirs}:loud"
+    assert told.err.count("hello") == 1
+    assert told.err.count("one more") >= 2
+
+
+def test_times_of_what_cannot_be_counted_are_kept(theirs: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = bench_step(size="tiny", batch=2, device="cpu", steps=2, peer=f"{theirs}:uncounted", **SHAPE)
+    assert values["seconds_per_step"] > 0
+    assert (values["step_gflop"], values["share_of_matrix_rate"]) == (None, None)
+    assert "its work cannot be counted" in format_step(values)
+    found = {"theirs:uncounted": values, "EVEREST": measured([1.0])}
+    who = [Contender("EVEREST", "rero"), Contender("theirs:uncounted", "rero")]
+    monkeypatch.setattr(peers, "contenders", lambda *_, **__: who)
+    monkeypatch.setattr(peers, "_measure", lambda contender, _: found[contender.name])
+    table = bench_peers(size="tiny", batch=2, rounds=1)
+    assert "theirs:uncounted" in format_peers(table)
+    assert table["rows"][1]["gflop"] is None
+
+
+def test_on_a_gpu_steps_in_a_row_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As training makes them; one by one, each waits for the processor."""
+    monkeypatch.setattr(peers, "_measure", lambda *_: measured([2.0, 4.0], seconds_in_a_row=1.5))
+    row = bench_peers(size="tiny", batch=3, rounds=2)["rows"][0]
+    assert (row["seconds_per_step"], row["seconds_q1"], row["clips_per_second"]) == (1.5, 1.5, 2.0)
+
+
+def test_a_process_that_says_something_else_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = subprocess.CompletedProcess([], 0, stdout="hello\n{}", stderr="")
+    monkeypatch.setattr("subprocess.run", lambda *_, **__: said)
+    assert peers._measure(Contender("mine", "rero"), []) == "it prints something else than its result"
+    with pytest.raises(ConfigError, match="something else than its result"):
+        suite._apart({}, 1, 0.0)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ import torch
 
 from everest.bench import suite
 from everest.bench.scores import bench_scores
-from everest.bench.suite import bench_suite, plan_suite
+from everest.bench.suite import bench_suite
+from everest.bench.suite_plan import FIRST_START, SECOND_START, plan_suite
 from everest.bench.suite_table import format_suite
 from everest.datasets import load_data
 from everest.errors import ConfigError
@@ -21,23 +22,20 @@ def test_what_is_worth_most_comes_first() -> None:
     plan = plan_suite(("base", "small"), 32, ("mine:step",))
     names = [measurement.name for measurement in plan]
     assert len(set(names)) == len(names)
-    assert names[:2] == ["base pretrain, EVEREST", "base pretrain, EVEREST, compiled"]
+    assert names[:2] == ["base pretrain, EVEREST, compiled", "base pretrain, EVEREST, compiled, replayed"]
     assert names[-1] == "scores"
     place = {name: number for number, name in enumerate(names)}
-    compared = [
-        f"{size} pretrain, {name}"
-        for size in ("base", "small")
-        for name in ("EVEREST", "EVEREST, plain peer", "VideoMAE, plain peer", "VideoMAE, our path, compiled")
-    ]
-    assert max(place[name] for name in compared) < place["base finetune, EVEREST"]  # all sizes first
-    for size in ("base", "small"):  # how large, before what explains it
-        assert place[f"{size} pretrain, EVEREST, largest batch"] < place["base pretrain, EVEREST, parts"]
-    assert place["base pretrain, EVEREST, largest batch"] < place["small pretrain, EVEREST"]
-    assert place["base pretrain, mine:step"] < place["small pretrain, EVEREST"]  # not left out
-    assert {"base finetune, mine:step", "base pretrain, mine:step", "base pretrain, VideoMAE, transformers"} <= set(
-        names
-    )
-    assert {"base finetune, VideoMAE, transformers", "base finetune, random at equal count"} <= set(names)
+    compared = ("EVEREST, compiled", "EVEREST, plain peer", "VideoMAE, plain peer", "EVEREST, largest batch")
+    essential = [f"{size} pretrain, {name}" for size in ("base", "small") for name in compared]
+    essential += ["base pretrain, mine:step", "base pretrain, EVEREST, compiled, second start"]
+    rest = set(names) - {*essential, *(f"{size} pretrain, EVEREST, compiled, replayed" for size in ("base", "small"))}
+    assert max(place[name] for name in essential) < min(place[name] for name in rest)  # all sizes first
+    assert place["base pretrain, EVEREST, largest batch"] < place["small pretrain, EVEREST, compiled"]
+    first = place["base finetune, EVEREST, compiled"]  # then the other task of the first size, before variants
+    assert first == min(place[name] for name in rest)
+    assert place["base finetune, mine:step"] < place["base pretrain, EVEREST"]
+    assert {"base pretrain, VideoMAE, transformers", "small pretrain, VideoMAE, our path"} <= set(names)
+    assert {"base finetune, VideoMAE, transformers, compiled", "base finetune, random at equal count"} <= set(names)
     assert not any(name.startswith("small finetune") for name in names)
     kinds = {measurement.kind for measurement in plan}
     assert {"step", "apart", "footage", "largest", "profile", "waits", "levers", "scores"} == kinds
@@ -48,16 +46,12 @@ def test_what_is_worth_most_comes_first() -> None:
         for name in ("EVEREST", "EVEREST, adaptive", "run-length selection (RLT)")
     ]
     apart = {measurement.name for measurement in plan if measurement.kind == "apart"}
+    everywhere = ("base pretrain", "small pretrain", "base finetune")
     assert apart == {
-        *("base pretrain, mine:step", "base finetune, mine:step"),
-        *(f"{size} pretrain, EVEREST, compiled, second start" for size in ("base", "small")),
+        *("base pretrain, mine:step", "base finetune, mine:step", "base pretrain, EVEREST, compiled, second start"),
         # what may fail while it is recorded
-        *(f"{which}, EVEREST, replayed" for which in ("base pretrain", "small pretrain", "base finetune")),
-        *(
-            f"{which}, {name}, compiled, replayed"
-            for which in ("base pretrain", "small pretrain", "base finetune")
-            for name in ("EVEREST", "VideoMAE, our path")
-        ),
+        *(f"{which}, EVEREST, replayed" for which in everywhere),
+        *(f"{which}, {name}, compiled, replayed" for which in everywhere for name in ("EVEREST", "VideoMAE, our path")),
     }
 
 
@@ -90,6 +84,9 @@ def test_all_is_measured_and_written(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert all(row["same"] for row in by_name["tiny pretrain, levers"]["values"]["levers"])
     told = format_suite(values)
     assert "AdamW fused x" in told
+    (parts,) = [line for line in told.splitlines() if line.startswith("tiny pretrain, EVEREST, parts")]
+    assert " ms; " in parts
+    assert any(line.startswith("scores") and "bfloat16" in line for line in told.splitlines())
     ours = [line for line in told.splitlines() if line.startswith("tiny pretrain, EVEREST")]
     assert sum(line.endswith(" x1.00") for line in ours) == 1  # the fastest
     assert any(line.startswith("tiny pretrain, VideoMAE, plain peer") and " x" in line for line in told.splitlines())
@@ -101,7 +98,43 @@ def test_what_there_is_no_time_for_is_named(tmp_path: Path) -> None:
     values = bench_suite(tmp_path / "gpu.json", sizes=("tiny",), batch=1, device="cpu", steps=1, minutes=1e-9)
     assert not values["results"]
     assert values["left_out"] == [measurement.name for measurement in plan_suite(("tiny",), 1)]
-    assert "no time was left for: tiny pretrain, EVEREST;" in format_suite(values)
+    assert "no time was left for: tiny pretrain, EVEREST, compiled;" in format_suite(values)
+
+
+def test_another_call_measures_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    names = ("a", "b", f"b{FIRST_START}", f"b{SECOND_START}", f"c{FIRST_START}", f"c{SECOND_START}")
+    plan = [suite.Measurement(name, "step", {"name": name}) for name in names]
+    monkeypatch.setattr(suite, "plan_suite", lambda *_: plan)
+    fails = {"a", f"c{SECOND_START}"}
+
+    def measure(options: dict[str, str], *_: object) -> dict[str, object]:
+        asked.append(options["name"])
+        if options["name"] in fails:
+            raise ConfigError("not now")
+        return {"number": len(asked)}
+
+    monkeypatch.setitem(suite._DO, "step", measure)
+    out = tmp_path / "gpu.json"
+    before = bench_suite(out, batch=1, device="cpu", go_on=True)  # there is nothing yet
+    assert asked == [*names]
+    fails.clear()
+    asked.clear()
+    after = bench_suite(out, batch=1, device="cpu", minutes=2.0, go_on=True)
+    assert asked == ["a", f"c{FIRST_START}", f"c{SECOND_START}"]  # a second start needs a first one in this call
+    assert [row["name"] for row in after["results"]] == [*names]
+    assert not any("problem" in row for row in after["results"])
+    assert [row for row in after["results"] if row["name"][0] == "b"] == before["results"][1:4]
+    assert json.loads(out.read_text()) == after
+    with pytest.raises(ConfigError, match="it has another batch"):
+        bench_suite(out, batch=2, device="cpu", go_on=True)
+    assert json.loads(out.read_text()) == after
+    monkeypatch.setattr(suite, "describe_hardware", lambda _: after["hardware"] | {"name": "a faster chip"})
+    with pytest.raises(ConfigError, match="it has another hardware; give another file"):
+        bench_suite(out, batch=1, device="cpu", go_on=True)
+    out.write_text("{}")
+    with pytest.raises(ConfigError, match="cannot go on from it"):
+        bench_suite(out, batch=1, device="cpu", go_on=True)
 
 
 def test_what_would_last_too_long_is_not_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,9 +150,10 @@ def test_what_would_last_too_long_is_not_begun(tmp_path: Path, monkeypatch: pyte
     for kind in suite._DO:
         monkeypatch.setitem(suite._DO, kind, lambda options, *_: take(40.0 if options.get("compile") else 5.0))
     plan = [suite.Measurement(name, "step", {"compile": True} if name.isupper() else {}) for name in "aBcDe"]
+    plan.append(suite.Measurement("p", "step", {"compile": True, "peer": "transformers"}))  # that may be quicker
     monkeypatch.setattr(suite, "plan_suite", lambda *_: plan)
     values = bench_suite(tmp_path / "gpu.json", sizes=("tiny",), batch=1, device="cpu", steps=1, minutes=1.0)
-    assert [row["name"] for row in values["results"]] == ["a", "B", "c", "e"]
+    assert [row["name"] for row in values["results"]] == ["a", "B", "c", "e", "p"]
     assert values["left_out"] == ["D"]  # 10 seconds are left, and B took 40
     assert len({*compiled}) == 1
     assert not Path(compiled[0]).exists()
@@ -169,16 +203,17 @@ def test_what_others_do_does_not_end_the_suite(
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("out of memory"), RuntimeError("CUBLAS_STATUS_ALLOC_FAILED")])
 def test_the_largest_batch_that_was_measured_is_kept(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
-    def step(*, batch: int, compile: bool = False, **_: object) -> dict[str, object]:
+    def step(*, batch: int, steps: int, compile: bool = False, **_: object) -> dict[str, object]:
         if batch > 64:
             raise error
+        assert steps == (7 if compile else suite.PROBED)
         return {"batch": batch} | ({"is_compiled": True} if compile else {})
 
     monkeypatch.setattr(suite, "bench_step", step)
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.empty_cache", lambda: None)
     later = time.perf_counter() + 600
-    found = suite._largest({"device": "cuda", "batch": 32}, 1, later)
+    found = suite._largest({"device": "cuda", "batch": 32}, 7, later)
     assert found["batch"] == 64
     assert found["ended_by"] in {"the memory does not suffice", "RuntimeError: CUBLAS_STATUS_ALLOC_FAILED"}
     assert found["compiled"] == {"batch": 64, "is_compiled": True}

@@ -36,6 +36,21 @@ def test_attention_does_not_know_the_order_of_tokens() -> None:
     torch.testing.assert_close(block(x[:, order]), block(x)[:, order], rtol=0, atol=1e-12)
 
 
+def test_the_last_tokens_of_a_layer_are_those_of_the_whole_layer() -> None:
+    """Values and gradients; a token that is not asked for still gets one, as the others look at it."""
+    torch.manual_seed(0)
+    block = jitter(Block(24, 3)).double()
+    x = torch.randn(2, 10, 24, dtype=torch.float64, requires_grad=True)
+    whole, last = block(x)[:, -4:], block(x, None, 4)
+    torch.testing.assert_close(last, whole, rtol=0, atol=1e-12)
+    wanted = [x, *block.parameters()]
+    expected = torch.autograd.grad(whole.square().sum(), wanted)
+    found = torch.autograd.grad(last.square().sum(), wanted)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-10)
+    assert found[0][:, :6].abs().min() > 0
+
+
 def test_an_mlp_changes_each_token_by_itself() -> None:
     torch.manual_seed(0)
     mlp = jitter(Mlp(8)).double()

@@ -114,8 +114,11 @@ def test_what_is_kept_is_embedded_afterwards(scoring: Scoring) -> None:
 
 
 def test_cheaper_scores_cost_what_the_sheet_says() -> None:
-    """19.8 GMAC of a ViT-B pre-training forward pass become about 18.3 with a small projection."""
+    """19.8 GMAC of a ViT-B pre-training forward pass would become about 18.3 with a small projection.
+
+    The decoder's last layer, for predicted tokens only, spares 0.26 of both.
+    """
     gmacs = {each: count_macs("base", "pretrain", "rero", scoring=each)["gmacs"] for each in ("exact", *CHEAPER)}
-    assert gmacs["exact"] == pytest.approx(19.78, abs=0.02)
-    assert gmacs["projection"] == pytest.approx(18.33, abs=0.02)
+    assert gmacs["exact"] == pytest.approx(19.78 - 0.26, abs=0.02)
+    assert gmacs["projection"] == pytest.approx(18.33 - 0.26, abs=0.02)
     assert gmacs["pixels"] < gmacs["projection"] < gmacs["bfloat16"] < gmacs["exact"]

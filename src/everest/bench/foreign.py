@@ -7,6 +7,7 @@ import importlib
 import inspect
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from typing import Any
 
 import torch
@@ -88,7 +89,8 @@ def load_foreign(peer: str, **known: Any) -> ForeignStep:
         known: What the step should be like. The function is given those that it has parameters for.
 
     Returns:
-        What it returns: a function without arguments that does one optimiser step.
+        What it returns: a function without arguments that does one optimiser step. What it prints goes to stderr, as
+        our own output is the result.
 
     Raises:
         ConfigError: There is no such function, it needs something else, or it returns something else.
@@ -97,7 +99,8 @@ def load_foreign(peer: str, **known: Any) -> ForeignStep:
     if "" not in sys.path:
         sys.path.insert(0, "")
     try:
-        function = getattr(importlib.import_module(name), attribute)
+        with redirect_stdout(sys.stderr):
+            function = getattr(importlib.import_module(name), attribute)
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(f"peer {peer}: {error}; expected MODULE:FUNCTION") from None
     parameters = inspect.signature(function).parameters.values()
@@ -106,7 +109,13 @@ def load_foreign(peer: str, **known: Any) -> ForeignStep:
     if missing:
         raise ConfigError(f"peer {peer} needs {', '.join(missing)}; it can be given {', '.join(known)}")
     wanted = {p.name for p in parameters}
-    step = function(**{key: value for key, value in known.items() if takes_all or key in wanted})
+    with redirect_stdout(sys.stderr):
+        step = function(**{key: value for key, value in known.items() if takes_all or key in wanted})
     if not callable(step):
         raise ConfigError(f"peer {peer} returned {type(step).__name__}; expected a function that does one step")
-    return step  # type: ignore[no-any-return]
+
+    def quiet() -> Any:
+        with redirect_stdout(sys.stderr):
+            return step()
+
+    return quiet

@@ -5,88 +5,38 @@ tubelet, h heads, d width of a head, t time slots, L tokens of a slot.
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from copy import deepcopy
-from dataclasses import dataclass
 from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from everest.config import AugmentConfig, CheckpointInfo, OptimConfig
-from everest.models import Classifier, MaskedModel
-from everest.models.embedding import PatchEmbed
+from everest.bench.lever import Lever, Place
+from everest.bench.lever_gpu import bytes_to_the_device, changed_on_the_device, copied_meanwhile
+from everest.config import OptimConfig
+from everest.models import MaskedAutoencoder
+from everest.models.layers import Block
 from everest.models.mixing import mix
 from everest.models.scoring import score_tokens
 from everest.models.tubelets import Tubelets, cut, take
 from everest.objectives.pixels import patch_statistics, pixel_targets
-from everest.tokens import TokenGrid, gather_tokens, patchify, rero_scores
+from everest.tokens import gather_tokens, patchify, rero_scores
 from everest.training.ema import Ema
 from everest.training.optim import build_optimizer
-from everest.video import change_clips_on_device, normalize
-from everest.video.augment import change_clip, draw_changes
+from everest.video import normalize
 
 EMA_DECAY = 0.999
 LEARNING_RATE = 1e-3
-NUM_CHANGED = 4  # clips that are augmented: on a CPU each takes as long as a step does on a GPU
 
 
-def _as_it_is(found: Tensor) -> Tensor:
-    return found
-
-
-@dataclass(frozen=True)
-class Lever:
-    """One way to be faster.
-
-    Attributes:
-        name: What is done.
-        instead_of: What is done otherwise.
-        ours: Does it, forward and where training does so backward, and gives what shows that the results are the same.
-        usual: The same the other way.
-        tolerance: How far the two may differ, as a share of the largest value.
-        aligned: Brings what the other way gives into our order, or shows what it has done; not timed.
-        shown: Shows what ours has done, where that is not what it gives; not timed.
-    """
-
-    name: str
-    instead_of: str
-    ours: Callable[[], Tensor]
-    usual: Callable[[], Tensor]
-    tolerance: float = 1e-5
-    aligned: Callable[[Tensor], Tensor] = _as_it_is
-    shown: Callable[[Tensor], Tensor] = _as_it_is
-
-
-@dataclass(frozen=True)
-class Place:
-    """What all levers are tried on.
-
-    Attributes:
-        info: What the model is of.
-        model: Which decides widths and numbers of tokens.
-        clips: uint8, shape [B, 3, T, H, W].
-        visible: Tokens that are encoded, rising, shape [B, V].
-        target: Tokens that are predicted, shape [B, M].
-        dtype: What matrix products compute in.
-    """
-
-    info: CheckpointInfo
-    model: MaskedModel | Classifier
-    clips: Tensor
-    visible: Tensor
-    target: Tensor
-    dtype: torch.dtype
-
-    @property
-    def grid(self) -> TokenGrid:
-        """Where the tokens are."""
-        return self.model.grid
-
-    @property
-    def patch_embed(self) -> PatchEmbed:
-        """What embeds them."""
-        return self.model.encoder.patch_embed
+def _as_exact_as_ours() -> AbstractContextManager[None]:
+    """Let convolutions in float32 compute without TF32 on a GPU, as matrix products do, and by cuDNN as ever."""
+    cudnn = torch.backends.cudnn
+    given = {"enabled": cudnn.enabled, "benchmark": cudnn.benchmark, "deterministic": cudnn.deterministic}
+    flags: AbstractContextManager[None] = cudnn.flags(**given, allow_tf32=False)
+    return flags
 
 
 def scored_and_embedded(place: Place) -> Lever:
@@ -102,7 +52,7 @@ def scored_and_embedded(place: Place) -> Lever:
         return _gradient(embed(take(patches, place.visible), known), pull, weight)
 
     def usual() -> Tensor:
-        with torch.backends.cudnn.flags(allow_tf32=False):
+        with _as_exact_as_ours():
             tokens = embed.proj(normalize(place.clips, info.mean, info.std)).flatten(2).mT  # [B, N, D]
             slots = (
                 tokens.detach().float().reshape(len(tokens), grid.num_slots, grid.tokens_per_slot, -1)
@@ -180,6 +130,23 @@ def fused_attention(place: Place) -> Lever:
         lambda: _gradient(mix(q, k, v), pull, *inputs),
         usual,
         tolerance,
+    )
+
+
+def last_layer_of_what_is_predicted(place: Place) -> Lever:
+    """The last block of a decoder, forward and backward."""
+    counts = (place.visible.shape[1], place.target.shape[1])
+    block = cast(Block, cast(MaskedAutoencoder, place.model).decoder.blocks[-1])
+    width = block.norm1.normalized_shape[0]
+    x = torch.randn(len(place.clips), sum(counts), width, device=place.clips.device).requires_grad_()  # [B, V + M, E]
+    pull = torch.randn(len(place.clips), counts[1], width, device=place.clips.device)
+    inputs = (x, *block.parameters())
+    return Lever(
+        "decoder's last layer of predicted tokens",
+        "of all tokens",
+        lambda: _gradient(block(x, None, counts[1]), pull, *inputs),
+        lambda: _gradient(block(x)[:, -counts[1] :], pull, *inputs),
+        1e-4 if place.dtype == torch.float32 else 0.02,
     )
 
 
@@ -278,56 +245,25 @@ def averages_together(place: Place) -> Lever:
     )
 
 
-def bytes_to_the_device(place: Place) -> Lever:
-    """On a GPU: what is copied to it."""
-    info = place.info
-    narrow = place.clips.cpu().pin_memory()
-    wide = normalize(place.clips, info.mean, info.std).cpu().pin_memory()
-    return Lever(
-        "bytes copied to the device, normalised there",
-        "normalised clips copied",
-        lambda: normalize(narrow.to(place.clips.device, non_blocking=True), info.mean, info.std),
-        lambda: wide.to(place.clips.device, non_blocking=True),
-    )
-
-
-def changed_on_the_device(place: Place) -> Lever:
-    """On a GPU: RandAugment of a few clips, where they are computed with or in one process that reads them."""
-    H, W = place.clips.shape[-2:]
-    config, generator = AugmentConfig(rand_augment_ops=2), torch.Generator().manual_seed(0)
-    narrow = place.clips[:NUM_CHANGED].cpu()
-    changes = [draw_changes(config, H, W, generator) for _ in narrow]
-
-    def usual() -> Tensor:
-        changed = torch.stack([change_clip(clip, change) for clip, change in zip(narrow, changes, strict=True)])
-        return changed.to(place.clips.device, non_blocking=True)
-
-    return Lever(
-        f"{len(narrow)} clips augmented on the device",
-        "by one worker process",
-        lambda: change_clips_on_device(narrow.to(place.clips.device, non_blocking=True), changes),
-        usual,
-        0.01,  # a last bit that later operations may stretch
-        aligned=_means,
-        shown=_means,
-    )
-
-
 LEVERS: tuple[Callable[[Place], Lever], ...] = (
     scored_and_embedded,
     bytes_until_taken,
     targets_of_what_is_predicted,
     tokens_in_order,
     fused_attention,
+    last_layer_of_what_is_predicted,
     stream_in_float32,
     gradients_in_place,
     fused_optimizer,
     averages_together,
     bytes_to_the_device,
+    copied_meanwhile,
     changed_on_the_device,
 )
-"""In the order of a step; targets are of pre-training, the stream is of bfloat16, and the last two are for a GPU."""
-FOR_A_GPU = (bytes_to_the_device, changed_on_the_device)
+"""In the order of a step; targets are of pre-training, the stream is of bfloat16, and the last three are for a GPU."""
+FOR_A_GPU = (bytes_to_the_device, copied_meanwhile, changed_on_the_device)
+OF_WHAT_IS_PREDICTED = (targets_of_what_is_predicted, last_layer_of_what_is_predicted)
+"""In pre-training only."""
 """Of two places, or of a faster one."""
 
 
@@ -343,11 +279,6 @@ def _gradient(out: Tensor, pull: Tensor, *of: Tensor) -> Tensor:
 def _stepped(optimizer: torch.optim.Optimizer, model: nn.Module) -> Tensor:
     optimizer.step()
     return _first_weight(model)
-
-
-def _means(clips: Tensor) -> Tensor:
-    """Brightness of every frame of some clips."""
-    return clips.float().mean(dim=(1, 3, 4))
 
 
 def _first_weight(model: nn.Module) -> Tensor:

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from everest.bench.described import TaskOptions, describe_task
 from everest.bench.hardware import describe_hardware, now
-from everest.bench.lever_list import FOR_A_GPU, LEVERS, Lever, Place, stream_in_float32, targets_of_what_is_predicted
+from everest.bench.lever import Lever, Place
+from everest.bench.lever_list import FOR_A_GPU, LEVERS, OF_WHAT_IS_PREDICTED, stream_in_float32
 from everest.bench.made_up import moving_clips
 from everest.bench.tasks import build_model, find_device
 from everest.config import CheckpointInfo, ModelSize, Task
@@ -94,7 +95,7 @@ def format_levers(values: dict[str, Any]) -> str:
 
 def _applies(maker: Callable[[Place], Lever], place: Place) -> bool:
     """Whether there is something to predict, another number format, or something to copy."""
-    if maker is targets_of_what_is_predicted:
+    if maker in OF_WHAT_IS_PREDICTED:
         return place.target.shape[1] > 0
     if maker is stream_in_float32:
         return place.dtype == torch.bfloat16

@@ -88,9 +88,10 @@ def bench_peers(
         on_progress: Called with the number of finished and of all processes.
 
     Returns:
-        Values that JSON can hold: ``rows``, each with ``name``, ``seconds_per_step`` (median over all rounds) with
-        quartiles, ``clips_per_second``, ``peak_memory_gb`` (largest of the rounds), ``activations_gb``, ``gmacs`` of a
-        clip, ``gflop`` of a step, ``share_of_matrix_rate`` and ``matrix_rate_gflops`` (medians), ``tokens`` and
+        Values that JSON can hold: ``rows``, each with ``name``, ``seconds_per_step`` (median over all rounds; on a GPU
+        of steps in a row, one figure of each round) with quartiles, ``clips_per_second``, ``peak_memory_gb`` (largest
+        of the rounds), ``activations_gb``, ``gmacs`` of a clip, ``gflop`` of a step, ``share_of_matrix_rate`` and
+        ``matrix_rate_gflops`` (medians; ``gflop`` and its share are None where they cannot be counted), ``tokens`` and
         ``times_everest`` (its seconds over those of EVEREST), or with ``problem`` where it could not be measured;
         ``hardware``; and what was asked for.
 
@@ -166,8 +167,9 @@ def format_peers(values: dict[str, Any]) -> str:
         spread = f"{row['seconds_q1']:.3f} to {row['seconds_q3']:.3f}"
         lines.append(
             f"{row['name']:26}{row['seconds_per_step']:9.3f}{spread:>17}{row['clips_per_second']:9.2f}"
-            f"{row['peak_memory_gb']:7.2f}{row['gflop']:8.0f}{row['share_of_matrix_rate']:9.0%}"
-            f"{times:>9}"
+            f"{row['peak_memory_gb']:7.2f}"
+            + (f"{'':17}" if row["gflop"] is None else f"{row['gflop']:8.0f}{row['share_of_matrix_rate']:9.0%}")
+            + f"{times:>9}"
         )
     rates = [row["matrix_rate_gflops"] for row in values["rows"] if "problem" not in row]
     lines.append(
@@ -190,12 +192,17 @@ def _measure(contender: Contender, options: list[str]) -> dict[str, Any] | str:
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
         return lines[-1].removeprefix("error: ")
-    values: dict[str, Any] = json.loads(done.stdout)
+    try:
+        values: dict[str, Any] = json.loads(done.stdout)
+    except ValueError:
+        return "it prints something else than its result"
     return values
 
 
 def _seconds(results: list[dict[str, Any]]) -> list[float]:
-    return [seconds for values in results for seconds in values["seconds"]]
+    """Of steps as training makes them: on a GPU those in a row, one figure of each round."""
+    in_a_row = [values["seconds_in_a_row"] for values in results if values.get("seconds_in_a_row") is not None]
+    return in_a_row or [seconds for values in results for seconds in values["seconds"]]
 
 
 def _row(contender: Contender, results: list[dict[str, Any]], batch: int, base: float) -> dict[str, Any]:
@@ -212,7 +219,9 @@ def _row(contender: Contender, results: list[dict[str, Any]], batch: int, base: 
         "activations_gb": results[0]["activations_gb"],
         "gmacs": results[0]["gmacs"],
         "gflop": results[0]["step_gflop"],
-        "share_of_matrix_rate": median(values["share_of_matrix_rate"] for values in results),
+        "share_of_matrix_rate": None
+        if results[0]["step_gflop"] is None
+        else median(values["share_of_matrix_rate"] for values in results),
         "matrix_rate_gflops": median(values["matrix_rate_gflops"] for values in results),
         "tokens": results[0]["tokens"],
         "times_everest": middle / base,

@@ -9,6 +9,7 @@ import torch
 from everest.bench.activations import activation_bytes
 from everest.bench.described import PLAIN, Peer, TaskOptions, asked_for, describe_task, name_of
 from everest.bench.footage import read_clips
+from everest.bench.foreign import FOREIGN_ERRORS
 from everest.bench.hardware import describe_hardware, matrix_rate_gflops, now, peak_memory_bytes, reset_peak_memory
 from everest.bench.macs import count_task
 from everest.bench.tasks import TrainingStep, build_step
@@ -64,13 +65,15 @@ def bench_step(
         Values that JSON can hold: ``seconds`` of each step, their median ``seconds_per_step`` and quartiles
         ``seconds_q1`` and ``seconds_q3``; ``seconds_in_a_row`` (of a step, on a GPU, where as many follow each other
         without being waited for, as in training; None on a CPU); ``first_step_seconds`` (with what is compiled in it);
-        ``clips_per_second``, ``peak_memory_bytes`` and ``peak_memory_gb`` (10^9 bytes), ``activations_gb`` (what one
+        ``clips_per_second`` (at the pace of training: in a row, where that was measured), ``peak_memory_bytes`` and
+        ``peak_memory_gb`` (10^9 bytes), ``activations_gb`` (what one
         forward pass keeps for the backward pass, without parameters), ``tokens`` of a clip, ``num_parameters`` (both
         None of somebody else's step, which does not tell its parameters), the first and last ``loss``;
         ``gmacs`` (multiply-adds of a clip's forward pass, where they can be told from the rest) and ``step_gflop``
-        (counted work of the step: 10^9 operations, two for each multiply-add),
-        ``matrix_rate_gflops`` (of a large matrix product in the same run) and ``share_of_matrix_rate``; ``hardware``
-        with the versions of everything, and what was asked for.
+        (counted work of the step: 10^9 operations, two for each multiply-add; None of somebody else's that cannot be
+        counted), ``matrix_rate_gflops`` (of a large matrix product in the same run) and ``share_of_matrix_rate``
+        (of the counted work, at the same pace; or None); ``hardware`` with the versions of everything, and what was
+        asked for.
 
     Raises:
         ConfigError: Something that cannot be measured.
@@ -94,6 +97,7 @@ def bench_step(
     kept_bytes = None if step.model is None or cuda_graphs else activation_bytes(step.run, step.model)
     in_a_row = _time_in_a_row(step, steps) if step.device.type == "cuda" else None
     rate = matrix_rate_gflops(step.device, step.dtype)
+    pace = per_step if in_a_row is None else in_a_row
     first, _, third = quantiles(seconds, n=4, method="inclusive") if steps > 1 else (per_step,) * 3
     return {
         **asked_for(info, peer),
@@ -112,7 +116,7 @@ def bench_step(
             "seconds_q3": third,
             "seconds_in_a_row": in_a_row,
         },
-        "clips_per_second": batch / per_step,
+        "clips_per_second": batch / pace,
         "peak_memory_bytes": peak_bytes,
         "peak_memory_gb": peak_bytes / 1e9,
         "activations_gb": None if kept_bytes is None else kept_bytes / 1e9,
@@ -120,7 +124,7 @@ def bench_step(
         "gmacs": gmacs,
         "step_gflop": step_gflop,
         "matrix_rate_gflops": rate,
-        "share_of_matrix_rate": step_gflop / per_step / rate,
+        "share_of_matrix_rate": None if step_gflop is None else step_gflop / pace / rate,
         "hardware": describe_hardware(step.device),
     }
 
@@ -137,27 +141,33 @@ def format_step(values: dict[str, Any]) -> str:
     in_a_row = values["seconds_in_a_row"]
     where = "held for the program" if values["cuda_graphs"] else "of tensors"
     where = "of the process" if values["device"] == "cpu" else where
-    kept = values["activations_gb"]
+    kept, counted = values["activations_gb"], values["step_gflop"]
     return "\n".join(
         [
             f"{name_of(values)}: batch {values['batch']}, {values['precision']} on {values['hardware']['name']}"
             f" ({values['device']}, {values['hardware']['threads']} threads)",
-            f"time: {values['seconds_per_step']:.3f} s a step ({spread}), {values['clips_per_second']:.2f} clips/s"
-            + ("" if in_a_row is None else f"; {in_a_row:.3f} s where none is waited for"),
+            f"time: {values['seconds_per_step']:.3f} s a step ({spread})"
+            + ("" if in_a_row is None else f"; {in_a_row:.3f} s where none is waited for")
+            + f"; {values['clips_per_second']:.2f} clips/s",
             f"memory: {values['peak_memory_gb']:.2f} GB at the peak, {where}"
             + ("" if kept is None else f"; {kept:.2f} GB of activations kept for the backward pass"),
             f"tokens: {tokens['visible']} encoded and {tokens['target']} predicted of {tokens['total']}",
-            f"pace: {values['step_gflop']:.0f} GFLOP a step, {values['share_of_matrix_rate']:.0%} of the "
+            "pace: its work cannot be counted"
+            if counted is None
+            else f"pace: {counted:.0f} GFLOP a step, {values['share_of_matrix_rate']:.0%} of the "
             f"{values['matrix_rate_gflops']:.0f} GFLOP/s of a large matrix product here",
         ]
     )
 
 
-def _count(step: TrainingStep, info: CheckpointInfo, peer: Peer | None, batch: int) -> tuple[float | None, float]:
+def _count(
+    step: TrainingStep, info: CheckpointInfo, peer: Peer | None, batch: int
+) -> tuple[float | None, float | None]:
     """Count the work of a clip and of a step, in 10^9.
 
     That of ours and of the plain peer is counted by their models. One more step counts that of others, and of
-    selections whose number of tokens follows the clips.
+    selections whose number of tokens follows the clips. Where somebody else's cannot be counted, it is None: what was
+    timed of it is worth keeping.
     """
     if peer in {None, PLAIN} and info.selection.method not in VARYING:
         is_coarse = info.selection.scoring == "auto" and info.selection.distance != "cosine"
@@ -166,7 +176,13 @@ def _count(step: TrainingStep, info: CheckpointInfo, peer: Peer | None, batch: i
             info = info.model_copy(update={"selection": selection})
         macs = count_task(info, peer)
         return macs["gmacs"], 2 * macs["gmacs_training"] * batch
-    return None, counted_flop(step.run) / 1e9
+    try:
+        return None, counted_flop(step.run) / 1e9
+    except FOREIGN_ERRORS as error:
+        if step.model is not None:
+            raise
+        print(f"its work cannot be counted: {error}", file=sys.stderr)
+        return None, None
 
 
 def _time_in_a_row(step: TrainingStep, steps: int) -> float:

@@ -13,144 +13,36 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from everest.bench.described import describe_task
-from everest.bench.foreign import FOREIGN_ERRORS, TRANSFORMERS
+from everest.bench.foreign import FOREIGN_ERRORS
 from everest.bench.hardware import describe_hardware
 from everest.bench.levers import bench_levers
-from everest.bench.peers import contenders
 from everest.bench.profile import profile_step
 from everest.bench.scores import bench_scores
 from everest.bench.step import bench_step
+from everest.bench.suite_plan import FIRST_START, SECOND_START, SIZES, Measurement, plan_suite
 from everest.bench.tasks import TrainingStep, build_step
 from everest.bench.waits import find_waits
-from everest.config import VARYING, ModelSize, Task
+from everest.config import ModelSize
 from everest.datasets import load_data
 from everest.errors import ConfigError, EverestError, is_out_of_memory
 from everest.links import write_new
 
-SIZES: tuple[ModelSize, ...] = ("base", "large", "small")
 LARGEST_BATCH = 2**14
+PROBED = 2  # steps of a batch that may not be the largest
 SECONDS_TO_COMPILE = 45.0  # that must be left for it at the largest batch
 MIN_SECONDS = 10.0  # that a process of its own has at least
-TASKS: tuple[Task, ...] = ("pretrain", "finetune")
-OURS = "EVEREST"
 COMPILED = "TORCHINDUCTOR_CACHE_DIR"
 """Names to PyTorch, in the environment, the folder of compiled code."""
 ENDS_ITSELF = {"apart", "largest"}
 """Kinds of measurement that look at the clock themselves."""
-COMPARED = (OURS, "EVEREST, plain peer", "VideoMAE, plain peer", "VideoMAE, our path")
 
 OnProgress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """One thing to find out.
-
-    Attributes:
-        name: For people.
-        kind: ``step``, ``apart`` (a step in a new process), ``footage`` (a step on bundled clips), ``largest``,
-            ``profile``, ``waits``, ``levers`` or ``scores``.
-        options: Of the function that measures.
-    """
-
-    name: str
-    kind: str
-    options: dict[str, Any] = field(default_factory=dict)
-
-
-def plan_suite(sizes: Iterable[ModelSize], batch: int, peers: Iterable[str] = ()) -> list[Measurement]:
-    """List what is measured, the most important first.
-
-    First what the comparison with VideoMAE and further peers needs in pre-training, what a second start finds compiled
-    and how large batches can be: of the first size, then without further peers of all; then the comparison of
-    fine-tuning and real clips, of the first size; then where the time of a step goes.
-
-    Args:
-        sizes: Model sizes.
-        batch: Clips of a step.
-        peers: Further peers, as ``MODULE:FUNCTION``, in both tasks of the first size.
-    """
-    sizes = tuple(sizes)
-    plan: list[Measurement] = []
-    for size in sizes:
-        plan += _compared(size, "pretrain", batch)
-        if size == sizes[0]:
-            plan += _others(size, "pretrain", batch, peers)
-        ours = _contenders(size, "pretrain", batch)[OURS]
-        plan += [
-            Measurement(f"{ours.name}, compiled, second start", "apart", {**ours.options, "compile": True}),
-            Measurement(f"{ours.name}, largest batch", "largest", ours.options),
-        ]
-    for size in sizes[:1]:
-        plan += [*_compared(size, "finetune", batch), *_others(size, "finetune", batch, peers)]
-        plan += [each for task in TASKS for each in _on_footage(size, task, batch)]
-    for size in sizes:
-        ours = _contenders(size, "pretrain", batch)[OURS]
-        plan += [
-            Measurement(f"{ours.name}, parts", "profile", ours.options),
-            Measurement(f"{ours.name}, exact scores", "step", {**ours.options, "scoring": "exact"}),
-        ]
-    for size in sizes[:1]:
-        ours = _contenders(size, "finetune", batch)[OURS]
-        plan.append(Measurement(f"{ours.name}, parts", "profile", ours.options))
-        both = (_contenders(size, "pretrain", batch)[OURS], ours)
-        plan += [Measurement(f"{each.name}, where it waits", "waits", each.options) for each in both]
-        given = {name: value for name, value in ours.options.items() if name != "selection"}
-        plan += [Measurement(f"{size} {task}, levers", "levers", given | {"task": task}) for task in TASKS]
-    return [*plan, Measurement("scores", "scores")]
-
-
-def _contenders(size: ModelSize, task: Task, batch: int, peers: Iterable[str] = ()) -> dict[str, Measurement]:
-    """One step of each of those that are compared, by name; what somebody else wrote runs in a process of its own."""
-    found = {}
-    for who in contenders(task, peers):
-        if who.scoring == "auto":
-            options: dict[str, Any] = {"size": size, "task": task, "batch": batch, "selection": who.selection}
-            options |= {} if who.peer is None else {"peer": who.peer}
-            kind = "apart" if who.peer is not None and ":" in who.peer else "step"
-            found[who.name] = Measurement(f"{size} {task}, {who.name}", kind, options)
-    return found
-
-
-def _compared(size: ModelSize, task: Task, batch: int) -> Iterator[Measurement]:
-    """EVEREST and VideoMAE, each as it is, compiled and replayed, and the plain peers of both."""
-    found = _contenders(size, task, batch)
-    for name in COMPARED:
-        ours = found[name]
-        yield ours
-        if "peer" not in ours.options:
-            yield Measurement(f"{ours.name}, compiled", "step", {**ours.options, "compile": True})
-            # Apart, as what fails while it is recorded may take the others with it.
-            both = {**ours.options, "compile": True, "cuda_graphs": True}
-            yield Measurement(f"{ours.name}, compiled, replayed", "apart", both)
-            if name == OURS:
-                yield Measurement(f"{ours.name}, replayed", "apart", {**ours.options, "cuda_graphs": True})
-
-
-def _others(size: ModelSize, task: Task, batch: int, peers: Iterable[str]) -> list[Measurement]:
-    """What else there is to compare with."""
-    others = []
-    for name, each in _contenders(size, task, batch, peers).items():
-        if name not in COMPARED:
-            others.append(each)
-        if each.options.get("peer") == TRANSFORMERS:
-            others.append(Measurement(f"{each.name}, compiled", "step", {**each.options, "compile": True}))
-    return others
-
-
-def _on_footage(size: ModelSize, task: Task, batch: int) -> Iterator[Measurement]:
-    """EVEREST on real clips, and what keeps as many tokens as a clip asks for."""
-    for who in contenders(task, footage=True):
-        if who.selection in {*VARYING, "rero"} and who.peer is None and who.scoring == "auto":
-            options = {"size": size, "task": task, "batch": batch, "selection": who.selection}
-            yield Measurement(f"{size} {task}, {who.name}, real clips", "footage", options)
 
 
 def bench_suite(
@@ -163,6 +55,7 @@ def bench_suite(
     steps: int = 10,
     minutes: float = 7.5,
     peers: Iterable[str] = (),
+    go_on: bool = False,
     on_progress: OnProgress | None = None,
 ) -> dict[str, Any]:
     """Measure as much as the time allows.
@@ -177,6 +70,7 @@ def bench_suite(
         minutes: Nothing is begun after this time, nor what has taken longer of its kind than what is left of it; what
             runs in a process of its own is ended.
         peers: Further peers, as ``MODULE:FUNCTION``.
+        go_on: Keep what the file has of an earlier call on the same hardware, and measure what it lacks.
         on_progress: Called with the number of finished and of all measurements.
 
     Returns:
@@ -185,21 +79,25 @@ def bench_suite(
         ``hardware``, and what was asked for.
 
     Raises:
-        ConfigError: Numbers that cannot be measured with, or a file that cannot be written.
+        ConfigError: Numbers that cannot be measured with, a file that cannot be written, or one of other hardware.
     """
     if min(batch, steps) < 1 or minutes <= 0:
         raise ConfigError("batch and steps must be at least 1, and there must be some time")
     plan = plan_suite(tuple(sizes), batch, tuple(peers))
     common = {"device": device, "precision": precision}
     place = torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
-    found: dict[str, Any] = {"batch": batch, "steps": steps, "minutes": minutes, "results": [], "left_out": []}
-    found["hardware"] = describe_hardware(place)
+    asked = {**common, "batch": batch, "steps": steps}
+    hardware = describe_hardware(place)
+    known = _known(out, asked | {"hardware": hardware}) if go_on else {}
+    found: dict[str, Any] = {**asked, "minutes": minutes, "results": [], "left_out": [], "hardware": hardware}
     deadline = time.perf_counter() + 60 * minutes
-    longest: dict[tuple[str, bool], float] = {}  # seconds of a kind of measurement
+    longest: dict[tuple[object, ...], float] = {}  # seconds of a kind of measurement
     with _nothing_compiled_yet():
         for number, measurement in enumerate(plan):
-            begun, kind = time.perf_counter(), (measurement.kind, "compile" in measurement.options)
-            if begun + longest.get(kind, 0.0) > deadline:
+            begun, kind = time.perf_counter(), _kind_of(measurement)
+            if measurement.name in known:
+                found["results"].append(known[measurement.name])
+            elif begun + longest.get(kind, 0.0) > deadline:
                 found["left_out"].append(measurement.name)
             else:
                 row: dict[str, Any] = {"name": measurement.name, "kind": measurement.kind}
@@ -213,6 +111,43 @@ def bench_suite(
             if on_progress is not None:
                 on_progress(number + 1, len(plan))
     return found
+
+
+def _kind_of(measurement: Measurement) -> tuple[object, ...]:
+    """What takes about as long: others compile longer than ours, and say nothing of how long ours take."""
+    return (measurement.kind, "compile" in measurement.options, "peer" in measurement.options)
+
+
+def _compared(asked: dict[str, Any]) -> dict[str, Any]:
+    """What two calls must have in common, for their results to stand side by side: also the code and its libraries."""
+    environment = asked["hardware"]["environment"]
+    same = {name: environment[name] for name in ("packages", "gpus", "cuda", "everest_git")}
+    return {name: asked[name] for name in ("device", "precision", "batch", "steps")} | {
+        "hardware": asked["hardware"]["name"],
+        **same,
+    }
+
+
+def _known(out: Path, asked: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """What an earlier call has measured, by name; a first start is one more time where its second one is missing.
+
+    Raises:
+        ConfigError: The file is none of a suite, or of one that asked for something else or ran elsewhere.
+    """
+    if not out.exists():
+        return {}
+    try:
+        stored = json.loads(out.read_text(encoding="utf-8"))
+        others = [name for name, value in _compared(asked).items() if _compared(stored)[name] != value]
+        known = {row["name"]: row for row in stored["results"] if "values" in row}
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise ConfigError(f"{out}: cannot go on from it ({error}); give another file") from None
+    if others:
+        raise ConfigError(f"{out}: cannot go on from it: it has another {', '.join(others)}; give another file")
+    for name in [name for name in known if name.endswith(FIRST_START)]:
+        if name.removesuffix(FIRST_START) + SECOND_START not in known:
+            del known[name]
+    return known
 
 
 @contextmanager
@@ -272,19 +207,24 @@ def _apart(options: dict[str, Any], steps: int, deadline: float) -> dict[str, An
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["it ended without a word"])[-1]
         raise ConfigError(last.removeprefix("error: "))
-    values: dict[str, Any] = json.loads(done.stdout)
+    try:
+        values: dict[str, Any] = json.loads(done.stdout)
+    except ValueError:
+        raise ConfigError("it prints something else than its result") from None
     return values
 
 
 def _largest(options: dict[str, Any], steps: int, deadline: float) -> dict[str, Any]:
     """Double the batch until memory or time do not suffice, then compile; on a CPU that would end the program.
 
+    While it is doubled, steps are few: of large batches each takes long.
+
     Once one was measured, whatever another one ends with is only the reason why it is the last, ``ended_by``. The last
     one compiled is ``compiled``, or why it was not measured ``not_compiled``.
     """
     if options["device"] == "cpu" or not torch.cuda.is_available():
         raise ConfigError("the largest batch is looked for on a GPU only")
-    best = _last_that_fits(options, steps, deadline)
+    best = _last_that_fits(options, deadline)
     if time.perf_counter() + SECONDS_TO_COMPILE > deadline:
         return best | {"not_compiled": "there was no time for it"}
     try:
@@ -293,12 +233,12 @@ def _largest(options: dict[str, Any], steps: int, deadline: float) -> dict[str, 
         return best | {"not_compiled": _say(error)}
 
 
-def _last_that_fits(options: dict[str, Any], steps: int, deadline: float) -> dict[str, Any]:
+def _last_that_fits(options: dict[str, Any], deadline: float) -> dict[str, Any]:
     best: dict[str, Any] | None = None
     for batch in _doubled(options["batch"]):
         begun = time.perf_counter()
         try:
-            best = bench_step(**(options | {"batch": batch}), steps=steps)
+            best = bench_step(**(options | {"batch": batch}), steps=PROBED, warmup=1)
         except FOREIGN_ERRORS as error:
             if best is None:
                 raise

@@ -3,6 +3,8 @@
 import math
 from typing import Any
 
+from everest.bench.scores import format_scores
+
 
 def format_suite(values: dict[str, Any]) -> str:
     """Say the result of :func:`bench_suite` to people."""
@@ -24,6 +26,12 @@ def format_suite(values: dict[str, Any]) -> str:
                 for lever in row["values"]["levers"]
             )
             lines.append(f"{row['name']:46}  {'; '.join(gains)}")
+        elif "stages" in row["values"]:
+            longest = sorted(row["values"]["stages"], key=lambda stage: -stage["ms"])
+            parts = (f"{stage['name']} {stage['ms']:.1f} ms" for stage in longest)
+            lines.append(f"{row['name']:46}  {'; '.join(parts)}")
+        elif "scorings" in row["values"]:
+            lines += [f"{row['name']:46}  {line}" for line in format_scores(row["values"]).splitlines()]
     if values["left_out"]:
         lines.append(f"no time was left for: {'; '.join(values['left_out'])}")
     lines.append(
@@ -55,8 +63,9 @@ def _pace(found: dict[str, Any]) -> float:
 
 def _line_of(name: str, found: dict[str, Any], best: dict[tuple[str, str, int], float]) -> str:
     times = f"x{_pace(found) / best[_which(found)]:.2f}" if _which(found) in best else ""
+    share = "" if found["share_of_matrix_rate"] is None else f"{found['share_of_matrix_rate']:.1%}"
     memory = f"{found['peak_memory_gb']:.2f}{'*' if found['cuda_graphs'] else ''}"
     return (
         f"{name:46}{found['batch']:6}{_pace(found):9.4f}{found['batch'] / _pace(found):9.1f}"
-        f"{memory:>8}{found['share_of_matrix_rate']:9.1%}{found['first_step_seconds']:9.1f}{times:>9}"
+        f"{memory:>8}{share:>9}{found['first_step_seconds']:9.1f}{times:>9}"
     )

@@ -165,12 +165,11 @@ def build_step(
             f"the {peer} peer runs as it is: measure it without compile, activation checkpointing and CUDA graphs "
             f"(of peers, {TRANSFORMERS} can be compiled)"
         )
-    if cuda_graphs and (
-        info.selection.method in VARYING or info.objective.name != "pixels" or activation_checkpointing
-    ):
+    given = (info.selection.method, info.selection.camera, info.objective.name, activation_checkpointing)
+    if cuda_graphs and (given[0] in VARYING or given[1:] != ("still", "pixels", False)):
         raise ConfigError(
-            "CUDA graphs replay steps of as many tokens that predict pixels or classes and keep what they compute, "
-            f"not {info.selection.method} with {info.objective.name}"
+            "CUDA graphs replay steps of as many tokens of a camera that stands still, that predict pixels or classes "
+            f"and keep what they compute, not {given[0]} with camera={given[1]} and {given[2]}"
             + (" and activation checkpointing" if activation_checkpointing else "")
         )
     place = find_device(device)
@@ -286,22 +285,22 @@ def _foreign_step(  # noqa: PLR0917 - what build_step has found out
 ) -> TrainingStep:
     """Make a step of somebody else's."""
     clip, selection = info.clip, info.selection
-    step = load_foreign(
-        peer,
-        size=info.model.size,
-        task=info.task,
-        selection=selection.method,
-        keep_ratio=selection.keep_ratio,
-        encode_ratio=selection.encode_ratio,
-        batch=batch,
-        device=str(place),
-        precision=str(dtype).removeprefix("torch."),
-        num_frames=clip.num_frames,
-        height=clip.height,
-        width=clip.width,
-        num_classes=len(info.class_names),
-        seed=seed,
-    )
+    known = {
+        "size": info.model.size,
+        "task": info.task,
+        "selection": selection.method,
+        "keep_ratio": selection.keep_ratio,
+        "encode_ratio": selection.encode_ratio,
+        "batch": batch,
+        "device": str(place),
+        "precision": str(dtype).removeprefix("torch."),
+        "num_frames": clip.num_frames,
+        "height": clip.height,
+        "width": clip.width,
+        "num_classes": len(info.class_names),
+        "seed": seed,
+    }
+    step = load_foreign(peer, **known)
 
     def run(marks: Marks | None = None, *, wait: bool = True) -> float:
         del marks

@@ -74,10 +74,14 @@ def decode(blocks: nn.ModuleList, visible: Tensor, masked: Tensor, counts: Seque
     """
     masked = masked.to(visible.dtype)
     x = join_clips(visible, masked, counts) if counts else torch.cat([visible, masked], dim=1)  # [B, V + M, E]
-    lengths = [sum(count) for count in counts] or None
-    for block in blocks:
-        x = block(x, lengths)
-    return take_masked(x, counts) if counts else x[:, -masked.shape[1] :]
+    if counts:
+        for block in blocks:
+            x = block(x, [sum(count) for count in counts])
+        return take_masked(x, counts)
+    *first, last = blocks
+    for block in first:
+        x = block(x)
+    return last(x, None, masked.shape[1])  # type: ignore[no-any-return]
 
 
 class MaskedModel(nn.Module):

@@ -39,13 +39,18 @@ class Projections(nn.Module):
 class Attention(Projections):
     """Multi-head self-attention, fused."""
 
-    def forward(self, x: Tensor, norm: nn.LayerNorm | None = None, lengths: Lengths | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, norm: nn.LayerNorm | None = None, lengths: Lengths | None = None, num_last: int | None = None
+    ) -> Tensor:
         """Mix tokens, normalised first where ``norm`` is given: [B, K, D] to [B, K, D].
 
-        With ``lengths``, clips lie one after another in a single row, [1, K, D], and do not see each other.
+        With ``lengths``, clips lie one after another in a single row, [1, K, D], and do not see each other. With
+        ``num_last``, only the last ones of each clip are asked for: [B, K, D] to [B, num_last, D].
         """
         qkv = self.joint(x, norm).reshape(*x.shape[:2], 3, self.num_heads, -1)  # [B, K, 3, h, d]
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each [B, h, K, d]
+        if num_last is not None:
+            q = q[:, :, -num_last:]
         mixed = mix(q, k, v) if lengths is None else attend(q, k, v, lengths)
         return self.proj(mixed.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
 
@@ -81,9 +86,14 @@ class Block(BlockBase):
         self.norm2 = nn.LayerNorm(width, eps=NORM_EPSILON)
         self.mlp = Mlp(width)
 
-    def forward(self, x: Tensor, lengths: Lengths | None = None) -> Tensor:
-        """One layer: [B, K, D] to [B, K, D]; with ``lengths``, of clips that lie one after another in a single row."""
-        x = x + self.skip1(self.attn(x, self.norm1, lengths), lengths)
+    def forward(self, x: Tensor, lengths: Lengths | None = None, num_last: int | None = None) -> Tensor:
+        """One layer: [B, K, D] to [B, K, D].
+
+        With ``lengths``, of clips that lie one after another in a single row. With ``num_last``, what becomes of the
+        last tokens of each clip, [B, num_last, D]: the others are only looked at, as nothing comes after a last layer.
+        """
+        mixed = self.attn(x, self.norm1, lengths, num_last)
+        x = (x if num_last is None else x[:, -num_last:]) + self.skip1(mixed, lengths)
         return x + self.skip2(self.mlp(x, self.norm2), lengths)  # type: ignore[no-any-return]
 
 

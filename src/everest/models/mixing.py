@@ -1,6 +1,6 @@
 """Attention, by the way that is fastest where it runs.
 
-Shapes: B clips, h heads, K tokens, d width of a head.
+Shapes: B clips, h heads, K tokens, R tokens that ask (all, or some of them), d width of a head.
 """
 
 import torch
@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 MOST_IN_STEPS = 2**25
-"""Weights of an attention, B * h * K * K, up to which a CPU computes it in bfloat16 step by step: 64 MiB, kept by every
+"""Weights of an attention, B * h * R * K, up to which a CPU computes it in bfloat16 step by step: 64 MiB, kept by every
 block for its backward pass."""
 
 
@@ -19,16 +19,16 @@ def mix(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     products it is made of, so these are taken where their weights are few.
 
     Args:
-        q: Queries, shape [B, h, K, d].
-        k: Keys, of the same shape.
-        v: Values, of the same shape.
+        q: Queries, shape [B, h, R, d].
+        k: Keys, shape [B, h, K, d].
+        v: Values, shape [B, h, K, d].
 
     Returns:
-        Shape [B, h, K, d].
+        Shape [B, h, R, d].
     """
-    num_weights = q.shape[0] * q.shape[1] * q.shape[2] ** 2
+    num_weights = q.shape[0] * q.shape[1] * q.shape[2] * k.shape[2]
     if q.device.type != "cpu" or q.dtype != torch.bfloat16 or num_weights > MOST_IN_STEPS:
         return F.scaled_dot_product_attention(q, k, v)
     with torch.autocast("cpu", enabled=False):  # it would compute the softmax in float32
-        weights = torch.softmax((q * q.shape[-1] ** -0.5) @ k.mT, dim=-1)  # [B, h, K, K]
+        weights = torch.softmax((q * q.shape[-1] ** -0.5) @ k.mT, dim=-1)  # [B, h, R, K]
         return weights @ v

@@ -59,6 +59,8 @@ def finetuning_loss(model: Classifier, info: CheckpointInfo, config: FinetuneCon
 
     def prepare(batch: Batch, draws: torch.Generator | ClipDraws) -> tuple[Tensor, ...]:
         targets = soft_targets(batch.labels, len(info.class_names), config.optim.label_smoothing)
+        if torch.device(draws.device).type == "cuda":
+            targets = targets.pin_memory()  # many classes would be copied while the processor waits
         clips, targets = mix_clips(
             to_device(batch, draws),
             targets.to(draws.device, non_blocking=True),
