@@ -24,7 +24,7 @@ def test_a_pass_has_one_graph_for_each_kind_of_block_and_no_breaks(task: str, is
     for _ in range(3):
         assert compiled.run() == pytest.approx(plain.run(), rel=1e-5)
     assert not counters["graph_break"]
-    kinds = 3 if task == "pretrain" else 1  # encoder, decoder, and the decoder's last, which gives less than it is given
+    kinds = 3 if task == "pretrain" else 1  # encoder, decoder, and the decoder's last, which gives less than it takes
     assert counters["stats"]["unique_graphs"] == kinds + is_drawn  # the first block of an encoder leaves nothing out
 
 
