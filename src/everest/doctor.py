@@ -21,6 +21,7 @@ import torch
 
 from everest.bench.hardware import matrix_rate_gflops
 from everest.errors import VideoError
+from everest.models.products import library_of_products
 
 GIB = 1024**3
 OLDEST_PYTHON = (3, 11)
@@ -263,7 +264,8 @@ def check_number_formats() -> Finding:
     exact, coarse = (
         matrix_rate_gflops(cpu, dtype, repeats=3, size=SMALL_MATRIX) for dtype in (torch.float32, torch.bfloat16)
     )
-    detail = f"{exact:.0f} GFLOP/s in float32, {coarse / exact:.2g} times that in bfloat16"
+    by = " by oneDNN" if library_of_products() == "onednn" else ""
+    detail = f"{exact:.0f} GFLOP/s in float32{by}, {coarse / exact:.2g} times that in bfloat16"
     if coarse < WORTH_IT * exact:
         return Finding("CPU arithmetic", True, detail)
     return Finding(

@@ -16,8 +16,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from everest.bench.timeline import work_of
 
 KINDS = {
-    "matrix products": ("mm", "addmm", "bmm", "baddbmm", "linear", "mkldnn_linear"),
-    "attention": ("scaled_dot_product", "varlen_attn"),
+    "matrix products": ("mm", "addmm", "linear", "linear_pointwise", "product_by_onednn"),
+    "attention": ("scaled_dot_product", "varlen_attn", "attention_by_heads", "bmm", "softmax"),
     "norms": ("native_layer_norm",),
     "GELU": ("gelu",),
     "optimiser": ("_fused_adamw",),

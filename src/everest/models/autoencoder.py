@@ -15,6 +15,7 @@ from everest.errors import SelectionError
 from everest.models.encoder import Encoder
 from everest.models.layers import NORM_EPSILON, initialize, make_blocks
 from everest.models.positions import sine_positions
+from everest.models.products import Linear
 from everest.models.tubelets import Tubelets
 from everest.models.varlen import join_clips, take_masked
 from everest.tokens import TokenCounts, TokenGrid, TokenSelection, gather_tokens
@@ -57,7 +58,7 @@ class Decoder(nn.Module):
         super().__init__()
         self.blocks = make_blocks(depth, width, num_heads)
         self.norm = nn.LayerNorm(width, eps=NORM_EPSILON)
-        self.head = nn.Linear(width, num_outputs)
+        self.head = Linear(width, num_outputs)
 
     def forward(self, visible: Tensor, masked: Tensor, counts: Sequence[TokenCounts] = ()) -> Tensor:
         """Predict masked tokens from visible ones: [B, V, E] and [B, M, E] to [B, M, Q].
@@ -127,7 +128,7 @@ class MaskedAutoencoder(MaskedModel):
         self, encoder: Encoder, *, width: int, decoder_width: int, decoder_depth: int, decoder_heads: int
     ) -> None:
         super().__init__(encoder)
-        self.encoder_to_decoder = nn.Linear(width, decoder_width, bias=False)
+        self.encoder_to_decoder = Linear(width, decoder_width, bias=False)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, decoder_width))
         positions = sine_positions(encoder.grid.num_tokens, decoder_width)
         self.register_buffer("decoder_positions", positions, persistent=False)

@@ -6,9 +6,9 @@ Shapes: B clips, N tokens, K some of them, P pixels of a tubelet, D width, t tim
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from everest.models.products import gradient_of_weight, linear, multiply
 from everest.models.tubelets import Tubelets
 from everest.tokens import TokenGrid, token_changes
 
@@ -38,7 +38,7 @@ class PatchEmbed(nn.Module):
         weight = self.proj.weight.flatten(1)  # [D, P]
         assert self.proj.bias is not None  # noqa: S101 - for the type checker: built with a bias above
         if embedded is None:
-            return F.linear(patches, weight, self.proj.bias)
+            return linear(patches, weight, self.proj.bias)
         known: Tensor = _KnownLinear.apply(patches, weight, self.proj.bias, embedded)  # type: ignore[no-untyped-call]
         return known
 
@@ -64,8 +64,8 @@ class PatchEmbed(nn.Module):
             patches = patches.to(torch.promote_types(patches.dtype, torch.float32))
             weight = self.proj.weight.flatten(1).to(patches.dtype)  # [D, P]
             bias = None if self.proj.bias is None else self.proj.bias.to(patches.dtype)
-            first = F.linear(patches[:, : grid.tokens_per_slot], weight, bias)  # [B, L, D]
-            changes = F.linear(token_changes(patches, grid), weight)  # [B, t - 1, L, D]
+            first = linear(patches[:, : grid.tokens_per_slot], weight, bias)  # [B, L, D]
+            changes = linear(token_changes(patches, grid), weight)  # [B, t - 1, L, D]
             tokens = torch.cat([first[:, None], changes], dim=1).cumsum(dim=1)  # [B, t, L, D]
         return tokens.flatten(1, 2), changes
 
@@ -81,9 +81,9 @@ class PatchEmbed(nn.Module):
         for start in range(0, B, num_together):
             part = slice(start, start + num_together)
             slots = patches.pixels[part].reshape(-1, t, L, grid.num_pixels)  # [b, t, L, P], uint8
-            tokens[part, 0] = F.linear(patches.normalize(slots[:, 0]), weight, bias)
+            tokens[part, 0] = linear(patches.normalize(slots[:, 0]), weight, bias)
             differences = torch.sub(slots[:, 1:], slots[:, :-1].float())  # [b, t - 1, L, P]
-            changes[part] = F.linear(differences, weight_of_changes)
+            changes[part] = linear(differences, weight_of_changes)
             torch.cumsum(torch.cat([tokens[part, :1], changes[part]], dim=1), dim=1, out=tokens[part])
         return tokens.flatten(1, 2), changes
 
@@ -99,7 +99,7 @@ class _KnownLinear(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
         patches, weight = ctx.saved_tensors
-        by_patches = grad @ weight if ctx.needs_input_grad[0] else None
-        by_weight = grad.flatten(0, 1).mT @ patches.flatten(0, 1).to(grad.dtype) if ctx.needs_input_grad[1] else None
+        by_patches = multiply(grad, weight) if ctx.needs_input_grad[0] else None
+        by_weight = gradient_of_weight(grad, patches) if ctx.needs_input_grad[1] else None
         by_bias = grad.sum(dim=(0, 1)) if ctx.needs_input_grad[2] else None
         return by_patches, by_weight, by_bias, None

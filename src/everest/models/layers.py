@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from everest.models.dropping import SkipPath
 from everest.models.lean import gelu_linear, norm_linear
 from everest.models.mixing import mix
+from everest.models.products import Linear
 from everest.models.recomputing import BlockBase
 from everest.models.varlen import Lengths, attend
 
@@ -28,7 +29,7 @@ class Projections(nn.Module):
         self.qkv = nn.Linear(width, 3 * width, bias=False)
         self.q_bias = nn.Parameter(torch.zeros(width))
         self.v_bias = nn.Parameter(torch.zeros(width))
-        self.proj = nn.Linear(width, width)
+        self.proj = Linear(width, width)
 
     def joint(self, x: Tensor, norm: nn.LayerNorm | None = None) -> Tensor:
         """Queries, keys and values, of normalised tokens where ``norm`` is given: [B, K, D] to [B, K, 3 * D]."""

@@ -14,11 +14,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from everest.models.products import gradient_of_weight, linear, multiply
+
 
 def norm_linear(x: Tensor, norm: nn.LayerNorm | None, weight: Tensor, bias: Tensor) -> Tensor:
     """``linear(norm(x))`` that keeps ``x`` for the backward pass: [B, K, D] to [B, K, Q]."""
     if norm is None or not torch.is_grad_enabled():
-        return F.linear(x if norm is None else norm(x), weight, bias)
+        return linear(x if norm is None else norm(x), weight, bias)
     out: Tensor = _NormLinear.apply(x, norm.weight, norm.bias, norm.eps, weight, bias)  # type: ignore[no-untyped-call]
     return out
 
@@ -26,7 +28,7 @@ def norm_linear(x: Tensor, norm: nn.LayerNorm | None, weight: Tensor, bias: Tens
 def gelu_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """``linear(gelu(x))`` that keeps ``x`` for the backward pass: [B, K, H] to [B, K, D]."""
     if not torch.is_grad_enabled():
-        return F.linear(F.gelu(x), weight, bias)
+        return linear(F.gelu(x), weight, bias)
     out: Tensor = _GeluLinear.apply(x, weight, bias)  # type: ignore[no-untyped-call]
     return out
 
@@ -39,7 +41,7 @@ class _NormLinear(torch.autograd.Function):
         normal, mean, rstd = torch.native_layer_norm(x, x.shape[-1:], scale, shift, eps)
         ctx.save_for_backward(x, scale, shift, mean, rstd, weight)
         ctx.eps = eps
-        return F.linear(normal, weight, bias)  # in the format of autocast, if there is one; so is its gradient
+        return linear(normal, weight, bias)  # in the format of autocast, if there is one; so is its gradient
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -48,7 +50,7 @@ class _NormLinear(torch.autograd.Function):
         normal = torch.native_layer_norm(x, width, scale, shift, ctx.eps)[0]
         by_weight, by_bias = _by_parameters(grad, normal, weight)
         del normal
-        by_normal = (grad @ weight.to(grad.dtype)).to(x.dtype)
+        by_normal = multiply(grad, weight.to(grad.dtype)).to(x.dtype)
         wanted = [True, True, True]
         by_x, by_scale, by_shift = torch.ops.aten.native_layer_norm_backward(
             by_normal, x, width, mean, rstd, scale, shift, wanted
@@ -60,19 +62,18 @@ class _GeluLinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         ctx.save_for_backward(x, weight)
-        return F.linear(F.gelu(x), weight, bias)
+        return linear(F.gelu(x), weight, bias)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         by_weight, by_bias = _by_parameters(grad, F.gelu(x), weight)
-        by_gelu = (grad @ weight.to(grad.dtype)).to(x.dtype)  # [B, K, H]
+        by_gelu = multiply(grad, weight.to(grad.dtype)).to(x.dtype)  # [B, K, H]
         torch.ops.aten.gelu_backward.grad_input(by_gelu, x, grad_input=by_gelu)  # in place: it is as large as x
         return by_gelu, by_weight, by_bias
 
 
 def _by_parameters(grad: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     """Gradients of the weight [Q, D] and the bias [Q] of a linear layer, whose input is ``x``."""
-    rows = grad.flatten(0, 1)  # [B * K, Q]
-    by_weight = rows.mT @ x.flatten(0, 1).to(grad.dtype)  # [Q, D]
-    return by_weight.to(weight.dtype), rows.sum(dim=0).to(weight.dtype)
+    by_bias = grad.flatten(0, 1).sum(dim=0)  # [Q]
+    return gradient_of_weight(grad, x).to(weight.dtype), by_bias.to(weight.dtype)

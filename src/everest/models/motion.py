@@ -14,6 +14,7 @@ from everest.models.autoencoder import MaskedModel, Prediction, decode
 from everest.models.encoder import Encoder
 from everest.models.layers import NORM_EPSILON, initialize, make_blocks
 from everest.models.positions import sine_positions
+from everest.models.products import Linear
 from everest.models.tubelets import Tubelets
 from everest.tokens import TokenCounts, TokenSelection, gather_tokens
 from everest.video.trajectories import CELL_SIZE, NUM_STEPS
@@ -59,7 +60,7 @@ class MotionDecoder(nn.Module):
         self.blocks = make_blocks(depth, DECODER_WIDTH, DECODER_HEADS)
         self.norm = nn.LayerNorm(DECODER_WIDTH, eps=NORM_EPSILON)
         self.head = nn.ModuleList(
-            nn.Sequential(nn.Linear(DECODER_WIDTH, HEAD_WIDTH), nn.GELU(), nn.Linear(HEAD_WIDTH, values))
+            nn.Sequential(Linear(DECODER_WIDTH, HEAD_WIDTH), nn.GELU(), Linear(HEAD_WIDTH, values))
             for values in num_outputs
         )
 
@@ -92,7 +93,7 @@ class MotionAutoencoder(MaskedModel):
     def __init__(self, encoder: Encoder, *, width: int, decoder_depth: int) -> None:
         super().__init__(encoder)
         num_outputs = num_motion_values(encoder.grid.patch_size)
-        self.encoder_to_decoder = nn.ModuleList([nn.Linear(width, DECODER_WIDTH, bias=False)])
+        self.encoder_to_decoder = nn.ModuleList([Linear(width, DECODER_WIDTH, bias=False)])
         self.mask_token = nn.Parameter(torch.zeros(1, 1, DECODER_WIDTH))
         positions = sine_positions(encoder.grid.num_tokens, DECODER_WIDTH)
         self.register_buffer("decoder_positions", positions, persistent=False)

@@ -12,13 +12,13 @@ from dataclasses import replace
 from functools import cache
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from everest.config import SCORINGS_OF, Camera, Distance, Scoring, SelectionConfig
 from everest.errors import SelectionError
 from everest.models.constants import constant
 from everest.models.embedding import PatchEmbed
+from everest.models.products import linear
 from everest.models.tubelets import Tubelets
 from everest.tokens import TokenGrid, patchify, rero_scores, token_changes, unpatchify
 from everest.tokens.others.camera import changes_beside_camera
@@ -134,7 +134,7 @@ def _linear_changes(
     """Map the changes of tubelets linearly: [B, N, P] to [B, t - 1, L, D]."""
     weight = patches.weight_of_changes(weight) if isinstance(patches, Tubelets) else weight
     weight = weight.to(dtype)
-    return _joined([F.linear(part, weight) for part in _changes(patches, grid, dtype, camera)])
+    return _joined([linear(part, weight) for part in _changes(patches, grid, dtype, camera)])
 
 
 def _pixel_changes(patches: Tensor | Tubelets, grid: TokenGrid, order: int, camera: Camera) -> Tensor:

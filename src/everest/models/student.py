@@ -11,6 +11,7 @@ from everest.errors import ConfigError
 from everest.models.autoencoder import Decoder, MaskedModel, Prediction
 from everest.models.encoder import Encoder
 from everest.models.layers import initialize
+from everest.models.products import Linear
 from everest.models.tubelets import Tubelets
 from everest.tokens import TokenSelection, gather_tokens
 
@@ -56,7 +57,7 @@ class DistillationStudent(MaskedModel):
             if outputs is not None:
                 decoder = Decoder(width=width, depth=decoder_depth, num_heads=num_heads, num_outputs=outputs)
                 self.register_parameter(f"mask_token_{name}", nn.Parameter(torch.zeros(1, 1, width)))
-                self.add_module(f"down_{name}", nn.Linear(width, width))
+                self.add_module(f"down_{name}", Linear(width, width))
                 self.add_module(f"decoder_{name}", decoder)
         self.apply(initialize)
         for name in self._teachers:

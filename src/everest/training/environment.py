@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from everest.models.products import library_of_products
+
 # Git fetches by itself what an incomplete clone lacks, with the program that the repository's settings name for it: no
 # protocol is allowed, whatever those settings say, and newer gits do not try.
 _NO_FETCHING = {"GIT_ALLOW_PROTOCOL": "none", "GIT_NO_LAZY_FETCH": "1"}
@@ -28,9 +30,10 @@ def describe_environment() -> dict[str, Any]:
 
     Returns:
         Plain values that JSON can hold: ``date`` (UTC), ``python``, ``platform``, ``packages`` (name to version),
-        ``cpu`` (model, cores, usable cores, torch threads), ``memory_gib``, ``gpus`` (names), ``cuda`` (version of the
-        torch build), ``cudnn`` (version), ``git`` (of the working folder) and ``everest_git`` (of EVEREST's own source,
-        where that is in a repository). A git entry has ``commit`` and ``dirty``: whether tracked files were changed.
+        ``cpu`` (model, cores, usable cores, torch threads, what multiplies in float32), ``memory_gib``, ``gpus``
+        (names), ``cuda`` (version of the torch build), ``cudnn`` (version), ``git`` (of the working folder) and
+        ``everest_git`` (of EVEREST's own source, where that is in a repository). A git entry has ``commit`` and
+        ``dirty``: whether tracked files were changed.
     """
     here, package = Path.cwd(), Path(__file__).parent
     # A package installed inside some other project's folder is not that project's source.
@@ -45,6 +48,7 @@ def describe_environment() -> dict[str, Any]:
             "cores": os.cpu_count(),
             "usable_cores": _usable_cores(),
             "threads": torch.get_num_threads(),
+            "float32_products": library_of_products(),
         },
         "memory_gib": _memory_gib(),
         "gpus": _gpu_names(),
