@@ -13,6 +13,7 @@ from everest.bench.lever_list import FOR_A_GPU, LEVERS, fused_optimizer, scored_
 from everest.bench.levers import bench_levers, format_levers
 from everest.cli import main
 from everest.errors import ConfigError
+from everest.models.products import products_by
 from everest.training.optim import build_optimizer
 
 SHAPE = {"num_frames": 4, "height": 64, "width": 64}
@@ -22,21 +23,22 @@ SHAPE = {"num_frames": 4, "height": 64, "width": 64}
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_each_gives_the_same_as_the_usual_way(task: str, precision: str) -> None:
     done: list[tuple[int, int]] = []
-    values = bench_levers(
-        size="tiny",
-        task=task,
-        batch=2,
-        device="cpu",
-        precision=precision,
-        rounds=2,
-        on_progress=lambda *numbers: done.append(numbers),
-        **SHAPE,
-    )
+    with products_by("onednn"):  # as on processors that gain by it
+        values = bench_levers(
+            size="tiny",
+            task=task,
+            batch=2,
+            device="cpu",
+            precision=precision,
+            rounds=2,
+            on_progress=lambda *numbers: done.append(numbers),
+            **SHAPE,
+        )
     json.dumps(values)
     rows = values["levers"]
     assert len({row["name"] for row in rows}) == len(rows)
     left_out = len(FOR_A_GPU) + 2 * (task == "finetune")  # predictions
-    left_out += precision == "float32"  # a stream in another format
+    left_out += 1  # in float32 a stream in another format, in bfloat16 products by another library
     assert len(rows) == len(LEVERS) - left_out
     assert done[-1] == (len(rows), len(rows))
     assert all(row["same"] for row in rows), format_levers(values)

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from everest.models import heads, mixing, products
+from everest.models import mixing, products
 from everest.models.heads import attend_by_heads
 from everest.models.mixing import mix
 from everest.models.products import products_by
@@ -61,4 +61,3 @@ def test_it_is_taken_for_many_tokens_where_products_are_faster(monkeypatch: pyte
         with products_by(library):
             torch.testing.assert_close(mix(*qkv), F.scaled_dot_product_attention(*qkv))
     assert asked == [(2, 4, 4, 8)]
-    assert heads.WORTH_IT > mixing.FEW_TOKENS

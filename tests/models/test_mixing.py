@@ -35,7 +35,6 @@ def test_steps_in_bfloat16_stay_near_the_truth(autocast: bool, monkeypatch: pyte
 
 
 def test_the_fused_kernel_is_used_where_it_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mixing, "FEW_TOKENS", 20 * 20 - 1)
     asked = []
     fused = F.scaled_dot_product_attention
     monkeypatch.setattr(F, "scaled_dot_product_attention", lambda *x: asked.append(x[0].dtype) or fused(*x))
@@ -45,22 +44,3 @@ def test_the_fused_kernel_is_used_where_it_is_faster(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(mixing, "MOST_IN_STEPS", 2 * 3 * 20 * 20 - 1)
     mix(*qkv(torch.bfloat16))
     assert asked == [torch.float32, torch.bfloat16]
-
-
-def test_few_tokens_are_mixed_in_steps_while_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
-    fused = F.scaled_dot_product_attention
-    monkeypatch.setattr(F, "scaled_dot_product_attention", lambda *x: asked.append(x) or fused(*x))
-    found = []
-    for few in (20 * 20, 20 * 20 - 1):
-        monkeypatch.setattr(mixing, "FEW_TOKENS", few)
-        given = qkv(torch.float32)
-        mixed = mix(*given)
-        mixed.square().sum().backward()
-        found.append([mixed, *(x.grad for x in given)])
-    assert len(asked) == 1
-    for ours, theirs in zip(*found, strict=True):
-        torch.testing.assert_close(ours, theirs)
-    with torch.no_grad():
-        mix(*qkv(torch.float32))
-    assert len(asked) == 2

@@ -19,6 +19,7 @@ from everest.config import OptimConfig
 from everest.models import MaskedAutoencoder
 from everest.models.layers import Block
 from everest.models.mixing import mix
+from everest.models.products import products_by
 from everest.models.scoring import score_tokens
 from everest.models.tubelets import Tubelets, cut, take
 from everest.objectives.pixels import patch_statistics, pixel_targets
@@ -130,6 +131,22 @@ def fused_attention(place: Place) -> Lever:
         lambda: _gradient(mix(q, k, v), pull, *inputs),
         usual,
         tolerance,
+    )
+
+
+def products_by_another_library(place: Place) -> Lever:
+    """One block of the encoder, forward and backward (decision 0034)."""
+    block = deepcopy(place.model.encoder.blocks[0]).eval()  # nothing is left out at random
+    shape = (*place.visible.shape, len(place.patch_embed.proj.weight))
+    x, pull = torch.randn(shape).requires_grad_(), torch.randn(shape)  # [B, V, D]
+    inputs = (x, *block.parameters())
+
+    def usual() -> Tensor:
+        with products_by("pytorch"):
+            return _gradient(block(x), pull, *inputs)
+
+    return Lever(
+        "products of a block by oneDNN", "as PyTorch chooses", lambda: _gradient(block(x), pull, *inputs), usual, 1e-4
     )
 
 
@@ -251,6 +268,7 @@ LEVERS: tuple[Callable[[Place], Lever], ...] = (
     targets_of_what_is_predicted,
     tokens_in_order,
     fused_attention,
+    products_by_another_library,
     last_layer_of_what_is_predicted,
     stream_in_float32,
     gradients_in_place,
@@ -260,11 +278,11 @@ LEVERS: tuple[Callable[[Place], Lever], ...] = (
     copied_meanwhile,
     changed_on_the_device,
 )
-"""In the order of a step; targets are of pre-training, the stream is of bfloat16, and the last three are for a GPU."""
+"""In the order of a step; targets are of pre-training, the stream is of bfloat16, another library of float32 on some
+processors, and the last three are for a GPU."""
 FOR_A_GPU = (bytes_to_the_device, copied_meanwhile, changed_on_the_device)
 OF_WHAT_IS_PREDICTED = (targets_of_what_is_predicted, last_layer_of_what_is_predicted)
 """In pre-training only."""
-"""Of two places, or of a faster one."""
 
 
 def _tubelets(place: Place) -> Tubelets:

@@ -13,12 +13,19 @@ from torch import Tensor
 from everest.bench.described import TaskOptions, describe_task
 from everest.bench.hardware import describe_hardware, now
 from everest.bench.lever import Lever, Place
-from everest.bench.lever_list import FOR_A_GPU, LEVERS, OF_WHAT_IS_PREDICTED, stream_in_float32
+from everest.bench.lever_list import (
+    FOR_A_GPU,
+    LEVERS,
+    OF_WHAT_IS_PREDICTED,
+    products_by_another_library,
+    stream_in_float32,
+)
 from everest.bench.made_up import moving_clips
 from everest.bench.tasks import build_model, find_device
 from everest.config import CheckpointInfo, ModelSize, Task
 from everest.errors import ConfigError
 from everest.models import Classifier, MaskedModel
+from everest.models.products import goes_to_onednn
 from everest.tokens import count_tokens
 from everest.training.engine import choose_dtype
 
@@ -99,6 +106,10 @@ def _applies(maker: Callable[[Place], Lever], place: Place) -> bool:
         return place.target.shape[1] > 0
     if maker is stream_in_float32:
         return place.dtype == torch.bfloat16
+    if maker is products_by_another_library:
+        return place.dtype == torch.float32 and goes_to_onednn(
+            place.patch_embed.proj.weight, place.patch_embed.proj.weight
+        )
     return maker not in FOR_A_GPU or place.clips.device.type == "cuda"
 
 

@@ -13,16 +13,14 @@ from everest.models.products import goes_to_onednn
 MOST_IN_STEPS = 2**25
 """Weights of an attention, B * h * R * K, up to which a CPU computes it in bfloat16 step by step: 64 MiB, kept by every
 block for its backward pass."""
-FEW_TOKENS = 2**15
-"""R * K up to which a CPU computes it in float32 step by step in training: 181 tokens."""
 
 
 def mix(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Attend: ``softmax(q @ k.T / sqrt(d)) @ v``.
 
     By PyTorch's fused kernel, but on a CPU: in bfloat16 the kernel's backward pass is two to four times as slow as the
-    matrix products it is made of, so these are taken where their weights are few; in float32 they are quicker for few
-    tokens, and :func:`~everest.models.heads.attend_by_heads` is for many, where it has faster products.
+    matrix products it is made of, so these are taken where their weights are few; and in float32
+    :func:`~everest.models.heads.attend_by_heads` is quicker for many tokens where it has faster products.
 
     Args:
         q: Queries, shape [B, h, R, d].
@@ -37,14 +35,10 @@ def mix(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     if q.shape[2] * k.shape[2] >= WORTH_IT and goes_to_onednn(q, k):
         by_heads: Tensor = attend_by_heads(q, k, v)
         return by_heads
-    return _in_steps(q, k, v) if _is_quicker_in_steps(q, k) else F.scaled_dot_product_attention(q, k, v)
-
-
-def _is_quicker_in_steps(q: Tensor, k: Tensor) -> bool:
-    num_weights = q.shape[2] * k.shape[2]
-    if q.dtype == torch.bfloat16:
-        return q.shape[0] * q.shape[1] * num_weights <= MOST_IN_STEPS
-    return q.dtype == torch.float32 and num_weights <= FEW_TOKENS and torch.is_grad_enabled()
+    num_weights = q.shape[0] * q.shape[1] * q.shape[2] * k.shape[2]
+    if q.dtype == torch.bfloat16 and num_weights <= MOST_IN_STEPS:
+        return _in_steps(q, k, v)
+    return F.scaled_dot_product_attention(q, k, v)
 
 
 def _in_steps(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
