@@ -13,6 +13,7 @@ import torch
 from everest import doctor
 from everest.doctor import GIB, Finding, diagnose, format_findings
 from everest.errors import VideoError
+from everest.models.products import products_by
 
 
 def test_everything_that_is_needed_works_here() -> None:
@@ -121,9 +122,11 @@ def test_bfloat16_is_advised_where_it_is_faster(
 ) -> None:
     rates = {torch.float32: 100.0, torch.bfloat16: 100.0 * times}
     monkeypatch.setattr(doctor, "matrix_rate_gflops", lambda device, dtype, **_: rates[dtype])
-    finding = doctor.check_number_formats()
-    assert finding.ok is True
-    assert finding.detail == f"100 GFLOP/s in float32, {times:g} times that in bfloat16"
+    for library, by in (("pytorch", ""), ("onednn", " by oneDNN")):
+        with products_by(library):
+            finding = doctor.check_number_formats()
+        assert finding.ok is True
+        assert finding.detail == f"100 GFLOP/s in float32{by}, {times:g} times that in bfloat16"
     assert ("run.precision=bfloat16" in finding.advice) is is_advised
 
 
