@@ -32,7 +32,8 @@ class Experiment:
         self.marked: Marked = {}
         self.ends: dict[tuple[str, str, str], list[tuple[float, float]]] = {}  # of losses; accuracy less that by luck
         self.majority: dict[str, float] = {}
-        self.rates: dict[tuple[str, str], list[float]] = defaultdict(list)
+        self.rates: dict[tuple[str, str], list[float]] = defaultdict(list)  # of one machine
+        machine = machine_of_rates(rows)
         self.pretraining: dict[str, dict[int, tuple[int, float]]] = {}  # clips and seconds, by arm and seed
         self.kept: dict[tuple[str, str, str], list[Sequence[float]]] = defaultdict(list)
         for row in rows:
@@ -53,10 +54,9 @@ class Experiment:
             if "kept" in row:
                 self.kept[task, arm, row["how"]].append(row["kept"])
             if "pretrain_rate" in row:
-                self.rates[arm, PRETRAINING].append(row["pretrain_rate"])
                 self.pretraining.setdefault(arm, {})[seed] = (row["pretrain_clips"], row["pretrain_seconds"])
-            if "rate" in row:
-                self.rates[arm, row["how"]].append(row["rate"])
+            for how, rate in rates_of(row) if row.get("hardware", "") == machine else ():
+                self.rates[arm, how].append(rate)
             of_measures = {row["how"]: row["right"]} if "right" in row else {}
             of_measures |= {f"{row['how']}, {name}": right for name, right in row.get("right_by", {}).items()}
             for measure, right in of_measures.items():
@@ -125,6 +125,21 @@ class Experiment:
         wins = sum(first[seed] > second[seed] for seed in shared)
         text = f"{difference}, {wins} of {len(shared)}" if len(shared) > 1 else f"{difference}"
         return text, p if len(shared) >= ENOUGH else None, over_videos
+
+
+def rates_of(row: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """List how many clips a second a result's trainings took, by what they were."""
+    for name, how in (("pretrain_rate", PRETRAINING), ("rate", row["how"])):
+        if name in row:
+            yield how, row[name]
+
+
+def machine_of_rates(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Choose the machine whose rates are shown: that which has those of the most arms; of equals, the first."""
+    of_machines: dict[str, set[tuple[str, str]]] = defaultdict(set)
+    for row in rows:
+        of_machines[row.get("hardware", "")] |= {(row["arm"], how) for how, _ in rates_of(row)}
+    return max(of_machines, key=lambda name: len(of_machines[name]), default="")
 
 
 def by_luck(share: float, num: int) -> float:

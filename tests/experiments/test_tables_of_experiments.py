@@ -52,6 +52,19 @@ def test_p_is_adjusted_as_holm_did() -> None:
     assert holm([]) == []
 
 
+def test_rates_are_of_the_machine_with_the_most_arms() -> None:
+    def trained(arm: str, seed: int, hardware: str, rate: float) -> dict[str, object]:
+        return json.loads(result(arm, seed, [1, 0])) | {"hardware": hardware, "rate": rate, "pretrain_rate": 2 * rate}
+
+    rows = [trained("everest", 0, "slow", 10.0), trained("everest", 1, "fast", 100.0)]
+    rows += [trained("random", seed, "fast", 90.0) | {"pretrain_clips": 1, "pretrain_seconds": 1} for seed in (0, 1)]
+    rows = [row | {"pretrain_clips": 1, "pretrain_seconds": 1} for row in rows]
+    rates = Experiment(rows, {}).rates
+    assert rates["everest", "60 %"] == [100.0]
+    assert rates["random", "60 %"] == [90.0, 90.0]
+    assert Experiment(rows[:2], {}).rates["everest", "60 %"] == [10.0]
+
+
 def test_results_of_different_settings_are_not_mixed() -> None:
     row = json.loads(result("everest", 0, [1, 0]))
     Experiment([row, row | {"seed": 1}], {})
