@@ -6,12 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from lists import BESIDE
-from results import from_hex, over_seeds, paired_over_clips, paired_over_seeds
+from results import ROUNDING, from_hex, over_seeds, paired_over_clips, paired_over_seeds, sign_changes
 from trials import PROBES
 
 from everest.errors import DataError
 
 PRETRAINING = "pre-training"
+LEARNT = 0.97  # of the logarithm of the number of classes: a loss that ends above that has not moved
 ENOUGH = 5  # seeds from which on p is printed
 FROZEN = ("1 nearest neighbour", "20 nearest neighbours", "linear")
 SIMPLE = ("frame differences", "spread of change")
@@ -89,6 +90,13 @@ class Experiment:
         share = 1 / self.majority[task]
         return abs(share - round(share)) < 1e-6
 
+    def num_stuck(self, task: str, arm: str, measure: str) -> int:
+        """Count the runs that have learnt nothing: by their loss, and by what they say of test clips."""
+        if not self.is_even(task):
+            return 0
+        least = LEARNT * -math.log(self.majority[task])
+        return sum(end > least and above <= 0 for end, above in self.ends.get((task, arm, measure), ()))
+
     def accuracy(self, task: str, arm: str, measure: str) -> str:
         """Mean and interval over seeds, in percent, and how many these are where they are two or more but not all."""
         found = self.found.get((task, arm, measure), {})
@@ -115,6 +123,8 @@ class Experiment:
         if not shared:
             return None
         difference, p = paired_over_seeds([first[s] for s in shared], [second[s] for s in shared])
+        if any(self.num_stuck(task, *each) for each in (one, other)):
+            p = sign_changes([first[s] - second[s] for s in shared])
         over_videos = ""
         marked = [self.marked.get((task, *each), {}) for each in (one, other)]
         if task in self.groups and all(seed in each for each in marked for seed in shared):
@@ -123,7 +133,9 @@ class Experiment:
             )
             over_videos = str(paired_over_clips(ours, others, self.groups[task]))
         wins = sum(first[seed] > second[seed] for seed in shared)
-        text = f"{difference}, {wins} of {len(shared)}" if len(shared) > 1 else f"{difference}"
+        width = difference.high - difference.low
+        said = f"{100 * difference.mean:.1f} in each" if width < ROUNDING else str(difference)
+        text = f"{said}, {wins} of {len(shared)}" if len(shared) > 1 else said
         return text, p if len(shared) >= ENOUGH else None, over_videos
 
 

@@ -1,16 +1,21 @@
 """Plots of results: one file for each experiment, a panel for each task."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from statistics import mean, median
 from typing import Any
 
-from costs import gmacs_of
+from found import machine_of_rates
 from lists import BESIDE
 from results import Results, over_seeds
 from trials import KEYS, PROBES
 
+Row = Mapping[str, Any]
+Panel = Callable[[Any, Sequence[Row]], None]
+_ACCURACY = "accuracy, %"
 _RED, _GREY = "#c0392b", "#888888"
 COLOURS = {"all tokens": "#333333", "60 %": _RED, "changing": _RED, "at random": _GREY, "60 % at random": _GREY}
+COLOURS |= {"fine-tuned with 60 %": _RED, "frozen, linear": "#333333"}
 COLOURS |= {
     "frozen": "#333333",
     "frozen, 60 %": _RED,
@@ -23,27 +28,54 @@ COLOURS |= {
 def draw(folder: Path, images: Path) -> list[Path]:
     """Draw what there are results of; gives the files that were written."""
     written = []
-    for letter in "abcdef":
-        panel = _ratios if letter == "b" else _arms
-        path = folder / f"{letter}.jsonl"
-        rows = [row for row in Results(path, KEYS) if is_drawn(row)]
-        if letter != "b" and len({row["arm"] for row in rows}) == 1:  # ways to fine-tune it beside each other
-            rows = [{**row, "arm": row["how"], "how": ""} for row in rows]
-        frozen = [{**row, "top1": row["linear"]} for row in Results(path, KEYS) if is_drawn(row, frozen=True)]
-        for some, kind, name in ((rows, panel, letter), (frozen if letter == "a" else [], _arms, f"{letter}-frozen")):
-            if some:
-                images.mkdir(parents=True, exist_ok=True)
-                written.append(_figure(some, kind, images / f"results-{name}.png"))
+    for path in sorted(folder.glob("?.jsonl")):
+        for name, (rows, panel, label) in figures_of(path.stem, list(Results(path, KEYS))).items():
+            images.mkdir(parents=True, exist_ok=True)
+            written.append(_figure(rows, panel, label, images / f"results-{name}.png"))
     return written
 
 
-def is_drawn(row: Mapping[str, Any], *, frozen: bool = False) -> bool:
-    """Leave out other profiles, equal time and tasks beside others; frozen features have a plot of their own."""
-    plain = row["profile"] in {"cpu", "quick"} and row["equal"] == "steps"
+def figures_of(letter: str, rows: Sequence[Row]) -> dict[str, tuple[Sequence[Row], Panel, str]]:
+    """Say what is drawn of an experiment: name of the figure -> results, kind of panel, and what its height is."""
+    tuned = [row for row in rows if is_drawn(row)]
+    frozen = [{**row, "top1": row["linear"]} for row in rows if is_drawn(row, frozen=True)]
+    found: dict[str, tuple[Sequence[Row], Panel, str]] = {}
+    if letter == "b":
+        of_one = [row for row in tuned if row["arm"].endswith(" 30%")]
+        found["b"] = (with_cost(of_one, "rate"), _ratios, _ACCURACY)
+        if len({row["arm"] for row in tuned}) > 1:
+            both = [{**row, "how": "fine-tuned with 60 %"} for row in tuned if row["how"] == "60%"]
+            both += [{**row, "how": "frozen, linear"} for row in frozen if row["how"] == "frozen"]
+            found["b-pretraining"] = (with_cost(both, "pretrain_rate"), _ratios, _ACCURACY)
+    elif len({row["arm"] for row in tuned}) == 1:  # ways to fine-tune it beside each other
+        found[letter] = ([{**row, "arm": row["how"], "how": ""} for row in tuned], _arms, _ACCURACY)
+    else:
+        found[letter] = (tuned, _arms, _ACCURACY)
+    if letter == "a":
+        found["a-frozen"] = (frozen, _arms, _ACCURACY)
+        found["a-time"] = ([row for row in rows if is_drawn(row, equal="time")], _arms, _ACCURACY)
+        by_run = {(row["arm"], row["seed"]): row for row in rows if is_drawn(row) and "pretrain_losses" in row}
+        found["a-losses"] = ([{**row, "task": "pre-training"} for row in by_run.values()], _losses, "loss")
+    return {name: figure for name, figure in found.items() if figure[0]}
+
+
+def is_drawn(row: Row, *, frozen: bool = False, equal: str = "steps") -> bool:
+    """Leave out other profiles, other budgets and tasks beside others; frozen features have a plot of their own."""
+    plain = row["profile"] in {"cpu", "quick"} and row["equal"] == equal
     return plain and (row["how"] in PROBES) == frozen and not row["task"].endswith(tuple(BESIDE))
 
 
-def _figure(rows: Sequence[Mapping[str, Any]], panel: Any, path: Path) -> Path:
+def with_cost(rows: Sequence[Row], name: str) -> list[Row]:
+    """Add what a clip of training took, in milliseconds: the median over the runs of an arm on one machine."""
+    machine, kind = machine_of_rates(rows), "arm" if name == "pretrain_rate" else "how"
+    rates: dict[str, list[float]] = {}
+    for row in rows:
+        if name in row and row.get("hardware", "") == machine:
+            rates.setdefault(row[kind], []).append(row[name])
+    return [{**row, "cost": 1000 / median(rates[row[kind]])} for row in rows if row[kind] in rates]
+
+
+def _figure(rows: Sequence[Row], panel: Panel, label: str, path: Path) -> Path:
     import matplotlib as mpl
 
     mpl.use("agg")
@@ -55,11 +87,12 @@ def _figure(rows: Sequence[Mapping[str, Any]], panel: Any, path: Path) -> Path:
         some = [row for row in rows if row["task"] == task]
         some.sort(key=lambda row: arms.index(row["arm"]))  # in one order in all panels
         panel(axis, some)
-        axis.axhline(100 * some[0]["majority"], color="black", linewidth=0.8, linestyle=":")
-        low, high = axis.get_ylim()
-        axis.set_ylim(low - 1, max(high + 1, low + 19))  # a point looks like a point in every panel
+        if label == _ACCURACY:
+            axis.axhline(100 * some[0]["majority"], color="black", linewidth=0.8, linestyle=":")
+            low, high = axis.get_ylim()
+            axis.set_ylim(low - 1, max(high + 1, low + 19))  # a point looks like a point in every panel
         axis.set_title(task)
-    axes[0][0].set_ylabel("accuracy, %")
+    axes[0][0].set_ylabel(label)
     shown = [pair for axis in axes[0] for pair in zip(*axis.get_legend_handles_labels(), strict=True)]
     labelled = {label: handle for handle, label in shown}
     names = [name for name in labelled if name]
@@ -89,17 +122,28 @@ def _arms(axis: Any, rows: Sequence[Mapping[str, Any]]) -> None:
     axis.set_xlim(-0.6, len(arms) - 0.4)
 
 
-def _ratios(axis: Any, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Accuracy of fine-tuning against cost, with the interval over seeds."""
-    rows = [row for row in rows if row["arm"].endswith("30%")]
-    for name, ending in (("changing", "%"), ("at random", "% at random")):
-        hows = [how for how in dict.fromkeys(row["how"] for row in rows) if how.lstrip("0123456789") == ending]
-        points = []
-        for how in hows:
-            found = over_seeds([row["top1"] for row in rows if row["how"] == how])
-            cost = gmacs_of(rows[0]["profile"], float(how.split("%")[0]) / 100)
-            points.append((cost, 100 * found.mean, 100 * (found.high - found.mean) if found.num > 1 else 0.0))
-        if points:
-            costs, means, halves = zip(*sorted(points), strict=True)
-            axis.errorbar(costs, means, halves, marker="o", color=COLOURS[name], label=name, capsize=2)
-    axis.set_xlabel("GMAC a clip")
+def _ratios(axis: Any, rows: Sequence[Row]) -> None:
+    """Accuracy against what training took, with the interval over seeds."""
+    lines: dict[str, dict[float, list[float]]] = {}
+    for row in rows:
+        how = row["how"].lstrip("0123456789").lstrip("%").strip() if row["how"][0].isdigit() else row["how"]
+        lines.setdefault(how or "changing", {}).setdefault(row["cost"], []).append(row["top1"])
+    for name, points in lines.items():
+        costs = sorted(points)
+        found = [over_seeds(points[cost]) for cost in costs]
+        halves = [100 * (each.high - each.mean) if each.num > 1 else 0.0 for each in found]
+        colour = COLOURS.get(name, _RED)
+        axis.errorbar(
+            costs, [100 * each.mean for each in found], halves, marker="o", color=colour, label=name, capsize=2
+        )
+    axis.set_xlabel("ms a clip of training")
+
+
+def _losses(axis: Any, rows: Sequence[Row]) -> None:
+    """Losses of pre-training, the mean over seeds: each arm predicts other tokens, so heights compare loosely."""
+    for arm in dict.fromkeys(row["arm"] for row in rows):
+        runs = [row["pretrain_losses"] for row in rows if row["arm"] == arm]
+        clips = next(row["pretrain_clips"] for row in rows if row["arm"] == arm)
+        means = [mean(values) for values in zip(*runs, strict=True)]
+        axis.plot([clips * (n + 1) / len(means) / 1000 for n in range(len(means))], means, label=arm)
+    axis.set_xlabel("thousand clips")

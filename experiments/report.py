@@ -8,20 +8,20 @@ alone. A page that is not there yet is begun with all tables. Plots go into the 
 Accuracies are means over seeds with Student's 95 % interval; one seed has none, and numbers of seeds in between stand
 in brackets. Differences are taken seed by seed, with the number of seeds in which the first was better; the interval
 over videos, a bootstrap, says how far another choice of test videos could come out. Only what was written down before
-(``questions.py``) is tested: a paired t test over seeds, p adjusted for all that an experiment asks (Holm). Accuracies
-of runs some of which have learnt nothing are two heaps and no bell, for which neither Student nor t are made; such runs
-are counted.
+(``questions.py``) is tested: a paired t test over seeds, p adjusted for all that an experiment asks (Holm), and in a
+table of its own for all that all of them ask. Accuracies of runs some of which have learnt nothing are two heaps and no
+bell, for which neither Student nor t are made: such runs are counted, and p is that of changing signs.
 """
 
 import argparse
 import json
-import math
 import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean, median
 
+from asked import all_asked, beside_numbers, made_twice
 from costs import gmacs_of
 from found import PRETRAINING, SIMPLE, Experiment, is_frozen
 from lists import FEW, whole_of
@@ -35,7 +35,6 @@ from everest.errors import DataError, EverestError
 from everest.links import write_new
 
 ALL = "100%"  # of the tokens, in b
-LEARNT = 0.97  # of the logarithm of the number of classes: a loss that ends above that has not moved
 
 
 def accuracies(experiment: Experiment) -> list[str]:
@@ -85,9 +84,7 @@ def stuck(experiment: Experiment) -> list[str]:
     """List the classifiers that name all classes alike: by their loss, and by what they say of test clips."""
     rows = []
     for (task, arm, how), ends in experiment.ends.items():
-        num_classes = round(1 / experiment.majority[task]) if experiment.is_even(task) else 0
-        num = sum(end > LEARNT * math.log(num_classes) and above <= 0 for end, above in ends) if num_classes else 0
-        if num:
+        if num := experiment.num_stuck(task, arm, how):
             rows.append([task, arm, how, f"{num} of {len(ends)}"])
     return [*table(["task", "", "fine-tuned", "learnt nothing"], rows), ""] if rows else ["All have learnt.", ""]
 
@@ -226,20 +223,25 @@ def blocks(folder: Path) -> dict[str, list[str]]:
     """Make all tables for which there are results."""
     groups = {path.stem: json.loads(path.read_text()) for path in (folder / "groups").glob("*.json")}
     found: dict[str, list[str]] = {}
-    for path in sorted(folder.glob("?.jsonl")):
-        letter, rows = path.stem, list(Results(path, KEYS))
+    asking: dict[str, dict[str, Experiment]] = {}
+    everything = {path.stem: list(Results(path, KEYS)) for path in sorted(folder.glob("?.jsonl"))}
+    for letter, rows in everything.items():
         for profile, equal in sorted({(row["profile"], row["equal"]) for row in rows}):
             some = [row for row in rows if (row["profile"], row["equal"]) == (profile, equal)]
             experiment = Experiment(some, groups)
             name = f"{letter}, {profile}, equal {equal}" if letter == "a" else f"{letter}, {profile}"
+            if equal == "steps":
+                asking.setdefault(profile, {})[letter] = experiment
             found[f"{name}, accuracy"] = accuracies(experiment)
             found[f"{name}, learnt nothing"] = stuck(experiment)
             if letter == "a":
                 found[f"{name}, differences"] = against(experiment, "everest", letter)
                 found[f"{name}, pre-training"] = pretrained_for(experiment)
                 found[f"{name}, choice"] = compared(experiment, of_choice(), letter)
+                found[f"{name}, beside numbers"] = beside_numbers(experiment)
                 found[f"{name}, by source"] = by_source(experiment, letter)
                 if any(task.endswith(FEW) for task in experiment.tasks):
+                    asking[profile]["a, few labels"] = experiment
                     found[f"{name}, few labels"] = few_labels(experiment)
             elif letter == "b":
                 found[f"{name}, fine-tuning"] = keep_ratios(experiment, profile)
@@ -250,6 +252,8 @@ def blocks(folder: Path) -> dict[str, list[str]]:
                 found[f"{name}, rates"] = rates(experiment)
             elif letter == "f":
                 found[f"{name}, differences"] = adaptive(experiment)
+    found |= {f"{profile}, all that is asked": all_asked(its) for profile, its in asking.items()}
+    found["made twice"] = made_twice(row for rows in everything.values() for row in rows)
     return {name: made for name, made in (*found.items(), *of_files(folder)) if made}
 
 

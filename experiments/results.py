@@ -1,5 +1,6 @@
 """Results, a line of JSON each, kept as soon as they are known; and what they say: means, intervals, paired tests."""
 
+import itertools
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -117,6 +118,13 @@ def paired_over_seeds(first: Sequence[float], second: Sequence[float]) -> tuple[
     if np.ptp(differences) < ROUNDING:
         return found, 2.0 ** (1 - len(differences))
     return found, float(stats.ttest_1samp(differences, 0.0).pvalue)
+
+
+def sign_changes(differences: Sequence[float]) -> float:
+    """Give the share of all ways to change signs in which the mean is as far from zero: p without a bell."""
+    array = np.asarray(differences, dtype=np.float64)
+    signs = np.array(list(itertools.product((-1.0, 1.0), repeat=len(array))))
+    return float(np.mean(np.abs(signs @ array) > abs(array.sum()) - ROUNDING))
 
 
 def holm(probabilities: Sequence[float]) -> list[float]:

@@ -93,6 +93,11 @@ def source_of(given: str | Path) -> str:
 def group_of(record: ClipRecord, scenes: Mapping[str, str], source: str) -> str:
     """Name the scene of a clip, or else its file, after where it is from: ``falls/0123abcd``."""
     name = scenes.get(record.path.name) or scene_in(record.path.name)
+    return scene_name(source, name)
+
+
+def scene_name(source: str, name: str) -> str:
+    """Name a scene after where it is from, without telling a person's or a file's name."""
     return f"{source}/{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 

@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 
 sys.path.append(str(Path(__file__).parents[2] / "experiments"))
+from plots import figures_of
 from report import blocks, fill
+from results import Results
+from trials import KEYS
 
 ROOT = Path(__file__).parents[2]
 
@@ -27,6 +30,9 @@ def test_tables_are_those_of_the_results(name: str) -> None:
 def test_every_table_is_on_a_page_and_every_plot() -> None:
     pages = "".join((ROOT / "docs" / name).read_text() for name in PAGES)
     assert set(re.findall(r"<!-- table: (.+?) -->", pages)) == set(blocks(RESULTS))
-    plots = {f"images/results-{path.stem}.png" for path in RESULTS.glob("?.jsonl")} | {"images/results-a-frozen.png"}
+    files = RESULTS.glob("?.jsonl")
+    names = {name for path in files for name in figures_of(path.stem, list(Results(path, KEYS)))}
+    assert {"a", "a-frozen", "a-losses", "b", "c", "d", "e", "f"} <= names
+    plots = {f"images/results-{name}.png" for name in names}
     assert set(re.findall(r"images/results-[\w-]+\.png", pages)) == plots
     assert all((ROOT / "docs" / plot).is_file() for plot in plots)
