@@ -42,7 +42,7 @@ def test_or_everybody_alike_where_that_is_asked_for(monkeypatch: pytest.MonkeyPa
     done: list[bool] = []
     monkeypatch.setattr(cli, "keep_freed_memory", lambda: done.append(True))
     monkeypatch.setattr(cli, "_run", lambda _: 0)
-    for more, kept in (([], 0), (["--keep-memory"], 1)):
+    for more, kept in (([], 0), (["--equal-terms"], 1)):
         monkeypatch.setattr(sys, "argv", ["everest", "bench", "step", "--peer", "plain", *more])
         assert cli.program() == 0
         assert len(done) == kept

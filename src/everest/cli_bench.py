@@ -109,7 +109,9 @@ def _add_step(step: argparse.ArgumentParser, macs: argparse.ArgumentParser) -> N
         "--peer", metavar="NAME", help="measure plain, transformers, or MODULE:FUNCTION that returns a step to be timed"
     )
     step.add_argument(
-        "--keep-memory", action="store_true", help="let a peer's process keep freed memory too, as ours always does"
+        "--equal-terms",
+        action="store_true",
+        help="let a peer's process keep freed memory and multiply by the same library too, as ours always does",
     )
     step.add_argument("--batch", type=int, default=4, metavar="N", help="clips (default: 4)")
     step.add_argument("--steps", type=int, default=5, metavar="N", help="timed steps (default: 5)")
@@ -137,9 +139,9 @@ def _add_peers(peers: argparse.ArgumentParser, methods: argparse.ArgumentParser)
         parser.add_argument("--steps", type=int, default=3, metavar="N", help="timed steps of a round (default: 3)")
         parser.add_argument("--rounds", type=int, default=2, metavar="N", help="starts of each, in turn (default: 2)")
     peers.add_argument(
-        "--keep-memory",
+        "--equal-terms",
         action="store_true",
-        help="let all keep freed memory, as ours does (default: peers as they come)",
+        help="let all keep freed memory and multiply by the same library, as ours does (default: peers as they come)",
     )
     peers.add_argument("--data", metavar="PATH", help=f"take clips from {_DATA} (default: made-up clips)")
     peers.add_argument(

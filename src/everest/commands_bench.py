@@ -70,7 +70,7 @@ def bench_peers(options: Namespace) -> int:
 
     with _measuring() as on_progress:
         values = measure(
-            **_asked(options, "size", "task", "batch", "device", "precision", "steps", "rounds", "data", "keep_memory"),
+            **_asked(options, "size", "task", "batch", "device", "precision", "steps", "rounds", "data", "equal_terms"),
             others=options.peer,
             on_progress=on_progress,
         )

@@ -8,7 +8,7 @@ import torch
 from everest.bench import lever_list, levers
 from everest.bench.described import describe_task
 from everest.bench.lever import Lever
-from everest.bench.lever_gpu import changed_on_the_device
+from everest.bench.lever_gpu import ATTENTION_KERNELS, changed_on_the_device
 from everest.bench.lever_list import FOR_A_GPU, LEVERS, fused_optimizer, scored_and_embedded
 from everest.bench.levers import bench_levers, format_levers
 from everest.cli import main
@@ -102,10 +102,19 @@ def test_augmenting_on_the_device_does_what_a_worker_does() -> None:
     assert row["same"], row
 
 
+def test_kernels_of_attention_give_what_pytorch_chooses_where_there_are_any() -> None:
+    place = levers._place(describe_task("tiny", "pretrain", "rero", **SHAPE), 2, "cpu", "float32", seed=0)
+    flash, cudnn, _ = ATTENTION_KERNELS
+    assert [kernel.works(place) for kernel in (flash, cudnn)] == [True, False]  # CPUs have one of their own
+    row = levers._measure(flash(place), place, 1)
+    assert row["same"], row
+
+
 @pytest.mark.gpu
 def test_on_a_gpu_copying_is_a_lever() -> None:
     values = bench_levers(size="tiny", batch=2, device="cuda", precision="bfloat16", rounds=1, **SHAPE)
-    assert len(values["levers"]) == len(LEVERS)
+    assert len(values["levers"]) >= len(LEVERS) - 1 - len(ATTENTION_KERNELS)  # no other library, and not every kernel
+    assert {"clips copied while blocks compute", "attention by FlashAttention"} <= {r["name"] for r in values["levers"]}
     assert all(row["same"] for row in values["levers"]), format_levers(values)
 
 

@@ -163,7 +163,7 @@ def test_rounds_alternate_and_medians_are_of_all_steps(monkeypatch: pytest.Monke
     def answer(contender: Contender, options: list[str]) -> dict[str, Any] | str:
         order.append(contender.name)
         assert options[:4] == ["--size", "tiny", "--task", "finetune"]
-        assert "--keep-memory" in options
+        assert "--equal-terms" in options
         if contender.name == "EVEREST":
             return measured([2.0, 4.0] if len(order) == 1 else [3.0, 5.0])
         if contender.peer == "transformers":
@@ -171,7 +171,7 @@ def test_rounds_alternate_and_medians_are_of_all_steps(monkeypatch: pytest.Monke
         return measured([7.0, 7.0], peak_memory_gb=1.0 + (len(order) > 7), matrix_rate_gflops=70.0)
 
     monkeypatch.setattr(peers, "_measure", answer)
-    values = bench_peers(size="tiny", task="finetune", batch=7, steps=2, rounds=2, keep_memory=True)
+    values = bench_peers(size="tiny", task="finetune", batch=7, steps=2, rounds=2, equal_terms=True)
     names = [c.name for c in contenders("finetune")]
     assert order == [*names, *names[:-1]]  # what cannot be measured is not tried again
     first, second, *_, last = values["rows"]
@@ -184,8 +184,8 @@ def test_rounds_alternate_and_medians_are_of_all_steps(monkeypatch: pytest.Monke
     assert "not measured: is not installed" in table
     assert "x2.00" in table
     assert "at 70 to 100 GFLOP/s" in table
-    assert table.endswith("all kept freed memory")
-    assert "kept freed memory" not in format_peers({**values, "keep_memory": False})
+    assert table.endswith("all kept freed memory and had linear layers by the same library")
+    assert "kept freed memory" not in format_peers({**values, "equal_terms": False})
 
 
 def test_without_everest_there_is_no_table(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from everest.models import mixing, products
+from everest.models import heads, mixing, products
 from everest.models.heads import attend_by_heads
 from everest.models.mixing import mix
 from everest.models.products import products_by
@@ -56,8 +56,9 @@ def test_it_is_taken_for_many_tokens_where_products_are_faster(monkeypatch: pyte
     asked = []
     monkeypatch.setattr(mixing, "attend_by_heads", lambda *x: asked.append(x[0].shape) or attend_by_heads(*x))
     *qkv, _ = given(4)
-    for library, worth_it in (("onednn", 4 * 9), ("onednn", 4 * 9 + 1), ("pytorch", 4 * 9)):
-        monkeypatch.setattr(mixing, "WORTH_IT", worth_it)
+    for library, worth_it, threads in (("onednn", 36, 1), ("onednn", 37, 1), ("onednn", 36, 2), ("pytorch", 36, 1)):
+        monkeypatch.setattr(heads, "WORTH_IT", worth_it)
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
         with products_by(library):
             torch.testing.assert_close(mix(*qkv), F.scaled_dot_product_attention(*qkv))
     assert asked == [(2, 4, 4, 8)]

@@ -68,6 +68,12 @@ class Place:
         return self.model.grid
 
     @property
+    def heads(self) -> tuple[int, int, int, int]:
+        """Shape of the queries of visible tokens in the encoder's attention: [B, h, V, d]."""
+        num_heads = int(self.model.encoder.blocks[0].attn.num_heads)  # type: ignore[union-attr, arg-type]
+        return len(self.clips), num_heads, self.visible.shape[1], len(self.patch_embed.proj.weight) // num_heads
+
+    @property
     def patch_embed(self) -> PatchEmbed:
         """What embeds them."""
         return self.model.encoder.patch_embed

@@ -3,10 +3,14 @@
 Shapes: B clips, V visible, D width, H height, W width.
 """
 
+import warnings
 from copy import deepcopy
+from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from everest.bench.lever import Lever, Place
 from everest.config import AugmentConfig
@@ -74,6 +78,51 @@ def changed_on_the_device(place: Place) -> Lever:
         aligned=_means,
         shown=_means,
     )
+
+
+@dataclass(frozen=True)
+class AttentionBy:
+    """On a GPU: attention of visible tokens in one block by a kernel that is named, or by that which PyTorch chooses.
+
+    Attributes:
+        name: Of the kernel, for people.
+        backend: The same for PyTorch.
+    """
+
+    name: str
+    backend: SDPBackend
+
+    def works(self, place: Place) -> bool:
+        """Whether the kernel takes queries of this kind, which depends on the GPU and the number format."""
+        q = torch.zeros(place.heads, device=place.clips.device, dtype=place.dtype)
+        try:
+            with sdpa_kernel(self.backend), warnings.catch_warnings(action="ignore"):  # they say why none can be taken
+                F.scaled_dot_product_attention(q, q, q)
+        except RuntimeError:
+            return False
+        return True
+
+    def __call__(self, place: Place) -> Lever:
+        """Forward and backward."""
+        q, k, v, pull = (torch.randn(place.heads, device=place.clips.device, dtype=place.dtype) for _ in range(4))
+        inputs = [each.requires_grad_() for each in (q, k, v)]
+
+        def usual() -> Tensor:
+            return torch.autograd.grad(F.scaled_dot_product_attention(q, k, v), inputs, pull)[0]
+
+        def ours() -> Tensor:
+            with sdpa_kernel(self.backend):
+                return usual()
+
+        tolerance = 1e-4 if place.dtype == torch.float32 else 0.05
+        return Lever(f"attention by {self.name}", "as PyTorch chooses", ours, usual, tolerance)
+
+
+ATTENTION_KERNELS = (
+    AttentionBy("FlashAttention", SDPBackend.FLASH_ATTENTION),
+    AttentionBy("cuDNN", SDPBackend.CUDNN_ATTENTION),
+    AttentionBy("the memory-efficient kernel", SDPBackend.EFFICIENT_ATTENTION),
+)
 
 
 def _means(clips: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from everest.bench.lever import Lever, Place
-from everest.bench.lever_gpu import bytes_to_the_device, changed_on_the_device, copied_meanwhile
+from everest.bench.lever_gpu import ATTENTION_KERNELS, bytes_to_the_device, changed_on_the_device, copied_meanwhile
 from everest.config import OptimConfig
 from everest.models import MaskedAutoencoder
 from everest.models.layers import Block
@@ -113,21 +113,17 @@ def tokens_in_order(place: Place) -> Lever:
 
 def fused_attention(place: Place) -> Lever:
     """Attention of the visible tokens in one block, forward and backward."""
-    attention = place.model.encoder.blocks[0].attn
-    heads = int(attention.num_heads)  # type: ignore[union-attr, arg-type]
-    width = len(place.patch_embed.proj.weight) // heads
-    shape = (len(place.clips), heads, place.visible.shape[1], width)
-    q, k, v, pull = (torch.randn(shape, device=place.clips.device, dtype=place.dtype) for _ in range(4))
+    q, k, v, pull = (torch.randn(place.heads, device=place.clips.device, dtype=place.dtype) for _ in range(4))
     inputs = [each.requires_grad_() for each in (q, k, v)]
 
     def usual() -> Tensor:
-        weights = ((q * width**-0.5) @ k.mT).softmax(dim=-1)  # [B, h, V, V]
+        weights = ((q * q.shape[-1] ** -0.5) @ k.mT).softmax(dim=-1)  # [B, h, V, V]
         return _gradient(weights.to(v.dtype) @ v, pull, *inputs)
 
     tolerance = 1e-4 if place.dtype == torch.float32 else 0.05
     return Lever(
-        "attention, by the fastest kernel",
-        "spelt out",
+        "attention, by the kernel that is taken",
+        "spelt out, weights kept",
         lambda: _gradient(mix(q, k, v), pull, *inputs),
         usual,
         tolerance,
@@ -277,10 +273,11 @@ LEVERS: tuple[Callable[[Place], Lever], ...] = (
     bytes_to_the_device,
     copied_meanwhile,
     changed_on_the_device,
+    *ATTENTION_KERNELS,
 )
 """In the order of a step; targets are of pre-training, the stream is of bfloat16, another library of float32 on some
-processors, and the last three are for a GPU."""
-FOR_A_GPU = (bytes_to_the_device, copied_meanwhile, changed_on_the_device)
+processors, and the last ones are for a GPU."""
+FOR_A_GPU = (bytes_to_the_device, copied_meanwhile, changed_on_the_device, *ATTENTION_KERNELS)
 OF_WHAT_IS_PREDICTED = (targets_of_what_is_predicted, last_layer_of_what_is_predicted)
 """In pre-training only."""
 

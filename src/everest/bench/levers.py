@@ -13,6 +13,7 @@ from torch import Tensor
 from everest.bench.described import TaskOptions, describe_task
 from everest.bench.hardware import describe_hardware, now
 from everest.bench.lever import Lever, Place
+from everest.bench.lever_gpu import AttentionBy
 from everest.bench.lever_list import (
     FOR_A_GPU,
     LEVERS,
@@ -110,6 +111,8 @@ def _applies(maker: Callable[[Place], Lever], place: Place) -> bool:
         return place.dtype == torch.float32 and goes_to_onednn(
             place.patch_embed.proj.weight, place.patch_embed.proj.weight
         )
+    if isinstance(maker, AttentionBy) and not maker.works(place):
+        return False
     return maker not in FOR_A_GPU or place.clips.device.type == "cuda"
 
 

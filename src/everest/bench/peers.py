@@ -12,6 +12,7 @@ from everest.bench.described import PLAIN
 from everest.bench.foreign import TRANSFORMERS
 from everest.config import ModelSize, Scoring, SelectionMethod, Task
 from everest.errors import ConfigError
+from everest.evaluation.devices import choose_device
 
 OnProgress = Callable[[int, int], None]
 
@@ -35,16 +36,23 @@ class Contender:
     options: tuple[str, ...] = ()
 
 
-def contenders(task: Task, others: Iterable[str] = (), *, footage: bool = False) -> list[Contender]:
+def contenders(
+    task: Task, others: Iterable[str] = (), *, footage: bool = False, compiled: bool = False
+) -> list[Contender]:
     """List who is compared, EVEREST first.
 
     Args:
         task: VideoMAE masks tubes in pre-training and keeps every token in fine-tuning.
         others: Further peers, as ``MODULE:FUNCTION``.
         footage: Real clips are measured on; then there are selections that keep as many tokens as a clip asks for.
+        compiled: List EVEREST and transformers' VideoMAE compiled as well, which is how they are best on a GPU.
     """
     varying = (Contender("EVEREST, adaptive", "adaptive"), Contender("run-length selection (RLT)", "rlt"))
     everything: SelectionMethod = "tube" if task == "pretrain" else "all"
+    at_best = [
+        Contender("EVEREST, compiled", "rero", options=("--compile",)),
+        Contender("VideoMAE, transformers, compiled", everything, TRANSFORMERS, options=("--compile",)),
+    ]
     return [
         Contender("EVEREST", "rero"),
         Contender("EVEREST, bfloat16 scores", "rero", scoring="bfloat16"),
@@ -54,6 +62,7 @@ def contenders(task: Task, others: Iterable[str] = (), *, footage: bool = False)
         Contender("EVEREST, plain peer", "rero", PLAIN),
         Contender("VideoMAE, plain peer", everything, PLAIN),
         Contender("VideoMAE, transformers", everything, TRANSFORMERS),
+        *(at_best if compiled else ()),
         *(Contender(other, "rero", other) for other in others),
     ]
 
@@ -69,7 +78,7 @@ def bench_peers(
     rounds: int = 2,
     others: Iterable[str] = (),
     data: str | None = None,
-    keep_memory: bool = False,
+    equal_terms: bool = False,
     on_progress: OnProgress | None = None,
 ) -> dict[str, Any]:
     """Time a training step of EVEREST and of its peers.
@@ -84,7 +93,8 @@ def bench_peers(
         rounds: Each starts every contender once, in a new process.
         others: Further peers, as ``MODULE:FUNCTION``; see :func:`~everest.bench.foreign.load_foreign`.
         data: Where clips are taken from, as a path; None: made-up clips.
-        keep_memory: Let the processes of peers keep freed memory as ours does, instead of measuring them as they come.
+        equal_terms: Let the processes of peers keep freed memory and compute linear layers by the same library, as
+            ours does, instead of measuring them as they come.
         on_progress: Called with the number of finished and of all processes.
 
     Returns:
@@ -100,14 +110,14 @@ def bench_peers(
     """
     if min(batch, steps, rounds) < 1:
         raise ConfigError("batch, steps and rounds must be at least 1")
-    who = contenders(task, others, footage=data is not None)
+    who = contenders(task, others, footage=data is not None, compiled=choose_device(device).type != "cpu")
     common = ["--size", size, "--task", task, "--batch", str(batch), "--device", device, "--precision", precision]
     common += [] if data is None else ["--data", data]
-    common += ["--keep-memory"] if keep_memory else []
+    common += ["--equal-terms"] if equal_terms else []
     rows, found = measure_in_rounds(who, [*common, "--steps", str(steps)], batch, rounds, on_progress)
     return {
         **{"size": size, "task": task, "batch": batch, "steps": steps, "rounds": rounds, "data": data},
-        "keep_memory": keep_memory,
+        "equal_terms": equal_terms,
         **{"device": found["device"], "precision": found["precision"]},
         "rows": rows,
         "hardware": found["hardware"],
@@ -177,7 +187,7 @@ def format_peers(values: dict[str, Any]) -> str:
         f"{values['hardware']['name']}; {values['rounds']} rounds of {values['steps']} steps; the last column is the "
         "time of a step over that of EVEREST\nlarge matrix products beside them ran at "
         f"{min(rates):.0f} to {max(rates):.0f} GFLOP/s: where these differ much, something else was running"
-        + ("\nall kept freed memory" if values["keep_memory"] else "")
+        + ("\nall kept freed memory and had linear layers by the same library" if values["equal_terms"] else "")
     )
     return "\n".join(lines)
 

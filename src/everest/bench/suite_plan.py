@@ -35,10 +35,11 @@ class Measurement:
 def plan_suite(sizes: Iterable[ModelSize], batch: int, peers: Iterable[str] = ()) -> list[Measurement]:
     """List what is measured, the most important first.
 
-    First of all sizes in pre-training: the step of EVEREST at its fastest, the plain peers it is compared with and how
-    large batches can be; of the first size also further peers, and what a second start finds compiled. Then of the
-    first size the same in fine-tuning, every other way to compute both, and real clips; where the time of a step goes;
-    and what is left of the other sizes.
+    First of all sizes in pre-training: the step of EVEREST at its fastest and the plain peers it is compared with; of
+    the first size also further peers, how large batches can be and what a second start finds compiled. Then of the
+    first size the same in fine-tuning, transformers' VideoMAE in both, and how large batches of the others can be; of
+    the first size every other way to compute both, real clips, and where the time of a step goes; and what is left of
+    the other sizes, their fine-tuning last.
 
     Args:
         sizes: Model sizes.
@@ -47,21 +48,31 @@ def plan_suite(sizes: Iterable[ModelSize], batch: int, peers: Iterable[str] = ()
     """
     sizes, peers = tuple(sizes), tuple(peers)
     plan: list[Measurement] = []
+    first, others = sizes[0], sizes[1:]
     for size in sizes:
-        plan += _essential(size, "pretrain", batch, peers if size == sizes[0] else ())
-        ours = _contenders(size, "pretrain", batch)[OURS]
-        if size == sizes[0]:
+        plan += _essential(size, "pretrain", batch, peers if size == first else ())
+        if size == first:
+            ours = _contenders(size, "pretrain", batch)[OURS]
             plan.append(Measurement(ours.name + SECOND_START, "apart", {**ours.options, "compile": True}))
-        plan.append(Measurement(f"{ours.name}, largest batch", "largest", ours.options))
-    for size in sizes[:1]:
-        plan += _essential(size, "finetune", batch, peers)
-        plan += [each for task in TASKS for each in _further(size, task, batch)]
-        plan += [each for task in TASKS for each in _on_footage(size, task, batch)]
-        plan += _explained(size, batch)
-    for size in sizes[1:]:
+            plan.append(_largest(size, batch))
+    plan += _essential(first, "finetune", batch, peers)
+    plan += [each for task in TASKS for each in _of_transformers(first, task, batch)]
+    plan += [_largest(size, batch) for size in others]
+    plan += [each for task in TASKS for each in _further(first, task, batch)]
+    plan += [each for task in TASKS for each in _on_footage(first, task, batch)]
+    plan += _explained(first, batch)
+    for size in others:
         ours = _contenders(size, "pretrain", batch)[OURS]
         plan += [Measurement(f"{ours.name}, parts", "profile", ours.options), *_further(size, "pretrain", batch)]
+        plan += _of_transformers(size, "pretrain", batch)
+    plan += [each for size in others for each in _essential(size, "finetune", batch, ())]
     return [*plan, Measurement("scores", "scores")]
+
+
+def _largest(size: ModelSize, batch: int) -> Measurement:
+    """How large batches of pre-training can be."""
+    ours = _contenders(size, "pretrain", batch)[OURS]
+    return Measurement(f"{ours.name}, largest batch", "largest", ours.options)
 
 
 def _contenders(size: ModelSize, task: Task, batch: int, peers: Iterable[str] = ()) -> dict[str, Measurement]:
@@ -93,18 +104,21 @@ def _essential(size: ModelSize, task: Task, batch: int, peers: Iterable[str]) ->
 
 
 def _further(size: ModelSize, task: Task, batch: int) -> Iterator[Measurement]:
-    """Other ways to compute EVEREST, VideoMAE on our path in all of them, random tokens, and that of transformers."""
+    """Other ways to compute EVEREST, VideoMAE on our path in all of them, and random tokens."""
     found = _contenders(size, task, batch)
     yield found[OURS]
     yield _compiled(found[VIDEOMAE])
     yield _replayed(_compiled(found[VIDEOMAE]))
     yield _replayed(found[OURS])
     yield found[VIDEOMAE]
-    for name, each in found.items():
-        if name not in {OURS, VIDEOMAE, *PLAIN_WAYS}:
-            yield each
+    yield from (each for each in found.values() if each.options["selection"] == "random_equal")
+
+
+def _of_transformers(size: ModelSize, task: Task, batch: int) -> Iterator[Measurement]:
+    """VideoMAE of transformers, compiled, and as it comes."""
+    for each in _contenders(size, task, batch).values():
         if each.options.get("peer") == TRANSFORMERS:
-            yield _compiled(each)
+            yield from (_compiled(each), each)
 
 
 def _on_footage(size: ModelSize, task: Task, batch: int) -> Iterator[Measurement]:

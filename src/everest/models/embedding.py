@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from everest.models.products import gradient_of_weight, linear, multiply
 from everest.models.tubelets import Tubelets
@@ -97,6 +98,7 @@ class _KnownLinear(torch.autograd.Function):
         return embedded.view_as(embedded)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
         patches, weight = ctx.saved_tensors
         by_patches = multiply(grad, weight) if ctx.needs_input_grad[0] else None

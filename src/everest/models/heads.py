@@ -16,8 +16,20 @@ from torch.utils.flop_counter import register_flop_formula
 
 from everest.models.products import multiply
 
-WORTH_IT = 2**17
-"""R * K from which on it is quicker than PyTorch's kernel."""
+WORTH_IT = 2**16
+"""R * K for each thread from which on it is quicker than PyTorch's kernel, whose threads share out heads."""
+
+
+def is_worth_it(num_asking: int, num_tokens: int) -> bool:
+    """Whether so many tokens that ask, and that are asked, are enough to be quicker than PyTorch's kernel."""
+    enough: int = WORTH_IT * _num_threads()
+    return num_asking * num_tokens >= enough
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _num_threads() -> int:
+    """As PyTorch says; its compiler cannot ask for it, and takes what is said while it compiles."""
+    return torch.get_num_threads()
 
 
 @torch.library.custom_op("everest::attention_by_heads", mutates_args=())

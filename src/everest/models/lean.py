@@ -13,6 +13,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from everest.models.products import gradient_of_weight, linear, multiply
 
@@ -44,6 +45,7 @@ class _NormLinear(torch.autograd.Function):
         return linear(normal, weight, bias)  # in the format of autocast, if there is one; so is its gradient
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, scale, shift, mean, rstd, weight = ctx.saved_tensors
         width = x.shape[-1:]
@@ -65,6 +67,7 @@ class _GeluLinear(torch.autograd.Function):
         return linear(F.gelu(x), weight, bias)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         by_weight, by_bias = _by_parameters(grad, F.gelu(x), weight)

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from everest.models.heads import WORTH_IT, attend_by_heads
+from everest.models.heads import attend_by_heads, is_worth_it
 from everest.models.products import goes_to_onednn
 
 MOST_IN_STEPS = 2**25
@@ -32,7 +32,7 @@ def mix(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """
     if q.device.type != "cpu" or torch.compiler.is_exporting():
         return F.scaled_dot_product_attention(q, k, v)
-    if q.shape[2] * k.shape[2] >= WORTH_IT and goes_to_onednn(q, k):
+    if goes_to_onednn(q, k) and is_worth_it(q.shape[2], k.shape[2]):
         by_heads: Tensor = attend_by_heads(q, k, v)
         return by_heads
     num_weights = q.shape[0] * q.shape[1] * q.shape[2] * k.shape[2]

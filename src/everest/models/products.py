@@ -8,19 +8,24 @@ exported, this is ``torch.nn.functional.linear``.
 Shapes: R rows, I inputs, O outputs of a linear map.
 """
 
+import os
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import register_flop_formula
 
+from everest.errors import ConfigError
+
 Library = Literal["onednn", "pytorch"]
 CPUINFO = Path("/proc/cpuinfo")
+VARIABLE = "EVEREST_PRODUCTS"
+"""Of the environment: the library that is to be taken, whatever the processor."""
 MANY_ROWS = 1024
 """R beyond which the gradient of a weight is computed turned over."""
 
@@ -45,7 +50,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         Shape [..., O].
     """
     if not goes_to_onednn(x, weight):
-        return F.linear(x, weight, bias)
+        return _of_pytorch(x, weight, bias)
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x, weight, bias)):
         out: Tensor = _Linear.apply(x, weight, bias)  # type: ignore[no-untyped-call]
         return out
@@ -61,8 +66,8 @@ def multiply(rows: Tensor, matrix: Tensor) -> Tensor:
 
 def gradient_of_weight(grad: Tensor, x: Tensor) -> Tensor:
     """Give the gradient of a linear map's weight: [..., O] and [..., I] to [O, I]."""
-    rows = grad.flatten(0, -2)  # [R, O]
-    inputs = x.flatten(0, -2).to(grad.dtype)  # [R, I]
+    rows = grad.reshape(-1, grad.shape[-1])  # [R, O]
+    inputs = x.reshape(-1, x.shape[-1]).to(grad.dtype)  # [R, I]
     if goes_to_onednn(rows, inputs):
         return _turned_product(rows, inputs)
     return rows.mT @ inputs
@@ -83,6 +88,11 @@ def has_faster_products() -> bool:
     return has_long_vectors and not _is_of_intel() and _by_onednn_works()
 
 
+def take_all_linear_layers() -> None:
+    """Let PyTorch's own linear layers compute by :func:`linear` from now on, in the whole process; for comparing."""
+    torch.nn.functional.__dict__["linear"] = linear  # which its layers look up whenever they compute
+
+
 @contextmanager
 def products_by(library: Library) -> Iterator[None]:
     """Compute products by one of the two, whatever the processor; for comparing. A context."""
@@ -101,18 +111,20 @@ def library_of_products() -> Library:
 class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        ctx.save_for_backward(x, weight)
+        by_x, by_weight, _ = ctx.needs_input_grad
+        ctx.save_for_backward(x if by_weight else None, weight if by_x else None)
         return _by_onednn(x, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         x, weight = ctx.saved_tensors
         by_x, by_weight, by_bias = ctx.needs_input_grad
-        return (
-            multiply(grad, weight) if by_x else None,
-            gradient_of_weight(grad, x) if by_weight else None,
-            grad.flatten(0, -2).sum(dim=0) if by_bias else None,
-        )
+        rows = grad.reshape(-1, grad.shape[-1])  # [R, O]
+        sums = rows.sum(dim=0) if by_bias else None
+        if torch.is_grad_enabled() and not torch.compiler.is_compiling():  # gradients of these are asked for
+            inputs = x.reshape(-1, x.shape[-1]) if by_weight else None  # [R, I]
+            return grad @ weight if by_x else None, None if inputs is None else rows.mT @ inputs, sums
+        return multiply(grad, weight) if by_x else None, gradient_of_weight(grad, x) if by_weight else None, sums
 
 
 def goes_to_onednn(x: Tensor, weight: Tensor) -> bool:
@@ -124,6 +136,7 @@ def goes_to_onednn(x: Tensor, weight: Tensor) -> bool:
         and not torch.compiler.is_exporting()
         and not torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
         and not torch.is_autocast_enabled("cpu")
+        and not torch._C._are_functorch_transforms_active()  # such as torch.func.grad
         and x.numel() > 0
     )
 
@@ -181,5 +194,15 @@ def _is_of_intel() -> bool:
     return "GenuineIntel" in about
 
 
+def _chosen() -> Library:
+    asked = os.environ.get(VARIABLE, "")
+    if asked in get_args(Library):
+        return cast(Library, asked)
+    if asked:
+        raise ConfigError(f"{VARIABLE}={asked} in the environment; it takes {' or '.join(get_args(Library))}")
+    return "onednn" if has_faster_products() else "pytorch"
+
+
 # Found out once, and not while something counts or traces operations.
-_state: dict[str, Library] = {"library": "onednn" if has_faster_products() else "pytorch"}
+_of_pytorch = F.linear
+_state: dict[str, Library] = {"library": _chosen()}

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from everest.models.layers import growing_drop_path
+from everest.models.products import Linear
 from everest.models.supervised.attention import GroupedAttention, TokenBlock
 from everest.models.supervised.base import ClassTokenEncoder
 from everest.models.supervised.places import TokenPlaces
@@ -25,8 +26,8 @@ class TrajectoryAttention(GroupedAttention):
 
     def __init__(self, width: int, num_heads: int) -> None:
         super().__init__(width, num_heads)
-        self.trajectory_q = nn.Linear(width, width)
-        self.trajectory_kv = nn.Linear(width, 2 * width)
+        self.trajectory_q = Linear(width, width)
+        self.trajectory_kv = Linear(width, 2 * width)
 
     def forward(self, x: Tensor, norm: nn.LayerNorm, where: TokenPlaces) -> Tensor:
         """Mix tokens.

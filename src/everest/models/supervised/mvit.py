@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from everest.models.layers import growing_drop_path
+from everest.models.products import Linear
 from everest.models.supervised.attention import SupervisedBlock, make_norm
 from everest.models.supervised.base import WholeClipEncoder
 from everest.models.supervised.places import LearnedPlaces
@@ -97,11 +98,11 @@ class PoolingAttention(nn.Module):
     def __init__(self, width: int, num_heads: int, q_stride: int, kv_stride: int) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.qkv = nn.Linear(width, 3 * width)  # with a bias for keys: it does not cancel, for it is pooled
+        self.qkv = Linear(width, 3 * width)  # with a bias for keys: it does not cancel, for it is pooled
         self.pool_q = Pool(width // num_heads, q_stride) if q_stride > 1 else None
         self.pool_k = Pool(width // num_heads, kv_stride)
         self.pool_v = Pool(width // num_heads, kv_stride)
-        self.proj = nn.Linear(width, width)
+        self.proj = Linear(width, width)
 
     def forward(self, x: Tensor, shape: Shape) -> tuple[Tensor, Shape]:
         """Mix tokens: [B, 1 + K, D] to the tokens of the pooled queries and their shape."""
@@ -132,8 +133,8 @@ class PoolingBlock(SupervisedBlock):
         self.norm1 = make_norm(width)
         self.attn = PoolingAttention(width, num_heads, q_stride, kv_stride)
         self.norm2 = make_norm(width)
-        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, out_width))
-        self.widen = nn.Linear(width, out_width) if width != out_width else None
+        self.mlp = nn.Sequential(Linear(width, 4 * width), nn.GELU(), Linear(4 * width, out_width))
+        self.widen = Linear(width, out_width) if width != out_width else None
         size, stride = q_stride + 1, (1, q_stride, q_stride)
         self.pool = nn.MaxPool3d((1, size, size), stride, (0, size // 2, size // 2)) if q_stride > 1 else None
 

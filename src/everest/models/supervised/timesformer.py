@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from everest.models.dropping import SkipPath
 from everest.models.layers import growing_drop_path
+from everest.models.products import Linear
 from everest.models.supervised.attention import GroupedAttention, TokenBlock, make_norm
 from everest.models.supervised.base import ClassTokenEncoder
 from everest.models.supervised.places import TokenPlaces
@@ -56,7 +57,7 @@ class DividedBlock(TokenBlock):
         self.time_skip = SkipPath(drop_path)
         self.time_norm = make_norm(width)
         self.time_attn = TimeAttention(width, num_heads)
-        self.time_proj = nn.Linear(width, width)
+        self.time_proj = Linear(width, width)
 
     def forward(self, x: Tensor, where: TokenPlaces) -> Tensor:
         """One layer: class token and kept tokens, [B, 1 + V, D] to [B, 1 + V, D]."""
