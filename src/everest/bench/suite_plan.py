@@ -36,10 +36,9 @@ def plan_suite(sizes: Iterable[ModelSize], batch: int, peers: Iterable[str] = ()
     """List what is measured, the most important first.
 
     First of all sizes in pre-training: the step of EVEREST at its fastest and the plain peers it is compared with; of
-    the first size also further peers, how large batches can be and what a second start finds compiled. Then of the
-    first size the same in fine-tuning, transformers' VideoMAE in both, and how large batches of the others can be; of
-    the first size every other way to compute both, real clips, and where the time of a step goes; and what is left of
-    the other sizes, their fine-tuning last.
+    the first size also further peers and what a second start finds compiled; how large batches can be. Then of the
+    first size the same in fine-tuning, transformers' VideoMAE in both, every other way to compute both, real clips, and
+    where the time of a step goes; and what is left of the other sizes, their fine-tuning last.
 
     Args:
         sizes: Model sizes.
@@ -55,9 +54,9 @@ def plan_suite(sizes: Iterable[ModelSize], batch: int, peers: Iterable[str] = ()
             ours = _contenders(size, "pretrain", batch)[OURS]
             plan.append(Measurement(ours.name + SECOND_START, "apart", {**ours.options, "compile": True}))
             plan.append(_largest(size, batch))
+    plan += [_largest(size, batch) for size in others]
     plan += _essential(first, "finetune", batch, peers)
     plan += [each for task in TASKS for each in _of_transformers(first, task, batch)]
-    plan += [_largest(size, batch) for size in others]
     plan += [each for task in TASKS for each in _further(first, task, batch)]
     plan += [each for task in TASKS for each in _on_footage(first, task, batch)]
     plan += _explained(first, batch)
