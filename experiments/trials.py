@@ -166,7 +166,10 @@ def probe(bench: Bench, task: str, run: Path, keep_ratio: float | None) -> dict[
     for table, split in zip(tables, ("train", "test"), strict=True):
         if not table.exists():  # the same weights may be those of two arms
             manifest = bench.manifest(task)
-            everest.embed(run, manifest, table, split=split, views=views, keep_ratio=keep_ratio, num_workers=0)
+            made = everest.embed(run, manifest, table, split=split, views=views, keep_ratio=keep_ratio, num_workers=0)
+            for path, why in made.failures.items():
+                table.unlink()  # or a second start would find it, of a clip too few
+                raise DataError(f"{path}: {why}")
     return classify_features(bench, task, *(read_features(table) for table in tables))
 
 
