@@ -47,6 +47,10 @@ class Results:
         """Whether a trial has been made."""
         return self._key(trial) in self._rows
 
+    def find(self, trial: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Give the result of a trial, or none where it has not been made."""
+        return self._rows.get(self._key(trial))
+
     def add(self, row: Mapping[str, Any]) -> None:
         """Keep a result."""
         self._rows[self._key(row)] = dict(row)

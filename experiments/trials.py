@@ -302,4 +302,15 @@ def run_all(
     for trial in trials(bench, arms, seeds, bench.tasks()):
         if not results.knows(trial):
             print(f"{len(results) + 1}: {trial}", file=sys.stderr)
-            results.add({**trial, **measure(bench, by_name[trial["arm"]], trial, reference)})
+            arm = by_name[trial["arm"]]
+            same = results.find({**trial, "equal": "steps"}) if is_same_of_steps(bench, arm, trial, reference) else None
+            results.add({**same, **trial} if same else {**trial, **measure(bench, arm, trial, reference)})
+
+
+def is_same_of_steps(bench: Bench, arm: Arm, trial: Mapping[str, Any], reference: Settings | None) -> bool:
+    """Whether a trial of equal time is one of equal steps: of the arm whose time others are given, or of fresh weights.
+
+    Not where fine-tuning is found out: by how long others train, it may be.
+    """
+    as_many = arm.pretraining is None or (arm.pretraining == reference and bench.minutes is None)
+    return bench.equal == "time" and as_many and not callable(arm.tunings.get(trial["how"]))
