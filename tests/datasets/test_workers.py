@@ -349,7 +349,7 @@ config = PretrainConfig(
     optim=OptimConfig(global_batch_size=2),
 )
 batches = build_train_loader(load_data("bundled"), config).epoch(0)
-next(batches)
+next(batches), next(batches)  # the second worker's first, too: both listen by now
 workers = multiprocessing.active_children()
 print(*(worker.pid for worker in workers), flush=True)
 input()
