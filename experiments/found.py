@@ -42,7 +42,7 @@ class Experiment:
             of_rows = {
                 (task, "data or profiles"): row["made_of"],
                 (task, arm, row["how"], "settings"): row["settings"],
-                (task, "hardware"): row.get("hardware", "") if row["equal"] == "time" and arm not in SIMPLE else "",
+                (task, "hardware"): row.get("hardware", "") if depends_on_rates(row) else "",
             }
             for name, value in of_rows.items():
                 if value and origin.setdefault(name, value) != value:
@@ -137,6 +137,11 @@ class Experiment:
         said = f"{100 * difference.mean:.1f} in each" if width < ROUNDING else str(difference)
         text = f"{said}, {wins} of {len(shared)}" if len(shared) > 1 else said
         return text, p if len(shared) >= ENOUGH else None, over_videos
+
+
+def depends_on_rates(row: Mapping[str, Any]) -> bool:
+    """Whether how long an arm was trained follows from how fast the machine is."""
+    return row["equal"] == "time" and row["arm"] not in SIMPLE and "same_as" not in row
 
 
 def rates_of(row: Mapping[str, Any]) -> Iterator[tuple[str, float]]:

@@ -1,10 +1,12 @@
 """Plots of results: one file for each experiment, a panel for each task."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
+from costs import gmacs_of
 from found import machine_of_rates
 from lists import BESIDE
 from results import Results, over_seeds
@@ -13,9 +15,11 @@ from trials import KEYS, PROBES
 Row = Mapping[str, Any]
 Panel = Callable[[Any, Sequence[Row]], None]
 _ACCURACY = "accuracy, %"
+_MULTIPLY_ADDS = "million multiply-adds a clip"
 _RED, _GREY = "#c0392b", "#888888"
 COLOURS = {"all tokens": "#333333", "60 %": _RED, "changing": _RED, "at random": _GREY, "60 % at random": _GREY}
 COLOURS |= {"fine-tuned with 60 %": _RED, "frozen, linear": "#333333"}
+COLOURS |= {"60%": _RED, "60% at random": _GREY, "60% that change": "#e59866"}
 COLOURS |= {
     "frozen": "#333333",
     "frozen, 60 %": _RED,
@@ -42,11 +46,11 @@ def figures_of(letter: str, rows: Sequence[Row]) -> dict[str, tuple[Sequence[Row
     found: dict[str, tuple[Sequence[Row], Panel, str]] = {}
     if letter == "b":
         of_one = [row for row in tuned if row["arm"].endswith(" 30%")]
-        found["b"] = (with_cost(of_one, "rate"), _ratios, _ACCURACY)
+        found["b"] = (with_cost(of_one), _ratios, _ACCURACY)
         if len({row["arm"] for row in tuned}) > 1:
             both = [{**row, "how": "fine-tuned with 60 %"} for row in tuned if row["how"] == "60%"]
             both += [{**row, "how": "frozen, linear"} for row in frozen if row["how"] == "frozen"]
-            found["b-pretraining"] = (with_cost(both, "pretrain_rate"), _ratios, _ACCURACY)
+            found["b-pretraining"] = (with_multiply_adds(both), partial(_ratios, cost=_MULTIPLY_ADDS), _ACCURACY)
     elif len({row["arm"] for row in tuned}) == 1:  # ways to fine-tune it beside each other
         found[letter] = ([{**row, "arm": row["how"], "how": ""} for row in tuned], _arms, _ACCURACY)
     else:
@@ -65,14 +69,24 @@ def is_drawn(row: Row, *, frozen: bool = False, equal: str = "steps") -> bool:
     return plain and (row["how"] in PROBES) == frozen and not row["task"].endswith(tuple(BESIDE))
 
 
-def with_cost(rows: Sequence[Row], name: str) -> list[Row]:
-    """Add what a clip of training took, in milliseconds: the median over the runs of an arm on one machine."""
-    machine, kind = machine_of_rates(rows), "arm" if name == "pretrain_rate" else "how"
+def with_cost(rows: Sequence[Row]) -> list[Row]:
+    """Add what a clip of fine-tuning took, in milliseconds: the median over the runs of a way on one machine."""
+    machine = machine_of_rates(rows)
     rates: dict[str, list[float]] = {}
     for row in rows:
-        if name in row and row.get("hardware", "") == machine:
-            rates.setdefault(row[kind], []).append(row[name])
-    return [{**row, "cost": 1000 / median(rates[row[kind]])} for row in rows if row[kind] in rates]
+        if "rate" in row and row.get("hardware", "") == machine:
+            rates.setdefault(row["how"], []).append(row["rate"])
+    return [{**row, "cost": 1000 / median(rates[row["how"]])} for row in rows if row["how"] in rates]
+
+
+def with_multiply_adds(rows: Sequence[Row]) -> list[Row]:
+    """Add what a clip of pre-training takes, in million multiply-adds: not all were made on one machine."""
+    return [{**row, "cost": 1000 * gmacs_of(row["profile"], ratio_of(row["arm"]), "pretrain")} for row in rows]
+
+
+def ratio_of(arm: str) -> float:
+    """The keep ratio that stands at the end of the name of one of b's arms."""
+    return float(arm.rsplit(maxsplit=1)[-1].rstrip("%")) / 100
 
 
 def _figure(rows: Sequence[Row], panel: Panel, label: str, path: Path) -> Path:
@@ -118,11 +132,11 @@ def _arms(axis: Any, rows: Sequence[Mapping[str, Any]]) -> None:
             axis.plot(
                 [x - 0.4 * between, x + 0.4 * between], [sum(values) / len(values)] * 2, color=colour, linewidth=2
             )
-    axis.set_xticks(range(len(arms)), arms, rotation=35, ha="right")
+    axis.set_xticks(range(len(arms)), [arm.replace(", ", ",\n") for arm in arms], rotation=35, ha="right")
     axis.set_xlim(-0.6, len(arms) - 0.4)
 
 
-def _ratios(axis: Any, rows: Sequence[Row]) -> None:
+def _ratios(axis: Any, rows: Sequence[Row], cost: str = "ms a clip of training") -> None:
     """Accuracy against what training took, with the interval over seeds."""
     lines: dict[str, dict[float, list[float]]] = {}
     for row in rows:
@@ -130,13 +144,13 @@ def _ratios(axis: Any, rows: Sequence[Row]) -> None:
         lines.setdefault(how or "changing", {}).setdefault(row["cost"], []).append(row["top1"])
     for name, points in lines.items():
         costs = sorted(points)
-        found = [over_seeds(points[cost]) for cost in costs]
+        found = [over_seeds(points[each]) for each in costs]
         halves = [100 * (each.high - each.mean) if each.num > 1 else 0.0 for each in found]
         colour = COLOURS.get(name, _RED)
         axis.errorbar(
             costs, [100 * each.mean for each in found], halves, marker="o", color=colour, label=name, capsize=2
         )
-    axis.set_xlabel("ms a clip of training")
+    axis.set_xlabel(cost)
 
 
 def _losses(axis: Any, rows: Sequence[Row]) -> None:

@@ -25,7 +25,7 @@ from asked import all_asked, beside_numbers, made_twice
 from costs import gmacs_of
 from found import PRETRAINING, SIMPLE, Experiment, is_frozen
 from lists import FEW, whole_of
-from plots import draw
+from plots import draw, ratio_of
 from questions import QUESTIONS, Pair, asked_of
 from report_files import of_files, table
 from results import Results, holm
@@ -135,6 +135,24 @@ def of_choice() -> list[Pair]:
     return [*pairs, (("everest", "60 %"), ("none", "60 %, as long as both"))]
 
 
+def above_drawn(experiment: Experiment) -> list[Pair]:
+    """What pre-training has put into frozen features: those of each arm against those of weights as drawn."""
+    arms = [arm for arm in experiment.arms() if arm not in {"none", *SIMPLE}]
+    return [((arm, how), ("none", how)) for how in ("frozen, linear", "frozen, 60 %, linear") for arm in arms]
+
+
+def crossed() -> list[Pair]:
+    """What e's crossed trials ask: the same fine-tuning after two ways to pre-train, and two ways after the same."""
+    change, at_random = "60% that change", "60% at random"
+    ours, others = {change: "60%", at_random: at_random}, {change: change, at_random: "60%"}
+    of_pretraining = [(("camera=still", ours[how]), ("random", others[how])) for how in (change, at_random)]
+    return [
+        *of_pretraining,
+        (("camera=still", ours[change]), ("camera=still", ours[at_random])),
+        (("random", others[change]), ("random", others[at_random])),
+    ]
+
+
 def pretrained_for(experiment: Experiment) -> list[str]:
     """How many clips each arm was pre-trained on, and for how long: what is meant to be equal, and what was."""
     rows = []
@@ -191,13 +209,17 @@ def keep_ratios(experiment: Experiment, profile: str) -> list[str]:
     return [*table(["kept", "GMAC", "clips a second", *titles], rows), "", *compared(experiment, pairs, "b")]
 
 
-def pretrained_ratios(experiment: Experiment, profile: str) -> list[str]:
-    """Pre-training by keep ratio: its cost and rate, and what fine-tuning with 60 % and frozen features come to."""
-    arms, measures = experiment.arms(), ("60%", "frozen, linear")
+def pretrained_ratios(experiment: Experiment, of_features: Experiment, profile: str) -> list[str]:
+    """Pre-training by keep ratio: its cost and rate, and what fine-tuning with 60 % and frozen features come to.
+
+    Rates are of the machine with the most ratios, which those of fine-tuning have no say in.
+    """
+    ratios = {arm: ratio_of(arm) for arm in experiment.arms()}
+    arms, measures = sorted(ratios, key=ratios.__getitem__, reverse=True), ("60%", "frozen, linear")
     rows = []
     for arm in arms:
-        rates = experiment.rates[arm, PRETRAINING]
-        cost = f"{gmacs_of(profile, float(arm.split()[-1].rstrip('%')) / 100, 'pretrain'):.3f}"
+        rates = of_features.rates[arm, PRETRAINING]
+        cost = f"{gmacs_of(profile, ratios[arm], 'pretrain'):.3f}"
         cells = [experiment.accuracy(task, arm, m) for task in experiment.tasks for m in measures]
         rows.append([arm, cost, f"{median(rates):.0f}" if rates else "", *cells])
     titles = [f"{task}, {measure}" for task in experiment.tasks for measure in measures]
@@ -238,6 +260,7 @@ def blocks(folder: Path) -> dict[str, list[str]]:
                 found[f"{name}, differences"] = against(experiment, "everest", letter)
                 found[f"{name}, pre-training"] = pretrained_for(experiment)
                 found[f"{name}, choice"] = compared(experiment, of_choice(), letter)
+                found[f"{name}, above weights as drawn"] = compared(experiment, above_drawn(experiment))
                 found[f"{name}, beside numbers"] = beside_numbers(experiment)
                 found[f"{name}, by source"] = by_source(experiment, letter)
                 if any(task.endswith(FEW) for task in experiment.tasks):
@@ -245,11 +268,14 @@ def blocks(folder: Path) -> dict[str, list[str]]:
                     found[f"{name}, few labels"] = few_labels(experiment)
             elif letter == "b":
                 found[f"{name}, fine-tuning"] = keep_ratios(experiment, profile)
-                found[f"{name}, pre-training"] = pretrained_ratios(experiment, profile)
+                of_features = Experiment([row for row in some if is_frozen(row["how"])], groups)
+                found[f"{name}, pre-training"] = pretrained_ratios(experiment, of_features, profile)
             elif letter in {"c", "d", "e"}:
                 ours = {"c": "alpha 1.5", "d": "l2 of the embedding", "e": "camera=still"}[letter]
                 found[f"{name}, differences"] = against(experiment, ours, letter)
                 found[f"{name}, rates"] = rates(experiment)
+                if letter == "e":
+                    found[f"{name}, crossed"] = compared(experiment, crossed())
             elif letter == "f":
                 found[f"{name}, differences"] = adaptive(experiment)
     found |= {f"{profile}, all that is asked": all_asked(its) for profile, its in asking.items()}

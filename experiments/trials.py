@@ -304,7 +304,8 @@ def run_all(
             print(f"{len(results) + 1}: {trial}", file=sys.stderr)
             arm = by_name[trial["arm"]]
             same = results.find({**trial, "equal": "steps"}) if is_same_of_steps(bench, arm, trial, reference) else None
-            results.add({**same, **trial} if same else {**trial, **measure(bench, arm, trial, reference)})
+            found = same | {"same_as": "equal steps"} if same else measure(bench, arm, trial, reference)
+            results.add({**found, **trial})
 
 
 def is_same_of_steps(bench: Bench, arm: Arm, trial: Mapping[str, Any], reference: Settings | None) -> bool:

@@ -88,4 +88,4 @@ def test_networks_stand_beside_numbers_without_one() -> None:
 def test_cost_is_what_training_took_on_the_machine_with_the_most() -> None:
     rows = [row("everest", seed, [1], rate=rate, hardware="one") for seed, rate in enumerate((100.0, 200.0, 400.0))]
     rows.append(row("everest", 3, [1], rate=1.0, hardware="two"))
-    assert [each["cost"] for each in with_cost(rows, "rate")] == [5.0] * 4
+    assert [each["cost"] for each in with_cost(rows)] == [5.0] * 4

@@ -72,6 +72,8 @@ def test_results_of_different_settings_are_not_mixed() -> None:
         Experiment([row, row | {"seed": 1, "settings": "z"}], {})
     with pytest.raises(DataError, match="results of different hardware"):
         Experiment([row | {"equal": "time", "hardware": name, "seed": n} for n, name in enumerate(("one", "two"))], {})
+    taken_over = {"equal": "time", "hardware": "two", "seed": 1, "same_as": "equal steps"}
+    Experiment([row | {"equal": "time", "hardware": "one"}, row | taken_over], {})
 
 
 def test_only_what_was_asked_before_is_tested() -> None:

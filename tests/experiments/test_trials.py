@@ -63,5 +63,7 @@ def test_what_has_all_the_time_by_equal_steps_is_not_made_twice(
     assert [each[1:] for each in made if each[0] == "time"] == [("none", "as long"), ("random", "60 %")]
     found = {(row["equal"], row["arm"], row["how"]): row["top1"] for row in Results(results.path, KEYS)}
     assert len(found) == 10
+    taken_over = {(row["arm"], row["how"]) for row in Results(results.path, KEYS) if "same_as" in row}
+    assert taken_over == {("tubes", "60 %"), ("tubes", "frozen"), ("none", "60 %")}
     for arm, how in (("tubes", "60 %"), ("tubes", "frozen"), ("none", "60 %")):
         assert found["time", arm, how] == found["steps", arm, how]
