@@ -63,18 +63,17 @@ def all_asked(experiments: Mapping[str, Experiment]) -> list[str]:
     rows, own, raw = [], [], []
     for letter, experiment in experiments.items():
         found = asked_pairs(experiment, letter)
-        known = [difference[1] for pair, task in found if (difference := experiment.difference(task, *pair))]
-        adjusted = iter(holm([p for p in known if p is not None]))
-        for (pair, task), p in zip(found, known, strict=True):
-            text, _, videos = experiment.difference(task, *pair) or ("", None, "")
+        known = [(pair, task, its) for pair, task in found if (its := experiment.difference(task, *pair))]
+        adjusted = iter(holm([its.p for *_, its in known if its.p is not None]))
+        for pair, task, its in known:
             names = [", ".join(each) for each in pair]
-            own.append(None if p is None else next(adjusted))
-            raw.append(p)
-            videos = videos.partition(" ")[2].strip("()")
-            rows.append([letter, task, *names, text, videos, without_seen(experiment, task, *pair)])
+            own.append(None if its.p is None else next(adjusted))
+            raw.append(its.p)
+            apart = without_seen(experiment, task, *pair)
+            rows.append([letter, task, *names, its.text, its.videos, its.both, apart])
     over_all = iter(holm([p for p in raw if p is not None]))
     cells = [["", ""] if p is None else [_p(p), _p(next(over_all))] for p in own]
-    titles = ["", "task", "this", "less that", "points", "over videos", "scenes seen nowhere"]
+    titles = ["", "task", "this", "less that", "points", "over videos", "over both", "scenes seen nowhere"]
     titles += ["p, among its own", "p, among all"]
     return [*table(titles, [row + each for row, each in zip(rows, cells, strict=True)]), ""] if rows else []
 

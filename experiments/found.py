@@ -3,10 +3,20 @@
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import mean
 from typing import Any
 
 from lists import BESIDE
-from results import ROUNDING, from_hex, over_seeds, paired_over_clips, paired_over_seeds, sign_changes
+from results import (
+    ROUNDING,
+    from_hex,
+    over_seeds,
+    paired_over_both,
+    paired_over_clips,
+    paired_over_seeds,
+    sign_changes,
+)
 from trials import PROBES
 
 from everest.errors import DataError
@@ -109,34 +119,51 @@ class Experiment:
         numbers = [len(found) for found in self.found.values()]
         return str(min(numbers)) if min(numbers) == max(numbers) else f"{min(numbers)} to {max(numbers)}"
 
-    def difference(
-        self, task: str, one: tuple[str, str], other: tuple[str, str]
-    ) -> tuple[str, float | None, str] | None:
-        """Compare two arms, each with its measure, seed by seed.
-
-        Returns:
-            The difference in points with its interval, and in how many seeds it is above 0; p, or None where there are
-            too few seeds; and the interval over videos. None where no seed has both.
-        """
+    def difference(self, task: str, one: tuple[str, str], other: tuple[str, str]) -> "Difference | None":
+        """Compare two arms, each with its measure, seed by seed; None where no seed has both."""
         first, second = (self.found.get((task, *each), {}) for each in (one, other))
         shared = sorted(first.keys() & second.keys())
         if not shared:
             return None
-        difference, p = paired_over_seeds([first[s] for s in shared], [second[s] for s in shared])
+        over, p = paired_over_seeds([first[s] for s in shared], [second[s] for s in shared])
         if any(self.num_stuck(task, *each) for each in (one, other)):
             p = sign_changes([first[s] - second[s] for s in shared])
-        over_videos = ""
+        videos = both = ""
         marked = [self.marked.get((task, *each), {}) for each in (one, other)]
         if task in self.groups and all(seed in each for each in marked for seed in shared):
-            ours, others = (
-                [sum(clip) / len(shared) for clip in zip(*(m[s] for s in shared), strict=True)] for m in marked
-            )
-            over_videos = str(paired_over_clips(ours, others, self.groups[task]))
+            ours, others = ([each[seed] for seed in shared] for each in marked)
+            shares = [[mean(clip) for clip in zip(*each, strict=True)] for each in (ours, others)]
+            videos = str(paired_over_clips(shares[0], shares[1], self.groups[task]))
+            if len(shared) > 1:
+                over_both, p_of_both = paired_over_both(ours, others, self.groups[task])
+                both, p = str(over_both), max(p, p_of_both)
         wins = sum(first[seed] > second[seed] for seed in shared)
-        width = difference.high - difference.low
-        said = f"{100 * difference.mean:.1f} in each" if width < ROUNDING else str(difference)
+        said = f"{100 * over.mean:.1f} in each" if over.high - over.low < ROUNDING else str(over)
         text = f"{said}, {wins} of {len(shared)}" if len(shared) > 1 else said
-        return text, p if len(shared) >= ENOUGH else None, over_videos
+        return Difference(text, p if len(shared) >= ENOUGH else None, _ends(videos), _ends(both))
+
+
+def _ends(interval: str) -> str:
+    """An interval without its mean and brackets."""
+    return interval.partition(" ")[2].strip("()")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What one arm is better than another.
+
+    Attributes:
+        text: In points, with its interval over seeds, and in how many seeds it is above 0.
+        p: Of a difference as large where both are equal, by seeds alone or by seeds and videos, the larger; None where
+            there are too few seeds.
+        videos: The interval over videos, or nothing.
+        both: That over seeds and videos, or nothing.
+    """
+
+    text: str
+    p: float | None
+    videos: str
+    both: str
 
 
 def depends_on_rates(row: Mapping[str, Any]) -> bool:

@@ -74,7 +74,7 @@ _CPU: Settings = {  # 8 frames of 48 x 48 pixels in patches of 8 are 4 x 6 x 6 =
 }
 # Fewer than a hundred clips in a batch, and networks this small do not find what tells the classes apart.
 _CPU_BATCH: Settings = {"data.batch_size": 128, "optim.global_batch_size": 128, "optim.layer_decay": 1.0}
-# What was best in tuning.py, if by little; where two were equal, the middle one.
+# What was best in tuning.py of the rates that were tried first, if by little; where two were equal, the middle one.
 _CPU_PRETRAINING = {"rero": 2e-2, "tube": 5e-3, "random_equal": 1e-2, "running_cell": 1e-2}
 _CPU_FINETUNING = {"fresh": 1.6e-2, "pre-trained": 1e-3}
 _QUICK_BATCH: Settings = {"data.batch_size": 16, "optim.global_batch_size": 16}

@@ -7,10 +7,12 @@ alone. A page that is not there yet is begun with all tables. Plots go into the 
 
 Accuracies are means over seeds with Student's 95 % interval; one seed has none, and numbers of seeds in between stand
 in brackets. Differences are taken seed by seed, with the number of seeds in which the first was better; the interval
-over videos, a bootstrap, says how far another choice of test videos could come out. Only what was written down before
-(``questions.py``) is tested: a paired t test over seeds, p adjusted for all that an experiment asks (Holm), and in a
-table of its own for all that all of them ask. Accuracies of runs some of which have learnt nothing are two heaps and no
-bell, for which neither Student nor t are made: such runs are counted, and p is that of changing signs.
+over videos, a bootstrap, says how far another choice of test videos could come out, and that over both, rather too
+wide, how far another start and another choice together could. Only what was written down before
+(``questions.py``) is tested: p is of a paired t test over seeds or over seeds and videos together, the larger, adjusted
+for all that an experiment asks (Holm), and in a table of its own for all that all of them ask. Accuracies of runs some
+of which have learnt nothing are two heaps and no bell, for which neither Student nor t are made: such runs are counted,
+and p is no less than that of changing signs.
 """
 
 import argparse
@@ -61,9 +63,13 @@ def compared(
     for pair in pairs:
         cells = []
         for task in tasks:
-            text, _, videos = experiment.difference(task, *pair) or ("", None, "")
+            found = experiment.difference(task, *pair)
+            if found is None:
+                cells.append("")
+                continue
             p = f", p {max(adjusted[pair, task], 0.001):.3f}" if (pair, task) in adjusted else ""
-            cells.append(text + p + (f"; videos {videos.partition(' ')[2].strip('()')}" if videos else ""))
+            both = f"; both {found.both}" if found.both else ""
+            cells.append(found.text + p + (f"; videos {found.videos}" if found.videos else "") + both)
         if any(cells):
             rows.append([*_names(*pair), *cells])
     return [*table(["measure", "this", "less that", *tasks], rows), ""] if rows else ["No seed has both.", ""]
@@ -75,8 +81,8 @@ def tested(experiment: Experiment, letter: str, tasks: Sequence[str]) -> dict[tu
     for pair in QUESTIONS.get(letter, ()):
         for task in asked_of(tasks):
             difference = experiment.difference(task, *pair)
-            if difference is not None and difference[1] is not None:
-                found[pair, task] = difference[1]
+            if difference is not None and difference.p is not None:
+                found[pair, task] = difference.p
     return dict(zip(found, holm(list(found.values())), strict=True))
 
 

@@ -163,3 +163,38 @@ def paired_over_clips(
     means = sums[drawn].sum(1) / counts[drawn].sum(1)
     low, high = np.quantile(means, [0.025, 0.975])
     return Interval(float(differences.mean()), float(low), float(high), len(names))
+
+
+def paired_over_both(
+    first: Sequence[Sequence[float]], second: Sequence[Sequence[float]], groups: Sequence[str]
+) -> tuple[Interval, float]:
+    """Compare two arms over other seeds and other test videos at once.
+
+    The variance of the mean is that over seeds and that over groups of clips, added; what seeds and groups do together
+    is in both, so the interval is rather too wide. Student's with the degrees of freedom of such a sum (Welch and
+    Satterthwaite).
+
+    Args:
+        first: For each seed, whether each test clip was right.
+        second: The same of the other arm.
+        groups: The video or scene that each clip is from.
+
+    Returns:
+        The difference, first less second, with its interval, and the probability of one as large where both are equal.
+    """
+    differences = np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64)  # seeds x clips
+    num_seeds, num_clips = differences.shape
+    mean = float(differences.mean())
+    names, places = np.unique(np.asarray(groups), return_inverse=True)
+    apart = np.bincount(places, differences.mean(0) - mean, len(names))  # of each group, from the mean, over its clips
+    parts = (
+        (float(differences.mean(1).var(ddof=1)) / num_seeds, num_seeds - 1),
+        (float((apart**2).sum()) / num_clips**2 * len(names) / (len(names) - 1), len(names) - 1),
+    )
+    variance = sum(part for part, _ in parts)
+    if variance < ROUNDING**2:
+        return Interval(mean, mean, mean, num_seeds), 1.0 if abs(mean) < ROUNDING else 0.0
+    freedom = variance**2 / sum(part**2 / num for part, num in parts)
+    half = math.sqrt(variance) * float(stats.t.ppf(0.975, freedom))
+    p = 2 * float(stats.t.sf(abs(mean) / math.sqrt(variance), freedom))
+    return Interval(mean, mean - half, mean + half, num_seeds), p

@@ -304,6 +304,8 @@ def run_all(
             print(f"{len(results) + 1}: {trial}", file=sys.stderr)
             arm = by_name[trial["arm"]]
             same = results.find({**trial, "equal": "steps"}) if is_same_of_steps(bench, arm, trial, reference) else None
+            if same and same.get("hardware") != hardware():  # or arms would differ by their machine too
+                same = None
             found = same | {"same_as": "equal steps"} if same else measure(bench, arm, trial, reference)
             results.add({**found, **trial})
 

@@ -9,7 +9,16 @@ sys.path.append(str(Path(__file__).parents[2] / "experiments"))
 from asked import all_asked, beside_numbers, made_twice, seen_scenes, unseen, without_seen
 from found import Experiment
 from plots import with_cost
-from results import as_hex, holm, paired_over_seeds, sign_changes
+from results import (
+    Interval,
+    as_hex,
+    holm,
+    over_seeds,
+    paired_over_both,
+    paired_over_clips,
+    paired_over_seeds,
+    sign_changes,
+)
 from time_tasks import scene_name
 
 HOME, STREET = scene_name("fights", "1"), scene_name("fights", "79")  # the second is on the list
@@ -64,9 +73,30 @@ def test_where_runs_have_learnt_nothing_p_is_of_changing_signs() -> None:
         found = Experiment([*ours, *others], {}).difference("fights", ("everest", "60 %"), ("random", "60 %"))
         assert found is not None
         if expected is None:
-            assert found[1] == pytest.approx(paired_over_seeds([0.6, 0.7, 0.5, 0.6, 0.7], [0.5] * 5)[1])
+            assert found.p == pytest.approx(paired_over_seeds([0.6, 0.7, 0.5, 0.6, 0.7], [0.5] * 5)[1])
         else:
-            assert found[1] == pytest.approx(expected)  # one difference is zero: its sign changes nothing
+            assert found.p == pytest.approx(expected)  # one difference is zero: its sign changes nothing
+
+
+def test_over_seeds_and_videos_is_no_narrower_than_over_either() -> None:
+    groups = [f"scene {place // 2}" for place in range(12)]
+    nothing = [[0] * 12] * 5
+    assert paired_over_both(nothing, nothing, groups) == (Interval(0.0, 0.0, 0.0, 5), 1.0)
+    ours = [[int((place + seed) % 3 != 0 or place < 4) for place in range(12)] for seed in range(5)]
+    both, p = paired_over_both(ours, nothing, groups)
+    means, shares = [sum(each) / 12 for each in ours], [sum(each) / 5 for each in zip(*ours, strict=True)]
+    seeds, clips = over_seeds(means), paired_over_clips(shares, [0.0] * 12, groups)
+    assert both.mean == pytest.approx(seeds.mean) == pytest.approx(clips.mean)
+    assert both.high - both.low > max(seeds.high - seeds.low, clips.high - clips.low)
+    assert 0 < p < 0.05
+
+
+def test_where_scenes_do_not_differ_only_seeds_count() -> None:
+    groups = [f"scene {place // 2}" for place in range(12)]
+    ours = [[int(place % 2 < right) for place in range(12)] for right in (0, 1, 1, 2, 1)]  # the same in every scene
+    both, p = paired_over_both(ours, [[0] * 12] * 5, groups)
+    seeds, expected = paired_over_seeds([sum(each) / 12 for each in ours], [0.0] * 5)
+    assert (both.low, both.high, p) == pytest.approx((seeds.low, seeds.high, expected))
 
 
 def test_the_same_training_on_two_machines_is_set_side_by_side() -> None:

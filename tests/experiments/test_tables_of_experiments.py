@@ -147,7 +147,7 @@ def test_tables_say_what_results_say(tmp_path: Path) -> None:
     assert "| everest | 87.5 " in text
     assert "| none | 37.5 " in text
     difference = made["a, cpu, equal steps, differences"][2]
-    assert difference == "| 60 % | everest | none | 50.0 in each, 2 of 2; videos 50.0 to 50.0 |"
+    assert difference == "| 60 % | everest | none | 50.0 in each, 2 of 2; videos 50.0 to 50.0; both 50.0 to 50.0 |"
     sources = made["a, cpu, equal steps, by source"]
     assert sources[2] == "|  | fine-tuned | home (2) | street (2) |"
     assert sources[4:6] == [

@@ -54,9 +54,10 @@ def test_what_has_all_the_time_by_equal_steps_is_not_made_twice(
 
     def measure(bench: Bench, arm: Arm, trial: dict[str, str], _: Settings | None) -> dict[str, float]:
         made.append((bench.equal, arm.name, trial["how"]))
-        return {"top1": len(made) / 10}
+        return {"top1": len(made) / 10, "hardware": "here"}
 
     monkeypatch.setattr(trials, "measure", measure)
+    monkeypatch.setattr(trials, "hardware", lambda: "here")
     results = Results(tmp_path / "a.jsonl", KEYS)
     for equal in ("steps", "time"):
         trials.run_all(an_empty_bench(tmp_path, equal), arms, results, [0], reference=tubes)
@@ -67,3 +68,11 @@ def test_what_has_all_the_time_by_equal_steps_is_not_made_twice(
     assert taken_over == {("tubes", "60 %"), ("tubes", "frozen"), ("none", "60 %")}
     for arm, how in (("tubes", "60 %"), ("tubes", "frozen"), ("none", "60 %")):
         assert found["time", arm, how] == found["steps", arm, how]
+    made.clear()
+    monkeypatch.setattr(trials, "hardware", lambda: "elsewhere")  # made there, they would differ by their machine too
+    others = Results(tmp_path / "b.jsonl", KEYS)
+    for row in Results(results.path, KEYS):
+        if row["equal"] == "steps":
+            others.add(row)
+    trials.run_all(an_empty_bench(tmp_path, "time"), arms, others, [0], reference=tubes)
+    assert len(made) == 5
